@@ -1,0 +1,1 @@
+"""The process that decides what work there is and offers it."""

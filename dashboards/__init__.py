@@ -1,0 +1,1 @@
+"""How people watch a fleet."""

@@ -1,0 +1,380 @@
+"""The seams of cartridge-warp.  Implement one and you have extended it.
+
+Each method states when it is called, what it promises and which errors it raises.
+`warp.testing.contracts` holds the tests that any implementation must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel
+
+from warp.model import (
+    ChangeBatch,
+    Chunk,
+    Lease,
+    LeasedUnit,
+    LedgerStats,
+    Marker,
+    Phase,
+    Position,
+    QuarantinedRow,
+    SchemaChange,
+    TableId,
+    TableSchema,
+    TableSelection,
+    UnitKind,
+    WorkerState,
+    WorkUnit,
+    Written,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTraits:
+    """What a source can do, as data, so that the core never asks for its type."""
+
+    streams: bool = True  # has a log to follow
+    follows_twice: bool = True  # two streams of one database cost little more than one
+    holds_log: bool = False  # keeps its log until acknowledge()
+    full_rows: bool = True  # False where an update may carry UNCHANGED cells
+    schemaless: bool = False  # batches carry documents
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationTraits:
+    """What a destination can do."""
+
+    atomic_marker: bool = True  # rows and marker commit together
+    transactional_ddl: bool = False
+    best_batch_rows: int = 1_000
+
+
+class SourceConnector(Protocol):
+    """Somewhere changes come from.  One instance serves one unit, in one thread at a time.
+
+    Constructed as `Connector(options, selection)`; connecting happens on first use.  Any method
+    may raise SourceUnavailable (waiting helps) or SourceRefused (a person must act), each within
+    ten seconds when the server cannot be reached.
+    """
+
+    Options: ClassVar[type[BaseModel]]
+    traits: ClassVar[SourceTraits]
+
+    def check(self) -> None:
+        """Called before work starts and by `validate`: can this server do what we need?
+
+        Raises SourceRefused naming the missing right or setting and how to give it.
+        """
+        ...
+
+    def tables(self) -> list[TableId]:
+        """The selected tables that exist now.  Called at each reconciliation; must be cheap."""
+        ...
+
+    def get_schema(self, tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
+        """Columns and key of each table, for one the destination has not got yet.
+
+        A schemaless source looks at a sample.  A table that does not exist is left out.
+        """
+        ...
+
+    def position(self) -> Position:
+        """Where the log ends now.  Taken and stored before a snapshot; the stream starts here."""
+        ...
+
+    def reached(self, position: Position, goal: Position) -> bool:
+        """Has a stream at `position` delivered everything up to `goal`?"""
+        ...
+
+    def chunks(self, table: TableId, rows: int) -> list[Chunk]:
+        """Cut a table into key ranges of about `rows` rows that together cover every key.
+
+        At least one chunk, also for an empty table, and every key type is covered.
+        """
+        ...
+
+    def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
+        """The rows of one chunk as READ operations, at one consistent version per chunk.
+
+        Every row carries that version; `end` of each batch is the chunk's read position.
+        """
+        ...
+
+    def get_changes(
+        self, position: Position, *, selection: TableSelection, idle: float
+    ) -> Iterator[ChangeBatch]:
+        """Changes after `position` in commit order, for as long as the caller asks.
+
+        Blocks on the server, never polls.  When nothing happened for `idle` seconds, yields an
+        empty batch whose end is where the log has got to.  `end` never moves back.  A transaction
+        larger than one batch comes as several that carry the previous commit's end but the last.
+        Raises PositionLost when the log no longer holds `position` (guarantee 6).
+        """
+        ...
+
+    def poll(
+        self, table: TableId, position: Position | None, *, fire_time: float
+    ) -> Iterator[ChangeBatch]:
+        """Rows changed since `position` by the table's own capture strategy, one finite run.
+
+        `position` is the end of the last batch of the previous run, or None for the first.
+        READ operations (and DELETE where the strategy sees deletes).
+        """
+        ...
+
+    def acknowledge(self, position: Position) -> None:
+        """Everything up to here is durable; the source may forget it (guarantee 3)."""
+        ...
+
+    def observe(self) -> Mapping[str, float]:
+        """Gauges about the source, such as `retention_seconds` (how far back its log goes)."""
+        ...
+
+    def close(self) -> None:
+        """Release everything.  May be called from another thread, to end a blocked read."""
+        ...
+
+
+class DestinationConnector(Protocol):
+    """Somewhere changes go.  One instance serves one unit, in one thread.
+
+    Constructed as `Connector(options, selection)`.  There is no way to write rows without their
+    marker.  Any method may raise DestinationUnavailable or DestinationRefused.
+    """
+
+    Options: ClassVar[type[BaseModel]]
+    traits: ClassVar[DestinationTraits]
+
+    def check(self) -> None:
+        """Called before work starts and by `validate`.  DestinationRefused names the right."""
+        ...
+
+    def open(self, lease: Lease) -> Marker:
+        """Adopt the unit: raise its fence in the destination and say where to resume.
+
+        A unit never seen before gets a marker without a position.  Raises FenceBehind, with the
+        fence found, when one at least as new as the lease's stands there.  (Guarantee 2, first
+        half: `update … where fence < :mine`.)
+        """
+        ...
+
+    def get_schema(self, table: TableId) -> TableSchema | None:
+        """The table as the destination has it now, by its source name; None where there is none."""
+        ...
+
+    def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:
+        """Make the changes, or find them made: doing one twice is not an error.
+
+        Two workers may ask at once; the schema version grows once per change made.
+        """
+        ...
+
+    def write_batch(
+        self,
+        batch: ChangeBatch,
+        marker: Marker,
+        *,
+        quarantined: Sequence[QuarantinedRow] = (),
+    ) -> Written:
+        """Rows, quarantine, audit and marker in ONE transaction, or none of them (guarantee 1).
+
+        `marker` is the one to leave behind; it must follow the stored one (same fence,
+        batch = stored + 1), else FenceBehind and nothing is written (guarantee 2).  SchemaMoved
+        when a table's schema version is not the batch's.  An outcome that the connection did not
+        report is settled by reading the marker again, never by guessing (guarantee 7).
+        """
+        ...
+
+    def update_marker(self, marker: Marker) -> None:
+        """The same transaction with no rows: an idle stream, a finished chunk."""
+        ...
+
+    def metadata(self) -> MetadataStore:
+        """The bookkeeping beside the data, over this connection."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class MetadataStore(Protocol):
+    """`cartridge_warp_metadata`: the truth that outlives Redis and every process.
+
+    Used by the coordinator to plan and to rebuild the ledger, by workers for runs and errors,
+    by `status` for display.  Every method is idempotent.
+    """
+
+    def prepare(self) -> None:
+        """Create the metadata schema or migrate it forward.  Safe from many processes at once."""
+        ...
+
+    def register(self, unit: WorkUnit, *, position: Position | None, phase: Phase) -> bool:
+        """Add the marker of a unit unless one is there; True when this call added it."""
+        ...
+
+    def plan_snapshot(
+        self, schema: str, table: TableId, chunks: Sequence[Chunk], *, version: int
+    ) -> bool:
+        """Store a table's chunks as PLANNED markers and the table as SNAPSHOT, all or none.
+
+        Only where the table has no snapshot yet or its state is PLANNED; False where another
+        planner was first.  `version` is the source's version before planning: rows of an earlier
+        snapshot that are older are swept when the last chunk is done.
+        """
+        ...
+
+    def settle(self, schema: str, table: TableId) -> bool:
+        """If every chunk is done: purge tombstones, sweep stale rows, mark the table STREAMING.
+
+        One transaction that excludes every writer of the table; True when this call did it.
+        """
+        ...
+
+    def markers(self, kinds: Sequence[UnitKind] = ()) -> list[Marker]:
+        """All markers, or those of some kinds."""
+        ...
+
+    def mark(self, unit_id: str, phase: Phase) -> None:
+        """Set a unit's phase without touching its position: FAILED, or back after a revival."""
+        ...
+
+    def resync(self, schema: str, table: TableId | None, *, position: Position) -> list[WorkUnit]:
+        """Start over at `position`: fence and epoch of the stream grow, tables become PLANNED.
+
+        Returns the units whose lease must be offered again.
+        """
+        ...
+
+    def begin_run(self, lease: Lease, run: str) -> None:
+        """Open a row in sync_runs; runs of the same unit that never ended become `abandoned`."""
+        ...
+
+    def end_run(self, run: str, *, status: str, rows: int, error: str = "") -> None: ...
+
+    def log_error(
+        self,
+        *,
+        code: str,
+        error_class: str,
+        message: str,
+        unit: str = "",
+        run: str = "",
+        table: TableId | None = None,
+        column: str = "",
+        key: str = "",
+        position: Position | None = None,
+        action: str = "",
+    ) -> None:
+        """One line in error_log.  `action` says what was done about it."""
+        ...
+
+    def add_errand(self, id: str, name: str, arguments: Mapping[str, Any]) -> None:
+        """Store an operator's intent before rq carries it, so that a lost Redis loses nothing."""
+        ...
+
+    def open_errands(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """(id, name, arguments) of the errands not finished, oldest first."""
+        ...
+
+    def end_errand(self, id: str, *, status: str, result: str = "") -> None: ...
+
+
+class LeaseStore(Protocol):
+    """The ledger: who may work on what.  All clocks are the store's own; all times are seconds.
+
+    Any method may raise LedgerUnavailable.  Nothing here is the truth: a store wiped at any moment
+    costs a pause, never a row, because the destination checks the fence itself.
+    """
+
+    def ensure(self, units: Sequence[WorkUnit]) -> int:
+        """Offer the units that are neither due, later, leased nor dead; how many were added."""
+        ...
+
+    def offer(self, unit: WorkUnit, *, delay: float = 0.0) -> bool:
+        """Make a unit ready after `delay` seconds; the earlier time wins.
+
+        A leased unit is only marked to be offered again when it is released.
+        """
+        ...
+
+    def claim(self, worker: str, count: int, *, ttl: float, slots: int) -> list[Lease]:
+        """Take up to `count` ready units, oldest first, each with a fence never issued before."""
+        ...
+
+    def renew(
+        self, worker: str, leases: Sequence[Lease], *, ttl: float, slots: int
+    ) -> tuple[int, list[bool]]:
+        """(how many to shed, for each lease whether it is still held).  At most 250 at a time.
+
+        Also proof of life of the worker: call it with no leases too.
+        """
+        ...
+
+    def release(
+        self, lease: Lease, *, delay: float | None = 0.0, failed: bool = False, dead: bool = False
+    ) -> bool:
+        """Give a unit back: ready after `delay` seconds, or finished where `delay` is None.
+
+        `failed` counts a failure and holds the unit back exponentially; `dead` sets it aside for
+        the operator at once.  False when the lease was not ours any more.
+        """
+        ...
+
+    def refence(self, lease: Lease, floor: int) -> Lease | None:
+        """A lease on the same unit whose fence is above `floor`; None when it is not ours."""
+        ...
+
+    def drain(self, worker: str) -> None:
+        """This worker claims no more; its capacity no longer counts."""
+        ...
+
+    def withdraw(self, unit_ids: Sequence[str]) -> int:
+        """Forget units that are not leased (finished, or no longer configured)."""
+        ...
+
+    def revive(self, unit_id: str) -> bool:
+        """Make a dead unit ready again."""
+        ...
+
+    def incarnation(self) -> str:
+        """An id drawn when the store was first used; another one means it was wiped."""
+        ...
+
+    def stats(self) -> LedgerStats: ...
+
+    def units(self) -> list[LeasedUnit]:
+        """Every unit the ledger knows, for status."""
+        ...
+
+    def workers(self) -> list[WorkerState]: ...
+
+    def wait(self, timeout: float) -> None:
+        """Return when the bell rings or after `timeout` seconds.  The bell is only a speed-up."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Hold(Protocol):
+    """A lease in a worker's hand, kept alive by the heartbeat."""
+
+    @property
+    def lease(self) -> Lease: ...
+
+    def check(self) -> None:
+        """Called before each transaction.  LeaseLost unless the lease is certainly still ours.
+
+        Also the proof of progress: the heartbeat stops renewing a unit that no longer calls it.
+        """
+        ...
+
+    def stopping(self) -> bool:
+        """Should the unit be handed back at the next batch boundary (shutdown, drain, shed)?"""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but no longer than until `stopping()`; the only sleep in the data path."""
+        ...

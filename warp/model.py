@@ -1,0 +1,449 @@
+"""The nouns of cartridge-warp: what moves, and how far it has got.
+
+Every other module speaks in these types.  They hold data and answer questions about it; none of
+them does I/O or reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum, StrEnum
+from typing import Any, Final, Protocol, final
+
+
+class Operation(IntEnum):
+    """What happened to a row.  One byte, so that a batch's operations are a bytearray."""
+
+    READ = ord("r")  # seen by a snapshot or a poll
+    CREATE = ord("c")
+    UPDATE = ord("u")
+    DELETE = ord("d")
+    TRUNCATE = ord("t")  # every row up to and including this row's version is gone
+
+
+@final
+class _Mark:
+    """A cell that holds no value and must never be written as NULL."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNCHANGED: Final = _Mark("UNCHANGED")
+"""The source did not send this cell: keep what the destination has."""
+ABSENT: Final = _Mark("ABSENT")
+"""The document has no such field.  Written as NULL only where a column must hold something."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TableId:
+    """A table (or collection) by its two names, at a source or at a destination."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}.{self.name}"
+
+
+class Kind(StrEnum):
+    """The logical type of a column.  Each destination spells it its own way.
+
+    The comment names the carrier: the one Python type a cell of this kind has inside a
+    `TableChanges`.  A source converts to the carrier once, per column; a destination relies on it.
+    None, UNCHANGED and ABSENT may stand in any column.
+    """
+
+    BOOL = "bool"  # bool
+    INT32 = "int32"  # int
+    INT64 = "int64"  # int
+    FLOAT64 = "float64"  # float
+    DECIMAL = "decimal"  # decimal.Decimal, NaN and infinities included
+    TEXT = "text"  # str without NUL
+    BYTES = "bytes"  # bytes
+    UUID = "uuid"  # bytes, 16 of them
+    DATE = "date"  # datetime.date
+    TIMESTAMP = "timestamp"  # int: microseconds since 1970-01-01 UTC; an instant
+    JSON = "json"  # bytes: UTF-8 JSON text without \u0000
+    OBJECTID = "objectid"  # str: 24 lower-case hexadecimal digits
+    TAGGED = "tagged"  # str: JSON text of a value of any type, so that 1 and "1" differ
+
+
+class Role(StrEnum):
+    """Why a column is there."""
+
+    FIELD = "field"  # carries one field or column of the source
+    EXTRA = "extra"  # `_extra`: what has no column or does not fit its column, as JSON
+    DOCUMENT = "document"  # `doc`: the whole document, as JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str  # at the destination
+    kind: Kind
+    source: str = ""  # the field or column it comes from
+    role: Role = Role.FIELD
+    comment: str = ""  # kept with the column at the destination
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            object.__setattr__(self, "source", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchema:
+    """The columns of one table as the destination has them, or as a source proposes them."""
+
+    table: TableId  # at the source
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]  # names of columns; empty where the table has no key
+    version: int = 0  # counts the destination's changes; 0 for a proposal
+
+    def column(self, name: str) -> Column | None:
+        return next((c for c in self.columns if c.name == name), None)
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns)
+
+
+class Shape(StrEnum):
+    """How the documents of a source without a schema become rows."""
+
+    TYPED = "typed"  # a column per field, the rest in `_extra`
+    DOCUMENT = "document"  # the key and `doc`
+    BOTH = "both"
+
+
+class Capture(StrEnum):
+    """How changes of a table are found."""
+
+    LOG = "log"
+    TIMESTAMP = "timestamp"
+    TRIGGER = "trigger"
+    HASH = "hash"
+
+
+class SnapshotMode(StrEnum):
+    CONCURRENT = "concurrent"  # the stream runs from the first moment (design section 13)
+    SERIAL = "serial"  # the stream waits for the table's last chunk
+    NEVER = "never"  # changes from now on, no initial rows
+
+
+@dataclass(frozen=True, slots=True)
+class TableSettings:
+    """All that configuration says about one table: table > schema > global > default."""
+
+    table: TableId
+    destination: TableId
+    schema: str  # the schema's name in the configuration
+    capture: Capture = Capture.LOG
+    shape: Shape = Shape.TYPED
+    snapshot: SnapshotMode = SnapshotMode.CONCURRENT
+    stream_batch_size: int = 1000  # changes read at once
+    full_load_batch_size: int = 10_000  # rows of one snapshot transaction
+    write_batch_size: int = 500  # rows of one stream or poll transaction
+    polling_interval: float = 5.0  # seconds; polled captures only
+    chunk_rows: int = 100_000  # rows of one chunk, about
+    soft_delete_column: str | None = None  # None: hard delete
+    timestamp_column: str = "updated_at"
+    timezone: str = "UTC"  # of naive timestamps in that column
+    columns: tuple[tuple[str, Kind], ...] = ()  # kinds fixed by configuration, by source field
+    max_columns: int = 300  # typed columns; the rest stays in `_extra`
+    promote_after: float = 5.0  # seconds between a field's first sight and its column
+    dead_letter_queue: bool = True
+
+
+class TableSelection(Protocol):
+    """Which tables of a source belong to a schema, with their settings."""
+
+    def __call__(self, table: TableId) -> TableSettings | None:
+        """None where the table is not selected.  Pure and cheap: asked once per table and batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in a source's log.
+
+    The token is printable text that only its source can interpret: an LSN, a GTID set, a resume
+    token.  Everyone else stores it, shows it and hands it back.
+    """
+
+    token: str
+    committed_at: float = 0.0  # when the source committed it, Unix seconds; 0 where unknown
+
+
+class Documents(Protocol):
+    """The rows of a source that has no schema, not yet looked into.
+
+    One column representation among others: `evolve` asks for columns once the destination's
+    schema is known, so that every decision about types has one place.
+    """
+
+    def __len__(self) -> int: ...
+
+    def shape(self, known: TableSchema, settings: TableSettings) -> Shaped:
+        """Columns exactly as `known` lists them; what has none or does not fit goes to `_extra`.
+
+        Never loses a value: a cell that fits nowhere raises instead.
+        """
+        ...
+
+    def describe(self, settings: TableSettings) -> TableSchema:
+        """The schema these documents alone would propose, for a table nobody has seen yet."""
+        ...
+
+
+@dataclass(slots=True)
+class Shaped:
+    """Documents as columns, and what did not fit."""
+
+    columns: list[list[Any]]
+    # Field -> kind its values ask for, for fields that went to `_extra` for want of a column.
+    unknown: dict[str, Kind] = field(default_factory=dict)
+    # (column, what was met) -> cells that went to `_extra` because their type is not the column's.
+    misfits: dict[tuple[str, str], int] = field(default_factory=dict)
+    # The key holds types its column cannot: the kind the key column must take first, or None.
+    key_kind: Kind | None = None
+
+
+@dataclass(slots=True)
+class TableChanges:
+    """The changes of one table, oldest first, held as columns.
+
+    Either `schema` and `columns` are set (one list per schema column, one cell per row), or
+    `documents` is, until `evolve` has shaped it.  A DELETE carries its key and may carry
+    ABSENT elsewhere; a TRUNCATE row carries only ABSENT (or an empty document).
+    """
+
+    table: TableId
+    operations: bytearray
+    versions: Sequence[int]  # the source's order key of each row; equal ones are in list order
+    schema: TableSchema | None = None
+    columns: list[list[Any]] = field(default_factory=list)
+    documents: Documents | None = None
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        return zip(*self.columns, strict=True)
+
+
+@dataclass(slots=True)
+class ChangeBatch:
+    """The atom of delivery: applied whole, together with its end position, or not at all."""
+
+    changes: list[TableChanges]
+    end: Position  # resume here once this batch is durable
+    # Tables that came to hold rows without events (a rename): snapshot them anew.
+    reload: tuple[TableId, ...] = ()
+    read_at: float = 0.0  # Unix seconds when the source handed it over
+
+    def __len__(self) -> int:
+        return sum(map(len, self.changes))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A key range [lower, upper) of one table.  None is an open end.
+
+    The bounds are printable text that only the source can interpret, as positions are.
+    """
+
+    table: TableId
+    number: int  # from 0, within one snapshot of the table
+    lower: str | None = None
+    upper: str | None = None
+    rows: int = 0  # about how many, for progress
+
+
+class UnitKind(StrEnum):
+    STREAM = "stream"
+    CHUNK = "chunk"
+    POLL = "poll"
+    TABLE = "table"  # never leased: the marker row that holds a table's snapshot state
+    LEADER = "leader"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkUnit:
+    """The smallest thing one worker owns.  Its id is stable, so a restart finds the same marker."""
+
+    id: str
+    kind: UnitKind
+    schema: str  # the schema's name in the configuration
+    table: TableId | None = None  # None for a stream: it follows all tables of its schema
+    chunk: Chunk | None = None
+
+    @staticmethod
+    def stream(schema: str) -> WorkUnit:
+        return WorkUnit(f"stream:{schema}", UnitKind.STREAM, schema)
+
+    @staticmethod
+    def poll(schema: str, table: TableId) -> WorkUnit:
+        return WorkUnit(f"poll:{schema}:{table}", UnitKind.POLL, schema, table)
+
+    @staticmethod
+    def of_chunk(schema: str, chunk: Chunk, epoch: int) -> WorkUnit:
+        id = f"chunk:{schema}:{chunk.table}:{epoch}:{chunk.number}"
+        return WorkUnit(id, UnitKind.CHUNK, schema, chunk.table, chunk)
+
+    @staticmethod
+    def of_table(schema: str, table: TableId) -> WorkUnit:
+        return WorkUnit(f"table:{schema}:{table}", UnitKind.TABLE, schema, table)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Time-limited ownership of one unit by one worker."""
+
+    unit: WorkUnit
+    owner: str
+    fence: int  # grows at each change of owner, never shrinks (guarantee 2)
+
+    def refenced(self, fence: int) -> Lease:
+        return replace(self, fence=fence)
+
+
+class Phase(StrEnum):
+    """Where a unit or a table stands, as kept in its marker."""
+
+    PLANNED = "planned"  # a table whose snapshot is wanted, or a chunk not yet read
+    SNAPSHOT = "snapshot"  # a table whose chunks are being read
+    STREAMING = "streaming"  # a stream; or a table whose snapshot is complete
+    IDLE = "idle"  # a poll between runs
+    DONE = "done"  # a finished chunk
+    FAILED = "failed"  # stopped until a person acts
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """The durable record of how far a unit has got.  Written in the transaction of the rows.
+
+    `batch` counts the transactions of the unit, whoever wrote them: each write states the number
+    it follows and is refused when another came between (the second half of the fence).
+    """
+
+    unit: WorkUnit
+    fence: int = 0
+    owner: str = ""
+    epoch: int = 0  # grows when the position is moved by hand (resync)
+    position: Position | None = None
+    batch: int = 0
+    rows: int = 0
+    phase: Phase = Phase.PLANNED
+    updated_at: float = 0.0
+    # TABLE rows only: the destination's schema version, and the version of the last truncation.
+    schema_version: int = 0
+    truncated_at: int = -1
+    sweep_below: int = -1  # rows older than this are gone at the source once all chunks are done
+
+    def advanced(self, batch: ChangeBatch, *, phase: Phase | None = None) -> Marker:
+        """This marker after `batch`."""
+        return replace(
+            self,
+            position=batch.end,
+            batch=self.batch + 1,
+            rows=self.rows + len(batch),
+            phase=phase or self.phase,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedRow:
+    """A row set aside, whole, with its reason, ready to replay."""
+
+    table: TableId
+    key: str  # JSON text
+    operation: Operation
+    row: str  # JSON text of the original
+    reason: str
+    code: str
+    position: Position | None = None
+
+
+class Change(StrEnum):
+    """What a schema change does."""
+
+    CREATE_TABLE = "create_table"
+    ADD_COLUMN = "add_column"  # and move the values already in `_extra` into it
+    RETYPE_KEY = "retype_key"  # the key column becomes TAGGED
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    table: TableId  # at the source
+    change: Change
+    schema: TableSchema | None = None  # CREATE_TABLE
+    column: Column | None = None  # ADD_COLUMN, RETYPE_KEY
+    base: int = 0  # the schema version it was decided on
+
+
+@dataclass(slots=True)
+class Evolution:
+    """What `evolve` decided: schema changes to make first, rows to write, rows to set aside.
+
+    With `ddl` the batch must be evolved anew after the changes are made.
+    """
+
+    batch: ChangeBatch
+    ddl: list[SchemaChange] = field(default_factory=list)
+    quarantined: list[QuarantinedRow] = field(default_factory=list)
+    unknown: dict[TableId, dict[str, Kind]] = field(default_factory=dict)
+    misfits: dict[TableId, dict[tuple[str, str], int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one `write_batch` committed."""
+
+    counts: dict[tuple[TableId, Operation], int]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStats:
+    """One reading of the ledger."""
+
+    due: int
+    later: int
+    leased: int
+    expired: int
+    dead: int
+    demand: int  # due or leased: the number autoscalers read
+    oldest_due: float  # seconds the oldest ready unit has waited
+    capacity: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedUnit:
+    """How the ledger sees one unit: for status, never for decisions about ownership."""
+
+    unit: WorkUnit
+    state: str  # due | later | leased | dead
+    owner: str = ""
+    fence: int = 0
+    tries: int = 0
+    expires_in: float = 0.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """How the ledger sees one worker process."""
+
+    id: str
+    slots: int
+    held: int
+    alive_for: float  # seconds until it counts as dead

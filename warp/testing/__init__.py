@@ -1,0 +1,1 @@
+"""What tests of this project and of any connector need: contracts, fakes, real servers."""
