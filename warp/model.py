@@ -208,8 +208,8 @@ class Shaped:
     """Documents as columns, and what did not fit."""
 
     columns: list[list[Any]]
-    # Field -> kind its values ask for, for fields that went to `_extra` for want of a column.
-    unknown: dict[str, Kind] = field(default_factory=dict)
+    # Source field -> the column its values ask for, for fields in `_extra` for want of a column.
+    unknown: dict[str, Column] = field(default_factory=dict)
     # (column, what was met) -> cells that went to `_extra` because their type is not the column's.
     misfits: dict[tuple[str, str], int] = field(default_factory=dict)
     # The key holds types its column cannot: the kind the key column must take first, or None.
@@ -400,7 +400,7 @@ class Evolution:
     batch: ChangeBatch
     ddl: list[SchemaChange] = field(default_factory=list)
     quarantined: list[QuarantinedRow] = field(default_factory=list)
-    unknown: dict[TableId, dict[str, Kind]] = field(default_factory=dict)
+    unknown: dict[TableId, dict[str, Column]] = field(default_factory=dict)
     misfits: dict[TableId, dict[tuple[str, str], int]] = field(default_factory=dict)
 
 
