@@ -1,0 +1,76 @@
+"""Read batch n+1 while batch n is written: one thread, a short queue, nothing else.
+
+The reader thread only waits on the source; the writer only on the destination.  Both release the
+interpreter while they wait, so the two waits overlap.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+# Two: one batch being written and one ready.  More adds memory (guarantee 9) and no speed.
+DEPTH: Final = 1
+
+
+class _End:
+    """The reader's last word: how its iterator ended."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+@contextmanager
+def ahead(items: Iterable[T]) -> Generator[Iterator[T]]:
+    """Iterate over `items` from a thread of its own.
+
+    An error of the reader is raised where the next item would have come.  On leaving, the reader
+    is told to stop and, where `items` is a generator, closed in its own thread; a read that
+    blocks is waited for, so a source must yield (or be closed) within its idle time.
+    """
+    ready: queue.Queue[T | _End] = queue.Queue(maxsize=DEPTH)
+    stop = threading.Event()
+    reader = threading.Thread(target=_read, args=(items, ready, stop), daemon=True, name="ahead")
+    reader.start()
+    try:
+        yield _drain(ready)
+    finally:
+        stop.set()
+        while reader.is_alive():  # it may be waiting for room
+            try:
+                ready.get(timeout=0.02)
+            except queue.Empty:
+                continue
+        reader.join()
+
+
+def _drain(ready: queue.Queue[T | _End]) -> Iterator[T]:
+    while True:
+        item = ready.get()
+        if isinstance(item, _End):
+            if item.error is not None:
+                raise item.error
+            return
+        yield item
+
+
+def _read(items: Iterable[T], ready: queue.Queue[T | _End], stop: threading.Event) -> None:
+    error: BaseException | None = None
+    iterator = iter(items)
+    try:
+        for item in iterator:
+            ready.put(item)
+            if stop.is_set():
+                break
+    except BaseException as caught:  # noqa: BLE001 - it crosses to the thread that asked
+        error = caught
+    finally:
+        close: Callable[[], None] | None = getattr(iterator, "close", None)
+        if close is not None:
+            close()
+        ready.put(_End(error))

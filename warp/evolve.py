@@ -1,0 +1,206 @@
+"""Decide how a batch's columns fit the destination.  Pure: no I/O, no clock.
+
+The one place where types are decided: documents get their columns here, columns of a source with
+a schema are converted here, and what the destination must change first is said here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from warp.errors import WarpError
+from warp.kinds import converter, join
+from warp.model import (
+    ABSENT,
+    UNCHANGED,
+    Change,
+    ChangeBatch,
+    Column,
+    Evolution,
+    Kind,
+    Operation,
+    Position,
+    QuarantinedRow,
+    SchemaChange,
+    TableChanges,
+    TableId,
+    TableSchema,
+    TableSelection,
+    TableSettings,
+)
+
+
+def evolve(
+    batch: ChangeBatch, known: Mapping[TableId, TableSchema], selection: TableSelection
+) -> Evolution:
+    """Fit every table's changes to the schema the destination has now.
+
+    `known` holds an entry for each table of the batch that exists at the destination.  With
+    `ddl` in the answer, make those changes, read the schemas again and evolve the same batch anew.
+    """
+    plan = Evolution(ChangeBatch([], batch.end, batch.reload, batch.read_at))
+    for part in batch.changes:
+        settings = selection(part.table)
+        if settings is None:
+            raise WarpError("changes of a table that is not selected", place=str(part.table))
+        have = known.get(part.table)
+        if part.documents is not None:
+            _shape(part, have, settings, plan)
+        else:
+            _convert(part, have, batch.end, plan)
+    return plan
+
+
+def _shape(
+    part: TableChanges, have: TableSchema | None, settings: TableSettings, plan: Evolution
+) -> None:
+    """Documents to columns, by the destination's schema."""
+    documents = part.documents
+    if documents is None:
+        raise AssertionError("only called with documents")
+    if have is None:
+        proposal = documents.describe(settings)
+        plan.ddl.append(SchemaChange(part.table, Change.CREATE_TABLE, schema=proposal))
+        return
+    shaped = documents.shape(have, settings)
+    key = have.column(have.key[0])
+    if shaped.key_kind is not None and key is not None and shaped.key_kind != key.kind:
+        column = replace(key, kind=shaped.key_kind)
+        change = SchemaChange(part.table, Change.RETYPE_KEY, column=column, base=have.version)
+        plan.ddl.append(change)
+        return
+    if shaped.unknown:
+        plan.unknown[part.table] = shaped.unknown
+    if shaped.misfits:
+        plan.misfits[part.table] = shaped.misfits
+    plan.batch.changes.append(
+        TableChanges(part.table, part.operations, part.versions, have, shaped.columns)
+    )
+
+
+def _convert(
+    part: TableChanges, have: TableSchema | None, position: Position, plan: Evolution
+) -> None:
+    """Columns of a source with a schema to the destination's, one decision per column."""
+    schema = part.schema
+    if schema is None:
+        raise AssertionError("a part without documents has a schema")
+    if have is None:
+        plan.ddl.append(SchemaChange(part.table, Change.CREATE_TABLE, schema=schema))
+        return
+    at_source = {c.source: i for i, c in enumerate(schema.columns)}
+    new = [c for c in schema.columns if all(c.source != h.source for h in have.columns)]
+    if new:
+        plan.ddl += [
+            SchemaChange(part.table, Change.ADD_COLUMN, column=c, base=have.version) for c in new
+        ]
+        return
+    columns: list[list[Any]] = []
+    refused: dict[int, str] = {}  # row -> why
+    for column in have.columns:
+        i = at_source.get(column.source)
+        if i is None:  # dropped at the source: kept here, new rows NULL
+            columns.append([UNCHANGED] * len(part))
+        else:
+            cells = part.columns[i]
+            columns.append(_cells(cells, schema.columns[i].kind, column, refused))
+    operations, versions = part.operations, part.versions
+    if refused:
+        plan.quarantined += [
+            _set_aside(part, schema, row, why, position) for row, why in sorted(refused.items())
+        ]
+        keep = [row for row in range(len(part)) if row not in refused]
+        columns = [[cells[row] for row in keep] for cells in columns]
+        operations = bytearray(operations[row] for row in keep)
+        versions = [versions[row] for row in keep]
+    plan.batch.changes.append(TableChanges(part.table, operations, versions, have, columns))
+
+
+def _cells(cells: list[Any], have: Kind, column: Column, refused: dict[int, str]) -> list[Any]:
+    if have == column.kind:
+        return cells
+    convert = converter(have, column.kind)
+    converted: list[Any] = []
+    for row, cell in enumerate(cells):
+        if cell is None or cell is UNCHANGED or cell is ABSENT:
+            converted.append(cell)
+            continue
+        try:
+            if convert is None:
+                raise ValueError(f"{have} has no exact form as {column.kind}")
+            converted.append(convert(cell))
+        except ValueError as error:
+            refused[row] = f"column {column.name}: {error}"
+            converted.append(None)
+    return converted
+
+
+def _set_aside(
+    part: TableChanges, schema: TableSchema, row: int, why: str, position: Position
+) -> QuarantinedRow:
+    cells = {
+        c.name: part.columns[i][row]
+        for i, c in enumerate(schema.columns)
+        if part.columns[i][row] is not ABSENT and part.columns[i][row] is not UNCHANGED
+    }
+    text = {
+        name: cell.decode() if isinstance(cell, bytes) else cell for name, cell in cells.items()
+    }
+    key = {name: text.get(name) for name in schema.key}
+    return QuarantinedRow(
+        table=part.table,
+        key=orjson.dumps(key, default=str).decode(),
+        operation=Operation(part.operations[row]),
+        row=orjson.dumps(text, default=str).decode(),
+        reason=why,
+        code="conversion",
+        position=position,
+    )
+
+
+class Growth:
+    """Fields seen without a column, until their time to get one has come.
+
+    A field waits `promote_after` seconds from its first sight, so that a burst of new fields
+    costs one schema change per table and the kind is the union of what was seen meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[TableId, dict[str, tuple[float, Column]]] = {}
+
+    def observe(self, table: TableId, unknown: Mapping[str, Column], now: float) -> None:
+        """Note the fields of one batch; `now` is monotonic, in seconds."""
+        fields = self._seen.setdefault(table, {})
+        for name, column in unknown.items():
+            if name in fields:
+                since, earlier = fields[name]
+                kind = join(earlier.kind, column.kind)
+                fields[name] = (since, replace(earlier, kind=kind))
+            else:
+                fields[name] = (now, column)
+
+    def due(
+        self, known: Mapping[TableId, TableSchema], selection: TableSelection, now: float
+    ) -> list[SchemaChange]:
+        """The columns to add now; the fields they come from are forgotten here."""
+        changes: list[SchemaChange] = []
+        for table, fields in list(self._seen.items()):
+            settings, schema = selection(table), known.get(table)
+            if settings is None or schema is None:
+                del self._seen[table]
+                continue
+            if all(now - since < settings.promote_after for since, _ in fields.values()):
+                continue
+            del self._seen[table]
+            have = {c.source for c in schema.columns}
+            room = settings.max_columns - len(schema.columns)
+            wanted = [c for _, c in fields.values() if c.source not in have]
+            changes += [
+                SchemaChange(table, Change.ADD_COLUMN, column=c, base=schema.version)
+                for c in wanted[: max(0, room)]
+            ]
+        return changes
