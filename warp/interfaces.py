@@ -71,6 +71,13 @@ class SourceConnector(Protocol):
         """
         ...
 
+    def namespaces(self) -> list[str]:
+        """The namespaces that exist now: databases, schemas, datasets.
+
+        Asked to find out what a schema's name means, so before there is a selection.
+        """
+        ...
+
     def tables(self) -> list[TableId]:
         """The selected tables that exist now.  Called at each reconciliation; must be cheap."""
         ...
@@ -84,6 +91,13 @@ class SourceConnector(Protocol):
 
     def position(self) -> Position:
         """Where the log ends now.  Taken and stored before a snapshot; the stream starts here."""
+        ...
+
+    def version(self) -> int:
+        """The order key now: every row a snapshot reads from here on carries one at least as high.
+
+        What a finished snapshot of now has not seen, and is older, is gone at the source.
+        """
         ...
 
     def reached(self, position: Position, goal: Position) -> bool:
