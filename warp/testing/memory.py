@@ -1,0 +1,556 @@
+"""A source and a destination in memory: the reference implementations, and the fakes of unit tests.
+
+They keep every promise of `warp.interfaces` in the plainest code that can, so that a reader learns
+from them what a promise means, and the contracts have something to be checked against.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from warp.errors import FenceBehind, PositionLost, SchemaMoved
+from warp.interfaces import DestinationTraits, MetadataStore, SourceTraits
+from warp.model import (
+    ABSENT,
+    UNCHANGED,
+    Change,
+    ChangeBatch,
+    Chunk,
+    Column,
+    Lease,
+    Marker,
+    Operation,
+    Phase,
+    Position,
+    QuarantinedRow,
+    SchemaChange,
+    TableChanges,
+    TableId,
+    TableSchema,
+    TableSelection,
+    UnitKind,
+    WorkUnit,
+    Written,
+)
+
+Row = dict[str, Any]
+Key = tuple[Any, ...]
+
+
+# ---------------------------------------------------------------- source
+
+
+@dataclass
+class MemoryDatabase:
+    """A database with a log.  `forget()` drops the log's past, as a rolled-over oplog does."""
+
+    schemas: dict[TableId, TableSchema] = field(default_factory=dict)
+    tables: dict[TableId, dict[Key, Row]] = field(default_factory=dict)
+    log: list[tuple[int, TableId, Operation, Row]] = field(default_factory=list)
+    version: int = 0
+    first: int = 0  # changes up to this version are forgotten
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def create(self, schema: TableSchema) -> None:
+        self.schemas[schema.table] = schema
+        self.tables[schema.table] = {}
+
+    def put(self, table: TableId, **row: Any) -> None:
+        key = self._key(table, row)
+        operation = Operation.UPDATE if key in self.tables[table] else Operation.CREATE
+        self.tables[table][key] = row
+        self._append(table, operation, row)
+
+    def delete(self, table: TableId, **key: Any) -> None:
+        self.tables[table].pop(self._key(table, key), None)
+        self._append(table, Operation.DELETE, key)
+
+    def truncate(self, table: TableId) -> None:
+        self.tables[table].clear()
+        self._append(table, Operation.TRUNCATE, {})
+
+    def forget(self) -> None:
+        self.first = self.version
+        self.log.clear()
+
+    def _key(self, table: TableId, row: Row) -> Key:
+        return tuple(row[name] for name in self.schemas[table].key)
+
+    def _append(self, table: TableId, operation: Operation, row: Row) -> None:
+        with self.changed:
+            self.version += 1
+            self.log.append((self.version, table, operation, row))
+            self.changed.notify_all()
+
+
+class MemorySourceOptions(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    database: Any = Field(default_factory=MemoryDatabase)
+
+
+class MemorySource:
+    """Reads a MemoryDatabase."""
+
+    Options: ClassVar[type[BaseModel]] = MemorySourceOptions
+    traits: ClassVar[SourceTraits] = SourceTraits()
+
+    def __init__(self, options: MemorySourceOptions, selection: TableSelection) -> None:
+        self.database: MemoryDatabase = options.database
+        self.selection = selection
+        self.acknowledged: Position | None = None
+        self.closed = False
+
+    def check(self) -> None: ...
+
+    def tables(self) -> list[TableId]:
+        return [t for t in self.database.tables if self.selection(t) is not None]
+
+    def get_schema(self, tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
+        return {t: self.database.schemas[t] for t in tables if t in self.database.schemas}
+
+    def position(self) -> Position:
+        return Position(str(self.database.version), time.time())
+
+    def version(self) -> int:
+        return self.database.version
+
+    def namespaces(self) -> list[str]:
+        return sorted({table.namespace for table in self.database.tables})
+
+    def reached(self, position: Position, goal: Position) -> bool:
+        return int(position.token) >= int(goal.token)
+
+    def chunks(self, table: TableId, rows: int) -> list[Chunk]:
+        keys = sorted(repr(key) for key in self.database.tables[table])
+        edges = [None, *keys[rows::rows], None]
+        return [
+            Chunk(table, number, lower, upper, rows)
+            for number, (lower, upper) in enumerate(itertools.pairwise(edges))
+        ]
+
+    def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
+        settings = self.selection(chunk.table)
+        size = settings.full_load_batch_size if settings else 1000
+        version = self.database.version
+        rows = [
+            row
+            for key, row in sorted(self.database.tables[chunk.table].items(), key=repr)
+            if (chunk.lower is None or repr(key) >= chunk.lower)
+            and (chunk.upper is None or repr(key) < chunk.upper)
+        ]
+        for start in range(0, len(rows) or 1, size):
+            part = [(version, Operation.READ, row) for row in rows[start : start + size]]
+            changes = [self._changes(chunk.table, part)] if part else []
+            yield ChangeBatch(changes, Position(str(version), time.time()), read_at=time.time())
+
+    def get_changes(
+        self, position: Position, *, selection: TableSelection, idle: float
+    ) -> Iterator[ChangeBatch]:
+        after = int(position.token)
+        while not self.closed:
+            if after < self.database.first:
+                raise PositionLost(
+                    f"the log begins at {self.database.first}, the marker stands at {after}; "
+                    "run `cartridge-warp resync`"
+                )
+            with self.database.changed:
+                if self.database.version == after:
+                    self.database.changed.wait(idle)
+                events = [e for e in self.database.log if e[0] > after][:100]
+            parts: dict[TableId, list[tuple[int, Operation, Row]]] = {}
+            for version, table, operation, row in events:
+                if selection(table) is not None:
+                    parts.setdefault(table, []).append((version, operation, row))
+            after = events[-1][0] if events else after
+            changes = [self._changes(table, part) for table, part in parts.items()]
+            yield ChangeBatch(changes, Position(str(after), time.time()), read_at=time.time())
+
+    def poll(
+        self, table: TableId, position: Position | None, *, fire_time: float
+    ) -> Iterator[ChangeBatch]:
+        after = int(position.token) if position else 0
+        version = self.database.version
+        newest = {
+            k: (v, o, r)
+            for v, t, o, r in self.database.log
+            if t == table and v > after
+            for k in [self.database._key(t, r)]
+        }
+        part = [(v, Operation.READ, r) for v, o, r in newest.values() if o != Operation.DELETE]
+        changes = [self._changes(table, part)] if part else []
+        yield ChangeBatch(changes, Position(str(version), time.time()), read_at=time.time())
+
+    def acknowledge(self, position: Position) -> None:
+        self.acknowledged = position
+
+    def observe(self) -> Mapping[str, float]:
+        return {}
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _changes(self, table: TableId, part: Sequence[tuple[int, Operation, Row]]) -> TableChanges:
+        schema = self.database.schemas[table]
+        return TableChanges(
+            table,
+            bytearray(operation for _, operation, _ in part),
+            [version for version, _, _ in part],
+            schema,
+            [[row.get(c.name, ABSENT) for _, _, row in part] for c in schema.columns],
+        )
+
+
+# ---------------------------------------------------------------- destination
+
+
+@dataclass
+class _Stored:
+    """One row of a table: its cells, its version, and whether it is a tombstone."""
+
+    cells: Row
+    version: int
+    deleted: bool = False
+
+
+@dataclass
+class MemoryWarehouse:
+    """What survives a destination connector: data and metadata, changed under one lock."""
+
+    schemas: dict[TableId, TableSchema] = field(default_factory=dict)
+    tables: dict[TableId, dict[Key, _Stored]] = field(default_factory=dict)
+    markers: dict[str, Marker] = field(default_factory=dict)
+    quarantine: list[QuarantinedRow] = field(default_factory=list)
+    audit: list[tuple[TableId, Key, Row]] = field(default_factory=list)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    errands: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def rows(self, table: TableId) -> list[Row]:
+        """The rows a reader sees."""
+        return [dict(r.cells) for r in self.tables.get(table, {}).values() if not r.deleted]
+
+
+class MemoryDestinationOptions(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    warehouse: Any = Field(default_factory=MemoryWarehouse)
+
+
+class MemoryDestination:
+    """Writes to a MemoryWarehouse."""
+
+    Options: ClassVar[type[BaseModel]] = MemoryDestinationOptions
+    traits: ClassVar[DestinationTraits] = DestinationTraits(transactional_ddl=True)
+
+    def __init__(self, options: MemoryDestinationOptions, selection: TableSelection) -> None:
+        self.warehouse: MemoryWarehouse = options.warehouse
+        self.selection = selection
+
+    def check(self) -> None: ...
+
+    def open(self, lease: Lease) -> Marker:
+        with self.warehouse.lock:
+            marker = self.warehouse.markers.get(lease.unit.id, Marker(lease.unit))
+            if marker.fence >= lease.fence:
+                raise FenceBehind(
+                    f"fence {marker.fence} stands in the destination, ours is {lease.fence}",
+                    found=marker.fence,
+                    place=lease.unit.id,
+                )
+            marker = replace(marker, fence=lease.fence, owner=lease.owner)
+            self.warehouse.markers[lease.unit.id] = marker
+            return marker
+
+    def get_schema(self, table: TableId) -> TableSchema | None:
+        return self.warehouse.schemas.get(table)
+
+    def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:
+        with self.warehouse.lock:
+            for change in changes:
+                self._apply(change)
+
+    def _apply(self, change: SchemaChange) -> None:
+        have = self.warehouse.schemas.get(change.table)
+        if change.change == Change.CREATE_TABLE:
+            if have is None and change.schema is not None:
+                self.warehouse.schemas[change.table] = replace(change.schema, version=1)
+                self.warehouse.tables[change.table] = {}
+            return
+        if (
+            have is None
+            or change.column is None
+            or have.column(change.column.name) == change.column
+        ):
+            return
+        columns: tuple[Column, ...]
+        if change.change == Change.ADD_COLUMN:
+            if have.column(change.column.name) is not None:
+                return
+            columns = (*have.columns, change.column)
+        else:
+            new = change.column
+            columns = tuple(new if c.name == new.name else c for c in have.columns)
+        self.warehouse.schemas[change.table] = replace(
+            have, columns=columns, version=have.version + 1
+        )
+
+    def write_batch(
+        self,
+        batch: ChangeBatch,
+        marker: Marker,
+        *,
+        quarantined: Sequence[QuarantinedRow] = (),
+    ) -> Written:
+        warehouse = self.warehouse
+        with warehouse.lock:
+            before = (
+                copy.deepcopy(warehouse.tables),
+                dict(warehouse.markers),
+                len(warehouse.audit),
+            )
+            try:
+                self._advance(marker)  # first: it also excludes every other owner
+                counts: dict[tuple[TableId, Operation], int] = {}
+                for part in batch.changes:
+                    self._write(part, marker.unit, counts)
+                for table in batch.reload:
+                    self._reload(marker.unit.schema, table)
+                warehouse.quarantine += quarantined
+            except BaseException:
+                warehouse.tables, warehouse.markers = before[0], before[1]
+                del warehouse.audit[before[2] :]
+                raise
+            return Written(counts)
+
+    def _advance(self, marker: Marker) -> None:
+        """The compare-and-set that every transaction starts with (guarantee 2, second half)."""
+        stored = self.warehouse.markers.get(marker.unit.id)
+        if stored is None or stored.fence != marker.fence or stored.batch + 1 != marker.batch:
+            found = stored.fence if stored else 0
+            raise FenceBehind(
+                f"expected fence {marker.fence} and batch {marker.batch - 1}, "
+                f"found {found} and {stored.batch if stored else 0}; drop the unit",
+                found=found,
+                place=marker.unit.id,
+            )
+        self.warehouse.markers[marker.unit.id] = replace(
+            marker, epoch=stored.epoch, owner=stored.owner, updated_at=time.time()
+        )
+
+    def _write(
+        self,
+        part: TableChanges,
+        unit: WorkUnit,
+        counts: dict[tuple[TableId, Operation], int],
+    ) -> None:
+        schema = self.warehouse.schemas[part.table]
+        if part.schema is None or part.schema.version != schema.version:
+            raise SchemaMoved("read the schema again", place=str(part.table))
+        state = self.warehouse.markers.get(WorkUnit.of_table(unit.schema, part.table).id)
+        settled = state is not None and state.phase == Phase.STREAMING
+        truncated_at = state.truncated_at if state else -1
+        settings = self.selection(part.table)
+        soft = settings.soft_delete_column if settings else None
+        rows = self.warehouse.tables[part.table]
+        names = schema.names()
+        for code, version, cells in zip(part.operations, part.versions, part.rows(), strict=True):
+            operation = Operation(code)
+            counts[part.table, operation] = counts.get((part.table, operation), 0) + 1
+            if operation == Operation.TRUNCATE:
+                self._truncate(unit.schema, part.table, version)
+                continue
+            row = dict(zip(names, cells, strict=True))
+            key = tuple(row[name] for name in schema.key)
+            old = rows.get(key)
+            if operation == Operation.READ:
+                if version <= truncated_at or (old is not None and old.version >= version):
+                    continue
+            elif old is not None and old.version > version:
+                continue
+            if operation == Operation.DELETE:
+                if old is not None and not old.deleted:
+                    self.warehouse.audit.append((part.table, key, dict(old.cells)))
+                kept = dict(old.cells) if old else {n: row.get(n) for n in schema.key}
+                if soft is not None and old is not None:
+                    rows[key] = _Stored(kept | {soft: True}, version)
+                elif settled:
+                    rows.pop(key, None)
+                else:
+                    rows[key] = _Stored(kept, version, deleted=True)
+                continue
+            base = old.cells if old else dict.fromkeys(names)
+            full = {
+                n: base.get(n) if v is UNCHANGED else None if v is ABSENT else v
+                for n, v in row.items()
+            }
+            rows[key] = _Stored(full | ({soft: False} if soft else {}), version)
+
+    def _truncate(self, schema: str, table: TableId, version: int) -> None:
+        rows = self.warehouse.tables[table]
+        for key in [k for k, r in rows.items() if r.version <= version]:
+            del rows[key]
+        unit = WorkUnit.of_table(schema, table)
+        state = self.warehouse.markers.get(unit.id, Marker(unit))
+        self.warehouse.markers[unit.id] = replace(
+            state, truncated_at=max(version, state.truncated_at)
+        )
+
+    def _reload(self, schema: str, table: TableId) -> None:
+        unit = WorkUnit.of_table(schema, table)
+        state = self.warehouse.markers.get(unit.id, Marker(unit))
+        for id, marker in list(self.warehouse.markers.items()):
+            if marker.unit.kind == UnitKind.CHUNK and marker.unit.table == table:
+                del self.warehouse.markers[id]
+        self.warehouse.markers[unit.id] = replace(state, epoch=state.epoch + 1, phase=Phase.PLANNED)
+
+    def update_marker(self, marker: Marker) -> None:
+        with self.warehouse.lock:
+            self._advance(marker)
+
+    def metadata(self) -> MetadataStore:
+        return MemoryMetadata(self.warehouse)
+
+    def close(self) -> None: ...
+
+
+class MemoryMetadata:
+    """The metadata store over a MemoryWarehouse."""
+
+    def __init__(self, warehouse: MemoryWarehouse) -> None:
+        self.warehouse = warehouse
+
+    def prepare(self) -> None: ...
+
+    def register(self, unit: WorkUnit, *, position: Position | None, phase: Phase) -> bool:
+        with self.warehouse.lock:
+            if unit.id in self.warehouse.markers:
+                return False
+            self.warehouse.markers[unit.id] = Marker(unit, position=position, phase=phase)
+            return True
+
+    def plan_snapshot(
+        self, schema: str, table: TableId, chunks: Sequence[Chunk], *, version: int
+    ) -> bool:
+        with self.warehouse.lock:
+            unit = WorkUnit.of_table(schema, table)
+            state = self.warehouse.markers.get(unit.id, Marker(unit))
+            if state.phase != Phase.PLANNED:
+                return False
+            sweep = version if state.epoch else -1
+            self.warehouse.markers[unit.id] = replace(
+                state, phase=Phase.SNAPSHOT, sweep_below=sweep
+            )
+            for chunk in chunks:
+                chunk_unit = WorkUnit.of_chunk(schema, chunk, state.epoch)
+                self.warehouse.markers[chunk_unit.id] = Marker(chunk_unit)
+            return True
+
+    def settle(self, schema: str, table: TableId) -> bool:
+        with self.warehouse.lock:
+            unit = WorkUnit.of_table(schema, table)
+            state = self.warehouse.markers.get(unit.id)
+            chunks = [
+                m
+                for m in self.warehouse.markers.values()
+                if m.unit.kind == UnitKind.CHUNK
+                and m.unit.schema == schema
+                and m.unit.table == table
+            ]
+            if state is None or state.phase != Phase.SNAPSHOT:
+                return False
+            if any(m.phase != Phase.DONE for m in chunks):
+                return False
+            rows = self.warehouse.tables.get(table, {})
+            for key, row in list(rows.items()):
+                if row.deleted or row.version < state.sweep_below:
+                    del rows[key]
+            self.warehouse.markers[unit.id] = replace(state, phase=Phase.STREAMING)
+            return True
+
+    def markers(self, kinds: Sequence[UnitKind] = ()) -> list[Marker]:
+        with self.warehouse.lock:
+            return [m for m in self.warehouse.markers.values() if not kinds or m.unit.kind in kinds]
+
+    def mark(self, unit_id: str, phase: Phase) -> None:
+        with self.warehouse.lock:
+            if unit_id in self.warehouse.markers:
+                marker = self.warehouse.markers[unit_id]
+                self.warehouse.markers[unit_id] = replace(marker, phase=phase)
+
+    def resync(self, schema: str, table: TableId | None, *, position: Position) -> list[WorkUnit]:
+        with self.warehouse.lock:
+            stream = WorkUnit.stream(schema)
+            for id, marker in list(self.warehouse.markers.items()):
+                unit = marker.unit
+                if unit.schema != schema or (table is not None and unit.table not in (None, table)):
+                    continue
+                if unit.kind == UnitKind.CHUNK:
+                    del self.warehouse.markers[id]
+                elif unit.kind == UnitKind.TABLE:
+                    self.warehouse.markers[id] = replace(
+                        marker, phase=Phase.PLANNED, epoch=marker.epoch + 1
+                    )
+                elif unit.kind == UnitKind.STREAM and table is None:
+                    self.warehouse.markers[id] = replace(
+                        marker,
+                        phase=Phase.STREAMING,
+                        position=position,
+                        fence=marker.fence + 1,
+                        epoch=marker.epoch + 1,
+                    )
+            return [stream]
+
+    def begin_run(self, lease: Lease, run: str) -> None:
+        for other in self.warehouse.runs.values():
+            if other["unit"] == lease.unit.id and other["status"] == "running":
+                other["status"] = "abandoned"
+        self.warehouse.runs[run] = {
+            "unit": lease.unit.id,
+            "owner": lease.owner,
+            "fence": lease.fence,
+            "status": "running",
+        }
+
+    def end_run(self, run: str, *, status: str, rows: int, error: str = "") -> None:
+        self.warehouse.runs[run] |= {"status": status, "rows": rows, "error": error}
+
+    def log_error(
+        self,
+        *,
+        code: str,
+        error_class: str,
+        message: str,
+        unit: str = "",
+        run: str = "",
+        table: TableId | None = None,
+        column: str = "",
+        key: str = "",
+        position: Position | None = None,
+        action: str = "",
+    ) -> None:
+        self.warehouse.errors.append(
+            {"code": code, "class": error_class, "message": message, "unit": unit, "action": action}
+        )
+
+    def add_errand(self, id: str, name: str, arguments: Mapping[str, Any]) -> None:
+        self.warehouse.errands.setdefault(
+            id, {"name": name, "arguments": dict(arguments), "status": "open"}
+        )
+
+    def open_errands(self) -> list[tuple[str, str, dict[str, Any]]]:
+        return [
+            (id, e["name"], e["arguments"])
+            for id, e in self.warehouse.errands.items()
+            if e["status"] == "open"
+        ]
+
+    def end_errand(self, id: str, *, status: str, result: str = "") -> None:
+        self.warehouse.errands[id] |= {"status": status, "result": result}
