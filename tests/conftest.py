@@ -1,0 +1,9 @@
+"""Names the fixture modules; each lies beside this file as `fix_*.py`."""
+
+from warp.testing.servers import describe_programs
+
+pytest_plugins = ["fix_servers"]
+
+
+def pytest_report_header() -> list[str]:
+    return describe_programs()

@@ -1,0 +1,120 @@
+"""Servers for tests: shared ones that start once a session, and own ones to break.
+
+Each pytest-xdist worker has its own.  A server of yours is used instead when
+CARTRIDGE_WARP_TEST_MONGODB (a replica set), _POSTGRES (a login that may create databases) or
+_REDIS names its URL.  A server that cannot start fails the test; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import psycopg
+import pymongo
+import pytest
+import redis
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from pymongo.database import Database
+
+from warp.testing.servers import Mongod, Postgres, RedisServer
+
+
+class Server(Protocol):
+    """What a test may rely on, whether we started the server or were given it."""
+
+    @property
+    def url(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GivenServer:
+    url: str
+
+
+Own = TypeVar("Own", bound=contextlib.AbstractContextManager[Any])
+
+
+@pytest.fixture(scope="session")
+def mongo() -> Iterator[Server]:
+    """A replica set of one member, shared: keep to your own database."""
+    yield from _given_or_own("CARTRIDGE_WARP_TEST_MONGODB", Mongod)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """Shared: keep to your own database."""
+    yield from _given_or_own("CARTRIDGE_WARP_TEST_POSTGRES", Postgres)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Server]:
+    """Shared: keep to your own namespace, and never FLUSHALL here."""
+    yield from _given_or_own("CARTRIDGE_WARP_TEST_REDIS", RedisServer)
+
+
+def _given_or_own(variable: str, start: Callable[[], Any]) -> Iterator[Server]:
+    given = os.environ.get(variable)
+    if given:
+        yield GivenServer(given)
+        return
+    with start() as server:
+        yield server
+
+
+@pytest.fixture
+def mongo_database(mongo: Server) -> Iterator[Database[dict[str, Any]]]:
+    """A fresh database, dropped afterwards; `mongo.url` is where it lies."""
+    client = pymongo.MongoClient[dict[str, Any]](mongo.url, tz_aware=True)
+    name = f"t_{secrets.token_hex(6)}"
+    try:
+        yield client[name]
+        client.drop_database(name)
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def pg_database(postgres: Server) -> Iterator[str]:
+    """The URL of a fresh database, dropped afterwards even if somebody is still connected."""
+    name = f"t_{secrets.token_hex(6)}"
+    quoted = sql.Identifier(name)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(quoted))
+        yield database_url(postgres.url, name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
+
+
+def database_url(server_url: str, database: str) -> str:
+    """The same login and server, another database."""
+    base, _, query = server_url.partition("?")
+    scheme, _, rest = base.partition("://")
+    host = rest.partition("/")[0]
+    if not scheme.startswith("postgres"):  # given as "host=… user=…"
+        return make_conninfo(server_url, dbname=database)
+    return f"{scheme}://{host}/{database}" + (f"?{query}" if query else "")
+
+
+@pytest.fixture
+def redis_namespace(redis_server: Server) -> Iterator[str]:
+    """A fresh ledger namespace, whose keys are removed afterwards."""
+    name = f"t{secrets.token_hex(6)}"
+    yield name
+    with redis.Redis.from_url(redis_server.url) as client:
+        for key in client.scan_iter(f"*{name}*", count=1000):
+            client.delete(key)
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[[Own], Own]]:
+    """Start a server of your own to kill, pause or wipe: `start_server(Postgres())`.
+
+    Everything started so is closed when the test ends.
+    """
+    with contextlib.ExitStack() as started:
+        yield started.enter_context

