@@ -1,0 +1,253 @@
+"""A file of JSON lines as a source: the smallest whole connector, and the page newcomers copy.
+
+One line declares a table, each other line is one change, oldest first, appended and never edited:
+
+    {"table": "orders", "key": ["id"], "columns": {"id": "int64", "name": "text"}}
+    {"op": "c", "table": "orders", "row": {"id": 1, "name": "a"}}
+    {"op": "d", "table": "orders", "row": {"id": 1}}
+
+A position is a byte count, and so is a row's version: the place where its line ends.  The
+namespace of every table is the file's name without its ending.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from warp.errors import PositionLost, SourceRefused, SourceUnavailable
+from warp.interfaces import SourceTraits
+from warp.model import (
+    ABSENT,
+    UNCHANGED,
+    ChangeBatch,
+    Chunk,
+    Column,
+    Kind,
+    Operation,
+    Position,
+    TableChanges,
+    TableId,
+    TableSchema,
+    TableSelection,
+)
+
+_LOOK_AGAIN: Final = 0.02  # seconds between looks at a file that has not grown
+
+# What JSON cannot carry is written as text.  Kinds not listed are carried as they are.
+_FROM_JSON: Final[dict[Kind, Callable[[Any], Any]]] = {
+    Kind.DECIMAL: Decimal,
+    Kind.BYTES: bytes.fromhex,
+    Kind.UUID: bytes.fromhex,
+    Kind.DATE: dt.date.fromisoformat,
+    Kind.JSON: lambda value: json.dumps(value).encode(),
+}
+
+_Line = tuple[int, dict[str, Any]]  # where it ends, what it says
+
+
+class JsonLinesOptions(BaseModel):
+    """The `source:` block."""
+
+    model_config = ConfigDict(extra="forbid")
+    path: Path
+
+
+class JsonLinesSource:
+    """Follows one file."""
+
+    Options: ClassVar[type[BaseModel]] = JsonLinesOptions
+    traits: ClassVar[SourceTraits] = SourceTraits(full_rows=False)
+
+    def __init__(self, options: JsonLinesOptions, selection: TableSelection) -> None:
+        self._path = options.path
+        self._selection = selection
+        self._closed = False
+
+    def check(self) -> None:
+        for _ in self._lines(0, self.version()):
+            pass
+
+    def namespaces(self) -> list[str]:
+        return [self._path.stem]
+
+    def tables(self) -> list[TableId]:
+        found = self._schemas()
+        return [table for table in found if self._selection(table) is not None]
+
+    def get_schema(self, tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
+        found = self._schemas()
+        return {table: found[table] for table in tables if table in found}
+
+    def position(self) -> Position:
+        return Position(str(self.version()), time.time())
+
+    def version(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except OSError as error:
+            raise SourceUnavailable(f"cannot read {self._path}: {error.strerror}") from error
+
+    def reached(self, position: Position, goal: Position) -> bool:
+        return int(position.token) >= int(goal.token)
+
+    def chunks(self, table: TableId, rows: int) -> list[Chunk]:
+        return [Chunk(table, 0)]
+
+    def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
+        """The file twice: first which line each live key was last written by, then those lines.
+
+        Only keys and places are held, never the rows.
+        """
+        version = self.version()
+        schema = self._schemas()[chunk.table]
+        live: dict[tuple[Any, ...], int] = {}
+        for end, line in self._changes(0, version, chunk.table):
+            key = tuple(line["row"].get(name) for name in schema.key)
+            if line["op"] == "d":
+                live.pop(key, None)
+            elif line["op"] == "t":
+                live.clear()
+            else:
+                live[key] = end
+        settings = self._selection(chunk.table)
+        size = settings.full_load_batch_size if settings else 1000
+        places, waiting, read = set(live.values()), [], False
+        for end, line in self._changes(0, version, chunk.table):
+            if end in places:
+                waiting.append((version, {**line, "op": "r"}))
+            if len(waiting) == size:
+                yield self._batch({chunk.table: waiting}, {chunk.table: schema}, version)
+                waiting, read = [], True
+        if waiting or not read:
+            parts = {chunk.table: waiting} if waiting else {}
+            yield self._batch(parts, {chunk.table: schema}, version)
+
+    def get_changes(
+        self, position: Position, *, selection: TableSelection, idle: float
+    ) -> Iterator[ChangeBatch]:
+        after = int(position.token)
+        schemas = self._schemas(after)
+        quiet_since = time.monotonic()
+        while not self._closed:
+            size = self.version()
+            if size < after:
+                raise PositionLost(
+                    f"{self._path} holds {size} bytes and the marker stands at {after}: the file "
+                    "was cut or replaced; run `cartridge-warp resync`"
+                )
+            parts: dict[TableId, list[_Line]] = {}
+            count = 0
+            for end, line in self._lines(after, size):
+                after = end
+                table = TableId(self._path.stem, line["table"])
+                if "op" not in line:
+                    schemas[table] = self._schema(table, line)
+                elif (settings := selection(table)) is not None:
+                    parts.setdefault(table, []).append((end, line))
+                    count += 1
+                    if count >= settings.write_batch_size:
+                        break
+            if count or time.monotonic() - quiet_since >= idle:
+                yield self._batch(parts, schemas, after)
+                quiet_since = time.monotonic()
+            elif after == size:
+                time.sleep(_LOOK_AGAIN)
+
+    def poll(
+        self, table: TableId, position: Position | None, *, fire_time: float
+    ) -> Iterator[ChangeBatch]:
+        raise SourceRefused("a file of JSON lines is a log; use `mode: stream`", place=str(table))
+
+    def acknowledge(self, position: Position) -> None:
+        """The file forgets nothing."""
+
+    def observe(self) -> Mapping[str, float]:
+        return {}
+
+    def close(self) -> None:
+        self._closed = True
+
+    # -- the file
+
+    def _lines(self, start: int, end: int) -> Iterator[_Line]:
+        """Whole lines between two places; a line still being written waits for the next look."""
+        with self._path.open("rb") as file:
+            file.seek(start)
+            place = start
+            for number, raw in enumerate(file, 1):
+                place += len(raw)
+                if place > end or not raw.endswith(b"\n"):
+                    return
+                try:
+                    line = json.loads(raw)
+                    if "op" in line and line["op"] not in "crudt":
+                        raise ValueError(f"no operation {line['op']!r}")
+                    TableId(self._path.stem, line["table"])
+                except (ValueError, KeyError, TypeError) as error:
+                    raise SourceRefused(
+                        f"expected a table or a change, found {raw[:80]!r} ({error}); "
+                        "mend or remove the line",
+                        place=f"{self._path}, line {number} after byte {start}",
+                    ) from error
+                yield place, line
+
+    def _changes(self, start: int, end: int, table: TableId) -> Iterator[_Line]:
+        for place, line in self._lines(start, end):
+            if "op" in line and line["table"] == table.name:
+                yield place, line
+
+    def _schemas(self, end: int | None = None) -> dict[TableId, TableSchema]:
+        found = {}
+        for _, line in self._lines(0, self.version() if end is None else end):
+            if "op" not in line:
+                table = TableId(self._path.stem, line["table"])
+                found[table] = self._schema(table, line)
+        return found
+
+    def _schema(self, table: TableId, line: Mapping[str, Any]) -> TableSchema:
+        columns = tuple(Column(name, Kind(kind)) for name, kind in line["columns"].items())
+        return TableSchema(table, columns, tuple(line["key"]))
+
+    def _batch(
+        self,
+        parts: Mapping[TableId, Sequence[_Line]],
+        schemas: Mapping[TableId, TableSchema],
+        end: int,
+    ) -> ChangeBatch:
+        now = time.time()
+        changes = [
+            TableChanges(
+                table,
+                bytearray(ord(line["op"]) for _, line in lines),
+                [version for version, _ in lines],
+                schemas[table],
+                [_cells(column, lines) for column in schemas[table].columns],
+            )
+            for table, lines in parts.items()
+        ]
+        return ChangeBatch(changes, Position(str(end), now), read_at=now)
+
+
+def _cells(column: Column, lines: Sequence[_Line]) -> list[Any]:
+    """One column of the changes: what an update does not mention is unchanged."""
+    convert = _FROM_JSON.get(column.kind)
+    cells: list[Any] = []
+    for _, line in lines:
+        row = line.get("row", {})
+        if column.name not in row:
+            cells.append(
+                UNCHANGED if line["op"] == Operation.UPDATE.to_bytes().decode() else ABSENT
+            )
+        elif row[column.name] is None or convert is None:
+            cells.append(row[column.name])
+        else:
+            cells.append(convert(row[column.name]))
+    return cells
