@@ -8,9 +8,11 @@ an error names the expectation and not a validator.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
 MASK: Final = "***"
@@ -30,6 +32,17 @@ def redact(text: str) -> str:
     """The text with passwords in URLs and in `password=…` pairs masked (guarantee 10)."""
     masked = _URL_PASSWORD.sub(rf"\1{MASK}@", text)
     return _NAMED_SECRET.sub(rf"\1{MASK}", masked)
+
+
+def secrets_in(value: str) -> set[str]:
+    """What must not be shown of a secret value: of a URL its password, else all of it."""
+    if "://" not in value:
+        return {value}
+    try:
+        password = urlsplit(value).password
+    except ValueError:
+        return {value}
+    return {password, unquote(password)} if password else set()
 
 
 def expected(what: str) -> PydanticCustomError:
@@ -140,25 +153,41 @@ Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 """Shown as ***; `.get_secret_value()` where it is used."""
 
 
+def known_keys(model: type[BaseModel]) -> dict[str, str]:
+    """Key as written in the configuration -> name of the field."""
+    return {f.alias or name: name for name, f in model.model_fields.items()}
+
+
 class Block(BaseModel):
     """One block of the configuration: unknown keys are errors, values never change, and no
     validation error repeats an input, which may be a secret."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            known = known_keys(cls)
+            for key in data:
+                if key not in known:
+                    raise PydanticCustomError(
+                        "unknown_key", "unknown key", {"key": str(key), "known": sorted(known)}
+                    )
+        return data
 
 
 class ConnectorOptions(Block):
     """What every connector needs; subclass it as `Options` and add keys.
 
-    `database` is filled from the connection string's path where the configuration has none.
+    A field's description is the text of `docs/configuration.md`.
     """
 
-    connection_string: Secret
-    """URL of the server."""
-    database: Text | None = None
-    """Database to work on."""
+    connection_string: Secret = Field(description="URL of the server; the scheme says the type")
+    database: Text | None = Field(
+        default=None,
+        description="database to work on; the path of the connection string where not given",
+    )
 
     @property
     def url(self) -> str:

@@ -1,0 +1,287 @@
+"""The configuration as the system reads it: frozen, resolved, pure.
+
+A schema's `TableSelection` merges what the levels say, the nearest one winning:
+default < global < schema < global `tables:` < the schema's own `tables:`; inside one `tables:`
+block patterns in the order written, an exact name last.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from warp import plugins
+from warp.config.blocks import (
+    ChangeDetection,
+    Deletion,
+    LogFormat,
+    LogLevel,
+    Mode,
+    RunMode,
+    TableBlock,
+    TableKeys,
+)
+from warp.errors import ConfigError
+from warp.interfaces import DestinationConnector, SourceConnector
+from warp.model import Capture, TableId, TableSettings
+
+# Keys that mean the same in a block and in TableSettings.
+_PLAIN: Final = ({f.name for f in fields(TableSettings)} & set(TableKeys.model_fields)) | {
+    "dead_letter_queue"
+}
+_MAGIC: Final = set("*?[")
+
+SourceClass = type[SourceConnector]  # named: both settings have a field called `type`
+DestinationClass = type[DestinationConnector]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    type: str
+    location: str  # the connection string without its secrets, for people
+    database: str | None
+    options: BaseModel = field(repr=False)  # holds the secrets; an instance of Connector.Options
+
+    @property
+    def connector(self) -> SourceClass:
+        return plugins.source(self.type)
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationSettings:
+    type: str
+    location: str
+    schema: str | None  # of all tables; None: named as the source namespace
+    metadata_schema: str
+    options: BaseModel = field(repr=False)
+
+    @property
+    def connector(self) -> DestinationClass:
+        return plugins.destination(self.type)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Settings for the tables a name or pattern matches."""
+
+    pattern: str
+    block: TableBlock
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaSettings:
+    """One schema of the configuration: when it runs, and what it says about its tables."""
+
+    name: str
+    mode: Mode
+    schedule: str | None  # cron, read in the tables' timezone
+    destination_schema: str | None
+    include: tuple[str, ...]  # names and patterns; empty: all
+    exclude: tuple[str, ...]
+    said: Mapping[str, Any] = field(repr=False)  # global and schema level, merged
+    rules: tuple[Rule, ...] = field(repr=False)  # weakest first
+
+
+class Selection:
+    """The `TableSelection` of one schema.  All of its tables lie in one namespace."""
+
+    __slots__ = ("_known", "_only", "namespace", "schema")
+
+    def __init__(self, schema: SchemaSettings, namespace: str, only: str | None) -> None:
+        self.schema = schema
+        self.namespace = namespace
+        self._only = only  # the schema is this one table
+        self._known: dict[TableId, TableSettings | None] = {}
+
+    def __call__(self, table: TableId) -> TableSettings | None:
+        try:
+            return self._known[table]
+        except KeyError:
+            settings = self._known[table] = self._settings(table)
+            return settings
+
+    def __repr__(self) -> str:
+        return f"<Selection of {self.schema.name!r} in {self.namespace!r}>"
+
+    def _selected(self, table: TableId) -> bool:
+        if table.namespace != self.namespace:
+            return False
+        if self._only is not None:
+            return table.name == self._only
+        schema = self.schema
+        if any(_matches(pattern, table) for pattern in schema.exclude):
+            return False
+        return not schema.include or any(_matches(p, table) for p in schema.include)
+
+    def _settings(self, table: TableId) -> TableSettings | None:
+        if not self._selected(table):
+            return None
+        schema = self.schema
+        merged = dict(schema.said)
+        destination_name = table.name
+        columns: dict[str, Any] = {}
+        for rule in schema.rules:
+            if _matches(rule.pattern, table):
+                merged |= said(rule.block, schema.mode)
+                columns |= rule.block.columns
+                destination_name = rule.block.destination_table or destination_name
+        soft = merged.pop("deletion_strategy", Deletion.HARD) is Deletion.SOFT
+        flag = merged.pop("soft_delete_column", "is_deleted")
+        return TableSettings(
+            table=table,
+            destination=TableId(schema.destination_schema or table.namespace, destination_name),
+            schema=schema.name,
+            soft_delete_column=flag if soft else None,
+            columns=tuple(columns.items()),
+            **merged,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingSettings:
+    level: LogLevel
+    format: LogFormat
+    levels: Mapping[str, LogLevel]
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusSettings:
+    enabled: bool
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSettings:
+    max_retries: int
+    backoff_factor: float
+    initial_delay: float
+    max_delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinationSettings:
+    """Times in seconds."""
+
+    redis_url: str | None = field(repr=False)
+    namespace: str
+    lease_ttl: float
+    claim_every: float
+    quantum: float
+    stall_after: float | None
+    reconcile_every: float
+    drain_target: float
+    processes: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """One value of the configuration in force, and who gave it."""
+
+    path: str
+    value: Any  # secrets masked
+    origin: str  # default, config.yaml:12, CARTRIDGE_WARP_…, --flag
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one process tree."""
+
+    mode: RunMode
+    source: SourceSettings
+    destination: DestinationSettings
+    schemas: tuple[SchemaSettings, ...]
+    prometheus: PrometheusSettings
+    logging: LoggingSettings
+    errors: ErrorSettings
+    coordination: CoordinationSettings
+    effective: tuple[Effective, ...] = field(repr=False)
+    # What a child process needs in its environment to load the same settings.  Holds secrets.
+    environment: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)  # values that logs must never show
+
+    @property
+    def digest(self) -> str:
+        """Names what is moved and how: equal in processes that may work together.
+
+        Holds no secret, and not what may differ from process to process: ports, logs, slots.
+        """
+        local = ("monitoring.", "coordination.")
+        shown = {e.path: e.value for e in self.effective if not e.path.startswith(local)}
+        shown["schemas"] = [s.name for s in self.schemas]
+        text = json.dumps(shown, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def schema(self, name: str) -> SchemaSettings:
+        for schema in self.schemas:
+            if schema.name == name:
+                return schema
+        known = [s.name for s in self.schemas]
+        raise ConfigError(
+            f"expected the name of a configured schema, found {name!r}; "
+            f"{plugins.nearest(name, known)}",
+            place="schemas",
+        )
+
+    def resolve(self, name: str, namespaces: Iterable[str]) -> Selection:
+        """Which tables the schema `name` means, given the namespaces that exist at the source.
+
+        The namespace of that name; else `source.database`: there the tables listed for the
+        schema, or the one table of that name.
+        """
+        schema = self.schema(name)
+        if name in set(namespaces):
+            return Selection(schema, name, None)
+        if self.source.database is None:
+            raise ConfigError(
+                f"expected a namespace {name!r} at the source or a `source.database` that holds a "
+                f"table of that name, found neither; set source.database",
+                place="schemas",
+            )
+        listed = schema.include or schema.exclude
+        return Selection(schema, self.source.database, None if listed else name)
+
+
+def said(block: TableKeys, mode: Mode) -> dict[str, Any]:
+    """What one level says, in the words of TableSettings (and of deletion)."""
+    written = block.model_fields_set
+    result: dict[str, Any] = {}
+    if "batch_size" in written and block.batch_size is not None:
+        aliased = ["stream_batch_size"]
+        if mode is Mode.BATCH:
+            aliased += ["full_load_batch_size", "write_batch_size"]
+        result |= dict.fromkeys(aliased, block.batch_size)
+    wanted = written & (_PLAIN | {"deletion_strategy", "soft_delete_column"})
+    result |= {name: getattr(block, name) for name in wanted}
+    if detection := getattr(block, "change_detection", None):
+        result |= said_of_changes(detection, mode)
+    return result
+
+
+def said_of_changes(detection: ChangeDetection, mode: Mode) -> dict[str, Any]:
+    written = detection.model_fields_set
+    result: dict[str, Any] = {}
+    if "column" in written:
+        result["timestamp_column"] = detection.column
+    if "timezone" in written:
+        result["timezone"] = detection.timezone
+    # A log named for all schemas does not bind those that run on a schedule.
+    if detection.strategy and not (mode is Mode.BATCH and detection.strategy is Capture.LOG):
+        result["capture"] = detection.strategy
+    return result
+
+
+def is_pattern(name: str) -> bool:
+    return bool(_MAGIC & set(name))
+
+
+def _matches(pattern: str, table: TableId) -> bool:
+    if not is_pattern(pattern):
+        return pattern in (table.name, str(table))
+    return fnmatch.fnmatchcase(table.name, pattern) or fnmatch.fnmatchcase(str(table), pattern)
