@@ -5,7 +5,8 @@ left" must hold when this process is killed with -9, when no code of ours runs a
 small shells watch over each server:
 
 * the *caretaker* holds the reading end of a pipe whose writing end only we have.  When the pipe
-  closes, for whatever reason, it kills the server it was last told of and removes the directory;
+  closes, for whatever reason, it kills the server it was last told of (its pid, and those of
+  paused children) and removes the directory;
 * the *gate* becomes the server by `exec`, but only once the caretaker has been told its pid, so
   there is no moment at which a server runs that nobody would end.
 
@@ -44,10 +45,11 @@ _PORT_TAKEN: Final = ("address already in use", "socketexception", "failed liste
 
 _CARETAKER: Final = """
 trap '' INT TERM HUP
-pid=
-while read -r line; do pid=$line; done
-if [ -n "$pid" ]; then
-    kill -CONT "$pid"; kill -"$2" "$pid"
+pids=
+while read -r line; do pids=$line; done
+if [ -n "$pids" ]; then
+    pid=${pids%% *}
+    kill -"$2" "$pid"; kill -CONT $pids
     for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.1; done
     kill -KILL "$pid"
 fi
@@ -197,9 +199,12 @@ class LocalServer(ABC):
     def pause(self) -> None:
         """Freeze the server: connections stay open, nothing answers."""
         self._signal_all(signal.SIGSTOP)
+        # A frozen child cannot notice that its parent died: the caretaker must wake each.
+        self._tell_caretaker(" ".join(str(member.pid) for member in self._family()))
 
     def resume(self) -> None:
         self._signal_all(signal.SIGCONT)
+        self._tell_caretaker(str(self.pid))
 
     def close(self) -> None:
         """End the server and remove everything it left behind."""
