@@ -1,0 +1,8 @@
+-- drain: worker -> how many leases it still holds
+-- KEYS   cap, workers written; held read
+-- ARGV   3 worker, 4 ttl in ms
+-- The worker claims nothing more, its slots no longer count, and its next renewal asks for all of
+-- its units back.  Forgotten when the worker stops renewing.
+redis.call('ZADD', WORKERS, 'NX', now_ms() + tonumber(ARGV[4]), ARGV[3])
+redis.call('HSET', CAP, ARGV[3], -1)
+return tonumber(redis.call('HGET', HELD, ARGV[3]) or 0)

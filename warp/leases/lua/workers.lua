@@ -1,0 +1,15 @@
+-- workers: -> (worker, slots, held, alive_for ms)*
+-- KEYS   workers, cap, held read; nothing written
+local now = now_ms()
+local answer = {}
+local known = redis.call('ZRANGE', WORKERS, 0, -1, 'WITHSCORES')
+for i = 1, #known, 2 do
+  local alive_for = tonumber(known[i + 1]) - now
+  if alive_for > 0 then
+    answer[#answer + 1] = {
+      known[i], math.max(0, tonumber(redis.call('HGET', CAP, known[i]) or 0)),
+      tonumber(redis.call('HGET', HELD, known[i]) or 0), alive_for
+    }
+  end
+end
+return answer

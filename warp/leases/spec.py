@@ -1,0 +1,115 @@
+"""Work units as the ledger stores them: JSON with the unit's kind, schema, table and key range.
+
+What comes back out of Redis is input, not memory: anyone who may write to Redis may have written
+it, so reading checks every part and `UnreadableSpec` is an answer the caller must expect.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from warp.errors import UnitFailed
+from warp.model import Chunk, TableId, UnitKind, WorkUnit
+
+LONGEST: Final = 64 * 1024  # bytes; a key range of two large keys is far below it
+
+LARGEST_FENCE: Final = 2**53 - 2  # Lua counts in doubles; microseconds get there in the year 2255
+
+
+class UnreadableSpec(ValueError):
+    """A stored unit that is not one of ours.  Never shown to the data path."""
+
+
+def encode(unit: WorkUnit) -> bytes:
+    spec: dict[str, Any] = {"kind": unit.kind.value, "schema": unit.schema}
+    if unit.table is not None:
+        spec["table"] = [unit.table.namespace, unit.table.name]
+    if unit.chunk is not None:
+        chunk = unit.chunk
+        spec["chunk"] = {
+            "number": chunk.number,
+            "lower": chunk.lower,
+            "upper": chunk.upper,
+            "rows": chunk.rows,
+        }
+    return orjson.dumps(spec)
+
+
+def decode(id: str, spec: bytes) -> WorkUnit:
+    """The unit, with the table and kind agreeing with its id.  Raises UnreadableSpec."""
+    if not spec:
+        raise UnreadableSpec("expected a JSON object, found nothing")
+    if len(spec) > LONGEST:
+        raise UnreadableSpec(f"expected at most {LONGEST} bytes, found {len(spec)}")
+    try:
+        found = orjson.loads(spec)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableSpec(f"expected JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise UnreadableSpec(f"expected a JSON object, found {type(found).__name__}")
+    kind, schema = _text(found, "kind"), _text(found, "schema")
+    if kind not in (k.value for k in UnitKind if k is not UnitKind.TABLE):
+        raise UnreadableSpec(f"expected a kind that is leased, found {kind[:40]!r}")
+    table = _table(found["table"]) if "table" in found else None
+    chunk = None
+    if "chunk" in found:
+        if table is None:
+            raise UnreadableSpec("expected a chunk to name its table")
+        chunk = _chunk(found["chunk"], table)
+    if (kind == UnitKind.CHUNK) != (chunk is not None):
+        raise UnreadableSpec(f"expected a key range in a chunk and nowhere else, found a {kind}")
+    unit = WorkUnit(id, UnitKind(kind), schema, table, chunk)
+    # The id names the marker, the rest says what to do: they must not come from two units.
+    if not id.startswith(_named(unit)):
+        raise UnreadableSpec(f"expected the parts of {id[:80]!r}, found those of another unit")
+    return unit
+
+
+def stand_in(id: str) -> WorkUnit:
+    """Something to show for a unit whose spec cannot be read.  TABLE units are never leased."""
+    return WorkUnit(id, UnitKind.TABLE, "")
+
+
+def refuse_foreign_fence(unit_id: str, fence: int) -> None:
+    """A fence that this ledger cannot have issued, nor count on from: a person must look."""
+    if fence > LARGEST_FENCE:
+        raise UnitFailed(
+            f"expected a fence below 2^53, found {fence} in the destination, which no ledger "
+            "issued; find out who wrote it, then correct the unit's marker",
+            place=unit_id,
+        )
+
+
+def _named(unit: WorkUnit) -> str:
+    if unit.kind is UnitKind.LEADER:
+        return ""
+    table = f":{unit.table}" if unit.table is not None else ""
+    return f"{unit.kind.value}:{unit.schema}{table}"
+
+
+def _text(found: dict[str, Any], name: str) -> str:
+    value = found.get(name)
+    if not isinstance(value, str):
+        raise UnreadableSpec(f"expected text as {name}, found {type(value).__name__}")
+    return value
+
+
+def _table(found: object) -> TableId:
+    match found:
+        case [str(namespace), str(name)]:
+            return TableId(namespace, name)
+    raise UnreadableSpec("expected [namespace, name] as table")
+
+
+def _chunk(found: object, table: TableId) -> Chunk:
+    match found:
+        case {
+            "number": int(number),
+            "lower": str() | None as lower,
+            "upper": str() | None as upper,
+            "rows": int(rows),
+        }:
+            return Chunk(table, number, lower, upper, rows)
+    raise UnreadableSpec("expected number, lower, upper and rows as chunk")
