@@ -163,7 +163,7 @@ class Connection:
 
 
 def log_secrets_in_every_way(log: Any) -> None:
-    log.info(f"connecting to {URL}")
+    log.info(f"connecting to {URL}")  # noqa: G004  a secret inside the event itself
     log.info("connecting", url=URL, nested={"deep": [URL, {"password": PASSWORD}]})
     log.info("object", connection=Connection(), raw=URL.encode(), several={URL})
     log.info("pair", dsn=f"host=db password={PASSWORD} dbname=x", secret=PASSWORD, bare=PASSWORD)
