@@ -21,7 +21,7 @@ from pymongo.errors import OperationFailure
 
 from warp.errors import StartFailed
 from warp.leases.embedded import embedded_redis
-from warp.local_server import LocalServer, wait_until
+from warp.own_process import LocalServer, wait_until
 from warp.testing import servers
 from warp.testing.servers import FLAVOURS, Flavour, Mongod, Postgres, RedisServer, ReplicaSet
 
@@ -190,13 +190,13 @@ def test_a_paused_server_answers_nobody_until_it_is_resumed(kind: str) -> None:
 def test_a_port_lost_to_another_process_is_exchanged_for_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from warp import local_server
+    from warp import own_process
 
-    free = local_server.free_port
+    free = own_process.free_port
     with RedisServer() as first:
         for kind in ("redis", "postgres", "mongod"):
             ports = iter([first.port, free()])
-            monkeypatch.setattr(local_server, "free_port", ports.__next__)
+            monkeypatch.setattr(own_process, "free_port", ports.__next__)
             with EVERY_SERVER[kind]() as second:
                 assert second.port != first.port
                 put(second, "x")

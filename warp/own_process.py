@@ -1,14 +1,14 @@
-"""A server process of our own: in a directory of its own, and neither outlives this process.
+"""A process of our own: in a directory of its own, and neither outlives this process.
 
 Used for the embedded Redis, for the demo and for the tests.  The promise "no process and no file
 left" must hold when this process is killed with -9, when no code of ours runs any more.  So two
-small shells watch over each server:
+small shells watch over each process:
 
 * the *caretaker* holds the reading end of a pipe whose writing end only we have.  When the pipe
-  closes, for whatever reason, it kills the server it was last told of (its pid, and those of
+  closes, for whatever reason, it kills the one it was last told of (its pid, and those of
   paused children) and removes the directory;
-* the *gate* becomes the server by `exec`, but only once the caretaker has been told its pid, so
-  there is no moment at which a server runs that nobody would end.
+* the *gate* becomes the process by `exec`, but only once the caretaker has been told its pid, so
+  there is no moment at which something runs that nobody would end.
 
 Not PDEATHSIG: it fires when the *thread* that started the server ends, which kills servers
 started side by side in a thread pool, and it needs `preexec_fn`, which is unsafe with threads.
@@ -37,6 +37,7 @@ from warp.errors import StartFailed
 LOCALHOST: Final = "127.0.0.1"
 START_LIMIT: Final = 60.0  # seconds; generous, since a busy machine is not a broken server
 STOP_LIMIT: Final = 30.0
+LOG: Final = "process.log"
 
 # Below Linux's ephemeral range (32768-60999), so that nobody's outgoing connection takes the port
 # of a server that is just being restarted.
@@ -50,8 +51,8 @@ while read -r line; do pids=$line; done
 if [ -n "$pids" ]; then
     pid=${pids%% *}
     kill -"$2" "$pid"; kill -CONT $pids
-    for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.1; done
-    kill -KILL "$pid"
+    for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.2; done
+    kill -KILL "$pid"; kill -KILL -- -"$pid"
 fi
 while [ -e "$1" ]; do rm -rf -- "$1" || sleep 0.1; done
 """
@@ -80,11 +81,8 @@ def wait_until(condition: Callable[[], bool], limit: float, *, pause: float = 0.
     return True
 
 
-class LocalServer(ABC):
-    """One server: start, stop, kill -9, restart, pause, resume, and nothing left after `close`.
-
-    Subclasses say which command to run and when it is ready.
-    """
+class OwnProcess(ABC):
+    """A child process that, with all its children, does not outlive us, nor does its directory."""
 
     name: ClassVar[str]
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
@@ -92,7 +90,6 @@ class LocalServer(ABC):
     orphan_signal: ClassVar[str] = "KILL"
 
     def __init__(self) -> None:
-        self.port = 0
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._caretaker: subprocess.Popen[bytes] | None = None
@@ -101,21 +98,13 @@ class LocalServer(ABC):
 
     @abstractmethod
     def _command(self) -> Sequence[str]:
-        """The server's argv, for the present port and directory."""
-
-    @abstractmethod
-    def _ready(self) -> bool:
-        """Does this very server (not another one on the same port) answer?"""
-
-    @property
-    @abstractmethod
-    def url(self) -> str: ...
+        """The argv of the next start."""
 
     def _prepare(self) -> None:  # noqa: B027 - a step, not a duty
         """Called once, when the directory is new."""
 
-    def _started(self) -> None:  # noqa: B027 - a step, not a duty
-        """Called after each start, once the server is ready."""
+    def _tidy(self) -> None:  # noqa: B027 - a step, not a duty
+        """Remove what the process keeps outside its directory."""
 
     def _popen_options(self) -> Mapping[str, Any]:
         return {}
@@ -136,33 +125,17 @@ class LocalServer(ABC):
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, limit: float = START_LIMIT) -> Self:
-        """Start and wait until the server answers.  The first start chooses the port."""
+    def start(self) -> Self:
+        """Start the process; it need not be ready for anything yet."""
         if self.running:
             return self
-        new = self._directory is None
-        try:
-            if new:
-                self._settle_in()
-            for _ in range(5):
-                if new:
-                    self.port = free_port()
-                self._spawn()
-                if self._wait_ready(limit):
-                    break
-                if not new or not self._lost_the_port():
-                    raise StartFailed(self._complaint("ended before it was ready"))
-            else:
-                raise StartFailed(self._complaint("lost five ports in a row to other processes"))
-            self._started()
-        except BaseException:
-            if new:
-                self.close()
-            raise
+        if self._directory is None:
+            self._settle_in()
+        self._spawn()
         return self
 
     def stop(self, limit: float = STOP_LIMIT) -> None:
-        """Ask the server to end, in its own way, and wait.  The data stay for a restart."""
+        """Ask the process to end, in its own way, and wait.  Its files stay for a restart."""
         if self._process is None:
             return
         self._signal_all(signal.SIGCONT)
@@ -176,10 +149,13 @@ class LocalServer(ABC):
         self._gone()
 
     def kill9(self) -> None:
-        """End the server and all its processes at once, as a power cut would."""
+        """End it and all its children at once, as a power cut would."""
         if self._process is None:
             return
         family = self._family()
+        # The group too: it also holds the children of a leader that is dead already.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
@@ -188,16 +164,8 @@ class LocalServer(ABC):
             raise StartFailed(f"{self.name} survived kill -9 for {STOP_LIMIT:.0f} s")
         self._gone()
 
-    def restart(self, *, hard: bool = False) -> None:
-        """Stop (or kill -9) and start again on the same port with the same data."""
-        if hard:
-            self.kill9()
-        else:
-            self.stop()
-        self.start()
-
     def pause(self) -> None:
-        """Freeze the server: connections stay open, nothing answers."""
+        """Freeze it: connections stay open, nothing answers."""
         self._signal_all(signal.SIGSTOP)
         # A frozen child cannot notice that its parent died: the caretaker must wake each.
         self._tell_caretaker(" ".join(str(member.pid) for member in self._family()))
@@ -207,7 +175,7 @@ class LocalServer(ABC):
         self._tell_caretaker(str(self.pid))
 
     def close(self) -> None:
-        """End the server and remove everything it left behind."""
+        """End it and remove everything it left behind."""
         self.kill9()
         if self._directory is not None:
             self._tidy()
@@ -218,15 +186,12 @@ class LocalServer(ABC):
             self._caretaker.wait()
             self._caretaker = None
 
-    def _tidy(self) -> None:  # noqa: B027 - a step, not a duty
-        """Remove what the server keeps outside its directory."""
-
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines the server said."""
+        """The last lines it said."""
         return "\n".join(self.log_since_start().splitlines()[-lines:]) or "(nothing)"
 
     def log_since_start(self) -> str:
-        with (self.directory / "server.log").open("rb") as log:
+        with (self.directory / LOG).open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
@@ -253,14 +218,14 @@ class LocalServer(ABC):
     def _spawn(self) -> None:
         reading_end, gate = os.pipe()
         try:
-            with (self.directory / "server.log").open("ab") as log:
+            with (self.directory / LOG).open("ab") as log:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(
                     ["/bin/sh", "-c", _GATE, "gate", *self._command()],
                     stdin=reading_end,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    # Ctrl-C on our terminal is for us; we end our servers ourselves, in order.
+                    # Ctrl-C on our terminal is for us; we end our processes ourselves, in order.
                     start_new_session=True,
                     cwd=self.directory,
                     **self._popen_options(),
@@ -270,6 +235,84 @@ class LocalServer(ABC):
         finally:
             os.close(reading_end)
             os.close(gate)
+
+    def _complaint(self, what: str) -> str:
+        return f"{self.name} {what}; its last words:\n{self.log_tail()}"
+
+    def _gone(self) -> None:
+        self._process = None
+        self._tell_caretaker("")
+
+    def _tell_caretaker(self, line: str) -> None:
+        os.write(self._leash, line.encode() + b"\n")
+
+    def _family(self) -> list[psutil.Process]:
+        """The leader first, so that it starts no more children while we signal them."""
+        try:
+            leader = psutil.Process(self.pid)
+            return [leader, *leader.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for member in self._family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                os.kill(member.pid, number)
+
+
+class LocalServer(OwnProcess):
+    """A server on a loopback port; `start` returns when it answers.
+
+    Subclasses say which command to run and when it is ready.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = 0
+
+    @abstractmethod
+    def _ready(self) -> bool:
+        """Does this very server (not another one on the same port) answer?"""
+
+    def _started(self) -> None:
+        """Called after each start, once the server is ready."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str: ...
+
+    def start(self, limit: float = START_LIMIT) -> Self:
+        """Start and wait until the server answers.  The first start chooses the port."""
+        if self.running:
+            return self
+        new = self._directory is None
+        try:
+            if new:
+                self._settle_in()
+            for _ in range(5):
+                if new:
+                    self.port = free_port()
+                self._spawn()
+                if self._wait_ready(limit):
+                    break
+                if not new or not self._lost_the_port():
+                    raise StartFailed(self._complaint("ended before it was ready"))
+            else:
+                raise StartFailed(self._complaint("lost five ports in a row to other processes"))
+            self._started()
+        except BaseException:
+            if new:
+                self.close()
+            raise
+        return self
+
+    def restart(self, *, hard: bool = False) -> None:
+        """Stop (or kill -9) and start again on the same port with the same data."""
+        if hard:
+            self.kill9()
+        else:
+            self.stop()
+        self.start()
 
     def _wait_ready(self, limit: float) -> bool:
         """Ready: True.  Ended before it was: False.  Neither within the limit: StartFailed."""
@@ -290,29 +333,6 @@ class LocalServer(ABC):
     def _lost_the_port(self) -> bool:
         said = self.log_tail().lower()
         return any(words in said for words in _PORT_TAKEN)
-
-    def _complaint(self, what: str) -> str:
-        return f"{self.name} {what}; its last words:\n{self.log_tail()}"
-
-    def _gone(self) -> None:
-        self._process = None
-        self._tell_caretaker("")
-
-    def _tell_caretaker(self, line: str) -> None:
-        os.write(self._leash, line.encode() + b"\n")
-
-    def _family(self) -> list[psutil.Process]:
-        """The server first, then its children, so that it starts no more while we signal them."""
-        try:
-            leader = psutil.Process(self.pid)
-            return [leader, *leader.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
-
-    def _signal_all(self, number: signal.Signals) -> None:
-        for member in self._family():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                os.kill(member.pid, number)
 
 
 def _alive(process: psutil.Process) -> bool:
