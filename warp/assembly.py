@@ -1,0 +1,78 @@
+"""Builds the connectors of a schema from the settings: the one place that knows which classes.
+
+What a schema's name means (a namespace, or one table of `source.database`) only the source can
+say, so the first builder of a schema asks it; the answer holds for the life of the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+
+from warp.config import Settings
+from warp.interfaces import DestinationConnector, SourceConnector
+from warp.model import TableId, TableSelection, TableSettings
+
+
+class Assembly(Protocol):
+    """Where a unit's connectors come from.  Safe to use from several threads."""
+
+    def knows(self, schema: str) -> bool:
+        """Is this schema configured in this process?"""
+        ...
+
+    def selection(self, schema: str) -> TableSelection: ...
+    def source(self, schema: str) -> SourceConnector: ...
+    def destination(self, schema: str) -> DestinationConnector: ...
+
+    def bookkeeping(self) -> DestinationConnector:
+        """A destination connector of no schema, for its metadata only."""
+        ...
+
+
+def nothing(table: TableId) -> TableSettings | None:
+    """The selection of somebody who asks about no table."""
+
+
+class Plugged:
+    """The assembly of installed connectors."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._selections: dict[str, TableSelection] = {}
+
+    def knows(self, schema: str) -> bool:
+        return any(s.name == schema for s in self._settings.schemas)
+
+    def selection(self, schema: str) -> TableSelection:
+        with self._lock:
+            known = self._selections.get(schema)
+        if known is not None:
+            return known
+        source = self._source(nothing)
+        try:
+            found = self._settings.resolve(schema, source.namespaces())
+        finally:
+            source.close()
+        with self._lock:
+            return self._selections.setdefault(schema, found)
+
+    def source(self, schema: str) -> SourceConnector:
+        return self._source(self.selection(schema))
+
+    def destination(self, schema: str) -> DestinationConnector:
+        return self._destination(self.selection(schema))
+
+    def bookkeeping(self) -> DestinationConnector:
+        return self._destination(nothing)
+
+    def _source(self, selection: TableSelection) -> SourceConnector:
+        connector: Any = self._settings.source.connector
+        built: SourceConnector = connector(self._settings.source.options, selection)
+        return built
+
+    def _destination(self, selection: TableSelection) -> DestinationConnector:
+        connector: Any = self._settings.destination.connector
+        built: DestinationConnector = connector(self._settings.destination.options, selection)
+        return built

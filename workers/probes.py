@@ -1,0 +1,61 @@
+"""What a worker process tells the outside: progress of its units, and whether it is well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from warp.model import ChangeBatch, Evolution, SchemaChange, TableId, WorkUnit, Written
+from warp.pipeline import Meter
+from workers.hold import Held
+
+
+class Probe(Protocol):
+    """What happens to units in this process.  Called from all slots."""
+
+    def meter(self, unit: WorkUnit) -> Meter:
+        """The unit begins to work."""
+        ...
+
+    def error(self, unit: WorkUnit, error: Exception) -> None:
+        """A failure of any sort; counted."""
+        ...
+
+    def stopped(self, unit: WorkUnit) -> None:
+        """Nobody will work on it until a person acts."""
+        ...
+
+    def fenced(self, unit: WorkUnit) -> None:
+        """The destination refused its fence."""
+        ...
+
+    def over(self, unit: WorkUnit) -> None:
+        """This process does not hold it any more."""
+        ...
+
+
+class UnitMeter:
+    """The meter of one unit: passes everything on, and keeps what the worker itself decides by."""
+
+    def __init__(self, inner: Meter, held: Held, works: Callable[[], None]) -> None:
+        self._inner = inner
+        self._held = held
+        self._works = works  # called at each sign that the unit gets on
+
+    def committed(self, batch: ChangeBatch, written: Written) -> None:
+        self._held.rows += sum(written.counts.values())
+        self._works()
+        self._inner.committed(batch, written)
+
+    def caught_up(self) -> None:
+        self._works()
+        self._inner.caught_up()
+
+    def evolved(self, changes: Iterable[SchemaChange]) -> None:
+        self._inner.evolved(changes)
+
+    def misfits(self, table: TableId, column: str, met: str, cells: int) -> None:
+        self._inner.misfits(table, column, met, cells)
+
+    def quarantined(self, plan: Evolution) -> None:
+        self._inner.quarantined(plan)
