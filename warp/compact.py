@@ -1,0 +1,96 @@
+"""The last change per key: what is left to write of a batch once later changes overrule earlier.
+
+Pure.  Applying the result once leaves a destination row as applying every change in turn would,
+under the guards of the destination (a READ lands on older versions only, anything else on
+versions up to its own), so order per key is kept (guarantee 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from warp.model import UNCHANGED, Kind, Operation, TableChanges, TableSchema
+
+_READ = Operation.READ.value
+_DELETE = Operation.DELETE.value
+_TRUNCATE = Operation.TRUNCATE.value
+_MARK = type(UNCHANGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """One change per key, oldest first, to be made after the truncation where there is one."""
+
+    operations: bytes
+    versions: Sequence[int]
+    columns: list[list[Any]]
+    truncated_at: int | None = None  # every row up to this version goes first
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+
+def compact(changes: TableChanges) -> Compacted:
+    """Reduce shaped changes (oldest first) to the last change of each key.
+
+    An UNCHANGED cell is filled from the key's earlier change in the batch where that knew it.
+    Changes before the last TRUNCATE are left out: it removes what they would have made.
+    """
+    schema = changes.schema
+    if schema is None:
+        raise ValueError(f"{changes.table}: changes must be shaped into columns before compaction")
+    operations = bytes(changes.operations)
+    versions, columns = changes.versions, changes.columns
+    truncated_at = None
+    cut = operations.rfind(_TRUNCATE)
+    if cut >= 0:
+        truncated_at = versions[cut]
+        operations, versions = operations[cut + 1 :], versions[cut + 1 :]
+        columns = [column[cut + 1 :] for column in columns]
+    keys = _keys(schema, columns, len(operations))
+    if len(set(keys)) == len(operations):
+        return Compacted(operations, versions, columns, truncated_at)
+
+    # Only columns that hold a mark can need filling; they alone are copied.
+    marked = [i for i, column in enumerate(columns) if _MARK in set(map(type, column))]
+    columns = [list(c) if i in marked else c for i, c in enumerate(columns)]
+    newest: dict[Hashable, int] = {}
+    for row, key in enumerate(keys):
+        earlier = newest.get(key)
+        if earlier is None:
+            newest[key] = row
+        elif _overrules(operations[row], versions[row], versions[earlier]):
+            newest[key] = row
+            if operations[row] != _DELETE and operations[earlier] != _DELETE:
+                for i in marked:
+                    if columns[i][row] is UNCHANGED:
+                        columns[i][row] = columns[i][earlier]
+    kept = sorted(newest.values())
+    return Compacted(
+        bytes(operations[row] for row in kept),
+        [versions[row] for row in kept],
+        [[column[row] for row in kept] for column in columns],
+        truncated_at,
+    )
+
+
+def _overrules(operation: int, version: int, earlier: int) -> bool:
+    # Changes of one transaction share a version, so a stream row must land on an equal one.
+    return earlier < version if operation == _READ else earlier <= version
+
+
+def _keys(schema: TableSchema, columns: list[list[Any]], rows: int) -> Sequence[Hashable]:
+    if not schema.key:
+        return range(rows)  # without a key every row is its own
+    places = {name: i for i, name in enumerate(schema.names())}
+    parts: list[Iterable[Hashable]] = []
+    for name in schema.key:
+        place = places[name]
+        column = columns[place]
+        if schema.columns[place].kind in (Kind.FLOAT64, Kind.DECIMAL):
+            # In Python NaN differs from itself; as a key it is one value.
+            column = [UNCHANGED if cell != cell else cell for cell in column]
+        parts.append(column)
+    return list(parts[0]) if len(parts) == 1 else list(zip(*parts, strict=True))

@@ -1,0 +1,194 @@
+"""Cells as binary COPY takes them: one pass per column, and C dumpers only.
+
+psycopg picks a dumper by the type named to `set_types`; the server only sees bytes.  So an instant
+goes as the int8 that a timestamptz is inside, JSON as bytes with jsonb's version byte before them,
+a UUID as its sixteen bytes: none of them becomes a Python object on the way.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from warp.compact import Compacted
+from warp.model import UNCHANGED, Kind, Operation, TableSchema
+
+TYPES: Final[dict[Kind, str]] = {
+    Kind.BOOL: "boolean",
+    Kind.INT32: "integer",
+    Kind.INT64: "bigint",
+    Kind.FLOAT64: "double precision",
+    Kind.DECIMAL: "numeric",
+    Kind.TEXT: "text",
+    Kind.BYTES: "bytea",
+    Kind.UUID: "uuid",
+    Kind.DATE: "date",
+    Kind.TIMESTAMP: "timestamptz",
+    Kind.JSON: "jsonb",
+    Kind.OBJECTID: "text",
+    Kind.TAGGED: "text",
+}
+"""How this destination spells each kind."""
+
+DUMPED_AS: Final[dict[Kind, str]] = {
+    Kind.BOOL: "bool",
+    Kind.INT32: "int4",
+    Kind.INT64: "int8",
+    Kind.FLOAT64: "float8",
+    Kind.DECIMAL: "numeric",
+    Kind.TEXT: "text",
+    Kind.BYTES: "bytea",
+    Kind.UUID: "bytea",
+    Kind.DATE: "date",
+    Kind.TIMESTAMP: "int8",
+    Kind.JSON: "bytea",
+    Kind.OBJECTID: "text",
+    Kind.TAGGED: "text",
+}
+
+KINDS: Final[dict[str, Kind]] = {
+    "boolean": Kind.BOOL,
+    "smallint": Kind.INT32,
+    "integer": Kind.INT32,
+    "bigint": Kind.INT64,
+    "real": Kind.FLOAT64,
+    "double precision": Kind.FLOAT64,
+    "numeric": Kind.DECIMAL,
+    "text": Kind.TEXT,
+    "character varying": Kind.TEXT,
+    "bytea": Kind.BYTES,
+    "uuid": Kind.UUID,
+    "date": Kind.DATE,
+    "timestamp without time zone": Kind.TIMESTAMP,
+    "timestamp with time zone": Kind.TIMESTAMP,
+    "jsonb": Kind.JSON,
+}
+"""The kind of a column that somebody else made, by the server's name of its type."""
+
+PARTIAL: Final = ord("p")
+"""Stands in the staging table for a change that keeps some cells of its row."""
+
+_POSTGRES_EPOCH: Final = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
+_MARK: Final = type(UNCHANGED)
+_NONE: Final = type(None)
+_BARE: Final = (Operation.DELETE.value, Operation.TRUNCATE.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """One table's changes, ready to be copied: cells dumped by C, one change per key."""
+
+    schema: TableSchema
+    cells: list[Sequence[Any]]  # as the staging table wants them, a column each
+    carriers: list[list[Any]]  # the same columns before conversion, for what must be set aside
+    operations: bytes  # PARTIAL among them
+    versions: Sequence[int]
+    kept: Sequence[bytes | None] | None = None  # a bitmap of the cells each PARTIAL row keeps
+    left_out: frozenset[int] = frozenset()  # columns that no row of these says anything about
+    truncated_at: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+    def part(self, start: int, stop: int) -> Staged:
+        """Some of the rows, without the truncation."""
+        return Staged(
+            self.schema,
+            [column[start:stop] for column in self.cells],
+            [column[start:stop] for column in self.carriers],
+            self.operations[start:stop],
+            self.versions[start:stop],
+            None if self.kept is None else self.kept[start:stop],
+            self.left_out,
+        )
+
+
+def stage(schema: TableSchema, changes: Compacted) -> Staged:
+    """Convert the columns, and note which cells keep what the destination has."""
+    operations = changes.operations
+    cells: list[Sequence[Any]] = []
+    keeping: dict[int, list[int]] = {}  # column -> rows whose cell is UNCHANGED
+    for place, (column, values) in enumerate(zip(schema.columns, changes.columns, strict=True)):
+        types = set(map(type, values))
+        plain = values
+        if _MARK in types:
+            unchanged = [
+                row
+                for row, cell in enumerate(values)
+                if cell is UNCHANGED and operations[row] not in _BARE
+            ]
+            if unchanged:
+                keeping[place] = unchanged
+            plain = [None if type(cell) is _MARK else cell for cell in values]
+            types.add(_NONE)
+        cells.append(_dumpable(column.kind, plain, _NONE in types))
+    said = sum(operation not in _BARE for operation in operations)
+    # A column that all rows leave alone (dropped at the source) needs no bitmap.
+    left_out = frozenset(place for place, rows in keeping.items() if len(rows) == said)
+    bitmaps: dict[int, bytearray] = {}
+    for place, rows in keeping.items():
+        if place not in left_out:
+            for row in rows:
+                bits = bitmaps.setdefault(row, bytearray(len(schema.columns) // 8 + 1))
+                bits[place // 8] |= 1 << place % 8  # as get_bit() counts
+    kept: list[bytes | None] | None = None
+    if bitmaps:
+        marked = bytearray(operations)
+        kept = [None] * len(operations)
+        for row, bits in bitmaps.items():
+            marked[row] = PARTIAL
+            kept[row] = bytes(bits)
+        operations = bytes(marked)
+    return Staged(
+        schema,
+        cells,
+        changes.columns,
+        operations,
+        changes.versions,
+        kept,
+        left_out,
+        changes.truncated_at,
+    )
+
+
+def _dumpable(kind: Kind, values: list[Any], nulls: bool) -> list[Any]:
+    if kind == Kind.TIMESTAMP:
+        if nulls:
+            return [None if v is None else v - _POSTGRES_EPOCH for v in values]
+        return [v - _POSTGRES_EPOCH for v in values]
+    if kind == Kind.JSON:
+        if nulls:
+            return [None if v is None else b"\x01" + v for v in values]
+        return [b"\x01" + v for v in values]
+    return values
+
+
+def readable(schema: TableSchema, cells: Sequence[Any], names: Sequence[str]) -> str:
+    """Carriers of one row as JSON text, for the quarantine.
+
+    ASCII only, so that NUL and unpaired surrogates, which a row may be set aside for, survive.
+    """
+    row = {
+        column.name: _plain(column.kind, cell)
+        for column, cell in zip(schema.columns, cells, strict=True)
+        if column.name in names and type(cell) is not _MARK
+    }
+    return json.dumps(row, default=str)
+
+
+def _plain(kind: Kind, cell: Any) -> Any:
+    if isinstance(cell, bytes):
+        if kind == Kind.UUID and len(cell) == 16:
+            return str(uuid.UUID(bytes=cell))
+        if kind == Kind.JSON:
+            return cell.decode("utf-8", "backslashreplace")
+        return base64.b64encode(cell).decode()
+    if isinstance(cell, Decimal | dt.date):
+        return str(cell)
+    return cell

@@ -1,0 +1,567 @@
+"""The write transaction: marker first, then rows, quarantine and audit, then COMMIT.
+
+Everything that can be decided or converted before BEGIN is; what is left inside is short, because
+the marker's and the table's locks are held for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.errors import LockNotAvailable
+from pydantic import BaseModel
+
+from warp import faults
+from warp.compact import compact
+from warp.destinations.postgresql import backfill, ddl, markers, merge
+from warp.destinations.postgresql.carriers import DUMPED_AS, PARTIAL, Staged, readable, stage
+from warp.destinations.postgresql.merge import Target
+from warp.destinations.postgresql.metadata import PostgresMetadata
+from warp.destinations.postgresql.session import (
+    MINIMUM_VERSION,
+    OIDS,
+    PostgresOptions,
+    Session,
+    storable,
+    text,
+)
+from warp.errors import DestinationRefused, DestinationUnavailable, FenceBehind, SchemaMoved
+from warp.interfaces import DestinationTraits
+from warp.model import (
+    ChangeBatch,
+    Lease,
+    Marker,
+    Operation,
+    Phase,
+    QuarantinedRow,
+    SchemaChange,
+    TableChanges,
+    TableId,
+    TableSchema,
+    TableSelection,
+    UnitKind,
+    WorkUnit,
+    Written,
+)
+from warp.options import redact
+
+# A commit empties every staging table of its session, so there must not be too many.
+STAGING_TABLES: Final = 64
+
+# 21 two rows of one statement for one key, 22 values, 23 constraints, 54 index row too large
+_VALUE_CLASSES: Final = frozenset({"21", "22", "23", "54"})
+_OF_A_VALUE: Final = (psycopg.DataError, psycopg.IntegrityError, OverflowError, UnicodeError)
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """A table's own marker row, as a write transaction finds and locks it."""
+
+    unit: str
+    epoch: int
+    phase: Phase
+    schema_version: int
+    truncated_at: int
+
+
+class _ValueRefused(Exception):
+    """A value of the batch cannot be stored: find out which one."""
+
+
+class PostgresDestination:
+    """Writes to PostgreSQL 13 or later.  Connects when first used, and again after a loss."""
+
+    Options: ClassVar[type[BaseModel]] = PostgresOptions
+    traits: ClassVar[DestinationTraits] = DestinationTraits(transactional_ddl=True)
+
+    def __init__(self, options: PostgresOptions, selection: TableSelection) -> None:
+        self._options = options
+        self._selection = selection
+        self._session = Session(options)
+        self._session.renewed.append(self._forget_staging)
+        self._metadata = PostgresMetadata(self._session, selection)
+        # (table, version, kinds) -> staging table, oldest use first
+        self._staging: OrderedDict[tuple[Any, ...], str] = OrderedDict()
+        self._staging_made = 0
+        # What a lost connection left open: whether this batch with this marker was committed.
+        self._undecided: tuple[ChangeBatch | None, Marker] | None = None
+
+    # -- the connector
+
+    def check(self) -> None:
+        """Version, encoding, writability and rights, each with the statement that mends it."""
+        with self._session.meaning("checking the destination"):
+            found = self._session.run(
+                b"select pg_catalog.current_setting('server_version_num')::int,"
+                b" pg_catalog.current_setting('server_encoding'), pg_catalog.pg_is_in_recovery(),"
+                b" pg_catalog.has_database_privilege(current_database(), 'CREATE'),"
+                b" pg_catalog.has_database_privilege(current_database(), 'TEMPORARY'),"
+                b" current_database(), current_user"
+            ).fetchone()
+        if found is None:
+            raise AssertionError("a select without a table has one row")
+        version, encoding, standby, create, temporary, database, user = found
+        database_name, user_name = (sql.Identifier(n).as_string(None) for n in (database, user))
+        if version < MINIMUM_VERSION:
+            raise self._refused(f"expected PostgreSQL 13 or later, found {version // 10000}")
+        if encoding != "UTF8":
+            raise self._refused(f"expected a database in UTF8, found {encoding}; create another")
+        if standby:
+            raise self._refused("expected a primary, found a standby; connect to the primary")
+        for right, given in (("CREATE", create), ("TEMPORARY", temporary)):
+            if not given:
+                raise self._refused(
+                    f"expected the right {right} on the database, found it missing; run: "
+                    f"GRANT {right} ON DATABASE {database_name} TO {user_name}"
+                )
+
+    def open(self, lease: Lease) -> Marker:
+        unit = lease.unit
+        phase = Phase.PLANNED
+        with self._session.meaning(f"adopting {unit.id}"):
+            self._session.named(
+                "add_marker",
+                **markers.to_parameters(unit, phase=phase, epoch=markers.epoch_of(unit)),
+            )
+            try:
+                row = self._adopt(lease)
+            except LockNotAvailable:
+                # The predecessor was paused inside its transaction.  Ours is the newer fence.
+                self._session.named("end_superseded", unit=unit.id, fence=lease.fence)
+                row = self._adopt(lease)
+        if row is None:
+            found = self._metadata.fence_of(unit.id)
+            raise FenceBehind(
+                f"expected a fence below {lease.fence}, found {found}; refence or drop the unit",
+                found=found,
+                place=unit.id,
+            )
+        marker = markers.from_row(row)
+        # The lease's unit is the fuller one where the plan has not been stored.
+        return marker if marker.unit.chunk else replace(marker, unit=unit)
+
+    def _adopt(self, lease: Lease) -> Sequence[Any] | None:
+        row: Sequence[Any] | None = self._session.named(
+            "adopt_marker", unit=lease.unit.id, fence=lease.fence, owner=lease.owner
+        ).fetchone()
+        return row
+
+    def get_schema(self, table: TableId) -> TableSchema | None:
+        settings = self._selection(table)
+        if settings is None:
+            return None
+        with self._session.meaning(f"reading the schema of {settings.destination}"):
+            schema = ddl.registered(self._session, settings)
+            backfill.finish(self._session, settings, schema)
+        return schema
+
+    def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:
+        for change in changes:
+            settings = self._selection(change.table)
+            if settings is None:
+                raise self._refused(f"{change.table} is not selected by the configuration")
+            with self._session.meaning(f"{change.change} on {settings.destination}"):
+                ddl.apply(self._session, settings, change)
+
+    def write_batch(
+        self,
+        batch: ChangeBatch,
+        marker: Marker,
+        *,
+        quarantined: Sequence[QuarantinedRow] = (),
+    ) -> Written:
+        started = time.monotonic()
+        if not self._was_committed(batch, marker):
+            parts = [self._stage(part) for part in batch.changes if len(part)]
+            try:
+                self._transact(batch, marker, parts, quarantined, carefully=False)
+            except _ValueRefused:
+                self._transact(batch, marker, parts, quarantined, carefully=True)
+        counts: dict[tuple[TableId, Operation], int] = {}
+        for changes in batch.changes:
+            for code in set(changes.operations):
+                kind = (changes.table, Operation(code))
+                counts[kind] = counts.get(kind, 0) + changes.operations.count(code)
+        return Written(counts, time.monotonic() - started)
+
+    def update_marker(self, marker: Marker) -> None:
+        if not self._was_committed(None, marker):
+            self._transact(None, marker, [], (), carefully=False)
+
+    def metadata(self) -> PostgresMetadata:
+        return self._metadata
+
+    def close(self) -> None:
+        self._session.close()
+
+    # -- before the transaction
+
+    def _stage(self, changes: TableChanges) -> Staged:
+        """Compacted and converted, and a temporary table to copy it into."""
+        if changes.schema is None:
+            raise AssertionError("changes reach a destination shaped into columns")
+        return stage(changes.schema, compact(changes))
+
+    def _target(self, part: Staged, unit: WorkUnit) -> Target:
+        table = part.schema.table
+        settings = self._selection(table)
+        if settings is None:
+            raise self._refused(f"{table} is not selected by the configuration")
+        return Target(
+            part.schema,
+            settings.destination,
+            self._staging_table(part.schema),
+            settings.soft_delete_column,
+            self._options.metadata_schema,
+            unit.id,
+        )
+
+    def _staging_table(self, schema: TableSchema) -> str:
+        kinds = tuple(column.kind for column in schema.columns)
+        key = (schema.table, schema.version, kinds)
+        made = self._staging.get(key)
+        if made is not None:
+            self._staging.move_to_end(key)
+            return made
+        if len(self._staging) >= STAGING_TABLES:
+            _, oldest = self._staging.popitem(last=False)
+            self._session.run(merge.drop_staging(oldest))
+        self._staging_made += 1
+        made = f"cw_{self._staging_made}"
+        self._session.run(merge.staging_table(made, kinds))
+        self._staging[key] = made
+        return made
+
+    def _forget_staging(self) -> None:
+        self._staging.clear()
+
+    # -- the transaction
+
+    def _transact(
+        self,
+        batch: ChangeBatch | None,
+        marker: Marker,
+        parts: Sequence[Staged],
+        quarantined: Sequence[QuarantinedRow],
+        *,
+        carefully: bool,
+    ) -> None:
+        """One transaction; on any error nothing of it remains."""
+        unit = marker.unit
+        self._undecided = None
+        with self._session.meaning(f"writing {unit.id}"):
+            targets = [self._target(part, unit) for part in parts]
+            self._session.run(b"BEGIN", prepare=False)
+            try:
+                faults.hit("before_marker")
+                self._advance(marker)
+                faults.hit("after_marker")
+                if batch is not None:
+                    aside = list(quarantined)
+                    states = self._lock_tables(batch, marker)
+                    faults.hit("after_table_lock")
+                    for part, target in zip(parts, targets, strict=True):
+                        state = states[part.schema.table]
+                        aside += self._land(part, target, state, carefully=carefully)
+                    self._set_aside(unit, aside, batch)
+                    faults.hit("after_quarantine")
+                faults.hit("before_commit")
+            except BaseException as error:
+                self._session.rollback()
+                if not carefully and _is_of_a_value(error):
+                    raise _ValueRefused from error
+                raise
+            self._commit(batch, marker)
+        faults.hit("after_commit")
+
+    def _advance(self, marker: Marker) -> None:
+        """The compare-and-set that every transaction starts with (guarantee 2)."""
+        moved = self._session.named(
+            "advance_marker",
+            unit=marker.unit.id,
+            fence=marker.fence,
+            batch=marker.batch,
+            rows=marker.rows,
+            phase=marker.phase.value,
+            **markers.place(marker.position),
+        )
+        if moved.rowcount != 1:
+            found = self._metadata.fence_of(marker.unit.id)
+            raise FenceBehind(
+                f"expected fence {marker.fence} and batch {marker.batch - 1}, found fence {found} "
+                "or another batch; drop the unit",
+                found=found,
+                place=marker.unit.id,
+            )
+
+    def _lock_tables(self, batch: ChangeBatch, marker: Marker) -> dict[TableId, TableState]:
+        """The tables' own rows: no DDL and no settling beside this transaction.
+
+        Also makes the changes that a batch asks of them: reloads.
+        """
+        schema = marker.unit.schema
+        if batch.reload:
+            self._metadata.remove_chunks(schema, batch.reload)
+        units = {
+            WorkUnit.of_table(schema, table).id: table
+            for table in (*(part.table for part in batch.changes if len(part)), *batch.reload)
+        }
+        if not units:
+            return {}
+        truncates = any(Operation.TRUNCATE in part.operations for part in batch.changes)
+        for table in batch.reload:
+            self._metadata.add_table(schema, table)
+        rows = self._session.named(
+            "lock_tables_alone" if truncates or batch.reload else "lock_tables_shared",
+            units=list(units),
+        ).fetchall()
+        states = {
+            units[id_]: TableState(id_, epoch, Phase(phase), version, truncated_at)
+            for id_, epoch, phase, version, truncated_at in rows
+        }
+        for part in batch.changes:
+            if not len(part):
+                continue
+            state = states.get(part.table)
+            expected = part.schema.version if part.schema else 0
+            if state is None or state.schema_version != expected:
+                found = state.schema_version if state else "no table"
+                raise SchemaMoved(
+                    f"expected schema version {expected}, found {found}; read the schema again",
+                    place=str(part.table),
+                )
+            if marker.unit.kind == UnitKind.CHUNK and state.epoch != marker.epoch:
+                raise FenceBehind(
+                    f"expected a chunk of epoch {state.epoch}, found one of {marker.epoch}: the "
+                    "table is being read anew; drop the unit",
+                    found=marker.fence,
+                    place=marker.unit.id,
+                )
+        if batch.reload:
+            self._session.named(
+                "replan_tables",
+                units=[WorkUnit.of_table(schema, table).id for table in batch.reload],
+            )
+        return states
+
+    def _land(
+        self, part: Staged, target: Target, state: TableState, *, carefully: bool
+    ) -> list[QuarantinedRow]:
+        """One table's changes.  Returns what cannot be stored, when asked to find out."""
+        try:
+            if part.truncated_at is not None:
+                for step in merge.truncate(target):
+                    self._session.run(step, {"version": part.truncated_at})
+                self._session.named(
+                    "raise_truncated_at",
+                    unit=state.unit,
+                    version=part.truncated_at,
+                )
+                state = replace(state, truncated_at=max(state.truncated_at, part.truncated_at))
+            if not len(part):
+                return []
+            if carefully:
+                return self._land_one_by_one(part, target, state, 0, len(part))
+            self._copy(part, target)
+            faults.hit("after_copy")
+            self._merge(part, target, state)
+            return []
+        except (
+            psycopg.errors.UndefinedColumn,
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.InvalidColumnReference,
+        ) as error:
+            raise SchemaMoved(
+                f"the table is not as it was registered: {error.diag.message_primary}",
+                place=str(part.schema.table),
+            ) from error
+
+    def _copy(self, part: Staged, target: Target) -> None:
+        """Rows into the staging table, by binary COPY."""
+        op, v = _mixed(part), _versions_differ(part)
+        columns = [*part.cells]
+        types = [OIDS[DUMPED_AS[column.kind]] for column in part.schema.columns]
+        if op:
+            columns.append(part.operations)
+            types.append(OIDS["int2"])
+        if v:
+            columns.append(part.versions)
+            types.append(OIDS["int8"])
+        if part.kept is not None:
+            columns.append(part.kept)
+            types.append(OIDS["bytea"])
+        statement = merge.copy_in(target, op=op, v=v, kept=part.kept is not None)
+        with self._session.connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(types)
+            write = copy.write_row
+            for row in zip(*columns, strict=True):
+                write(row)
+
+    def _merge(self, part: Staged, target: Target, state: TableState) -> None:
+        """Staged rows into their table: whole ones, partial ones, deletes."""
+        version: sql.Composable = text("s.v")
+        parameters: dict[str, Any] = {"after": state.truncated_at}
+        if not _versions_differ(part):
+            version = text("%(version)s::bigint")
+            parameters["version"] = part.versions[0]
+        present = set(part.operations)
+        mixed = _mixed(part)
+        for group in (_STREAMED, _READS):
+            met = present & group
+            if met:
+                statement = merge.upsert(
+                    target,
+                    operations=sorted(met) if mixed else None,
+                    reads=group is _READS,
+                    version=version,
+                    left_out=part.left_out,
+                )
+                self._session.run(statement, parameters)
+        if PARTIAL in present:
+            for statement in merge.partial(target, version=version, left_out=part.left_out):
+                self._session.run(statement, parameters)
+        faults.hit("after_merge")
+        if Operation.DELETE in present:
+            for statement in merge.delete(
+                target,
+                settled=state.phase == Phase.STREAMING,
+                all_rows=not mixed,
+                version=version,
+            ):
+                self._session.run(statement, parameters)
+        faults.hit("after_deletes")
+
+    def _land_one_by_one(
+        self, part: Staged, target: Target, state: TableState, start: int, stop: int
+    ) -> list[QuarantinedRow]:
+        """Halve the rows until each that cannot be stored stands alone; the rest lands."""
+        some = part.part(start, stop)
+        self._session.run(b"SAVEPOINT land")
+        try:
+            self._copy(some, target)
+            self._merge(some, target, state)
+            self._session.run(merge.empty_staging(target))
+        except BaseException as error:
+            if not _is_of_a_value(error) or self._session.lost:
+                raise
+            self._session.run(b"ROLLBACK TO SAVEPOINT land")
+            refused = error
+        else:
+            self._session.run(b"RELEASE SAVEPOINT land")
+            return []
+        if stop - start == 1:
+            return [self._refused_row(part, start, refused)]
+        middle = (start + stop) // 2
+        first = self._land_one_by_one(part, target, state, start, middle)
+        return first + self._land_one_by_one(part, target, state, middle, stop)
+
+    def _refused_row(self, part: Staged, row: int, error: BaseException) -> QuarantinedRow:
+        schema = part.schema
+        cells = [column[row] for column in part.carriers]
+        code = part.operations[row]
+        reason = str(error)
+        sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
+        key = readable(schema, cells, schema.key)
+        settings = self._selection(schema.table)
+        if settings is not None and not settings.dead_letter_queue:
+            raise DestinationRefused(
+                f"a row cannot be stored and dead_letter_queue is off: {redact(reason)}; "
+                "mend the row at the source or turn the dead letter queue on",
+                place=f"{schema.table} {key}",
+            )
+        return QuarantinedRow(
+            table=schema.table,
+            key=key,
+            operation=Operation.UPDATE if code == PARTIAL else Operation(code),
+            row=readable(schema, cells, schema.names()),
+            reason=reason,
+            code=f"SQLSTATE {sqlstate}" if sqlstate else type(error).__name__,
+        )
+
+    def _set_aside(
+        self, unit: WorkUnit, rows: Sequence[QuarantinedRow], batch: ChangeBatch
+    ) -> None:
+        if not rows:
+            return
+        with self._session.connection.cursor() as cursor:
+            cursor.executemany(
+                self._session.statement("set_aside"),
+                [
+                    {
+                        "unit": unit.id,
+                        "namespace": row.table.namespace,
+                        "table": row.table.name,
+                        "key": storable(row.key),
+                        "operation": chr(row.operation),
+                        "row": storable(row.row),
+                        "reason": storable(row.reason),
+                        "code": row.code,
+                        **markers.place(row.position or batch.end),
+                    }
+                    for row in rows
+                ],
+            )
+
+    # -- the outcome
+
+    def _commit(self, batch: ChangeBatch | None, marker: Marker) -> None:
+        """COMMIT; where the connection did not tell its outcome, the marker does (guarantee 7)."""
+        try:
+            self._session.run(b"COMMIT", prepare=False)
+        except psycopg.Error as error:
+            if not self._session.lost:
+                self._session.rollback()
+                raise
+            self._undecided = (batch, marker)
+            if not self._was_committed(batch, marker):
+                raise DestinationUnavailable(
+                    "the connection was lost at COMMIT and the transaction did not happen; "
+                    "write the batch again",
+                    place=marker.unit.id,
+                ) from error
+
+    def _was_committed(self, batch: ChangeBatch | None, marker: Marker) -> bool:
+        """Did an earlier attempt at this very batch, whose outcome nobody told, succeed?"""
+        if self._undecided is None:
+            return False
+        attempted, wanted = self._undecided
+        if attempted is not batch or wanted != marker:
+            self._undecided = None
+            return False
+        with self._session.meaning(f"asking for the outcome of a commit of {marker.unit.id}"):
+            row = self._session.named("read_marker", unit=marker.unit.id).fetchone()
+        self._undecided = None
+        if row is None:
+            return False
+        stored = markers.from_row(row)
+        return stored.fence == marker.fence and stored.batch == marker.batch
+
+    def _refused(self, message: str) -> DestinationRefused:
+        return DestinationRefused(message, place=self._session.place)
+
+
+_READS: Final = frozenset({Operation.READ.value})
+_STREAMED: Final = frozenset({Operation.CREATE.value, Operation.UPDATE.value})
+
+
+def _mixed(part: Staged) -> bool:
+    """Must the merge tell the staged rows apart?"""
+    met = set(part.operations)
+    return not (met <= _READS or met <= _STREAMED or met == {Operation.DELETE.value})
+
+
+def _versions_differ(part: Staged) -> bool:
+    return part.versions[0] != part.versions[-1] or len(set(part.versions)) > 1
+
+
+def _is_of_a_value(error: BaseException) -> bool:
+    """Is it one row's fault, so that the others can land without it?"""
+    if isinstance(error, psycopg.Error) and error.sqlstate:
+        return error.sqlstate[:2] in _VALUE_CLASSES
+    return isinstance(error, _OF_A_VALUE)

@@ -1,0 +1,320 @@
+"""The statements that carry staged rows into their table.  Pure: composed, never run here.
+
+`d` is the destination's row, `s` the staged one.  The guard and the write are one statement, so
+nothing comes between them: a READ lands on older versions only, anything else on versions up to
+its own, because all changes of one transaction share a version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from warp.destinations.postgresql.carriers import PARTIAL, TYPES
+from warp.destinations.postgresql.session import literal, name, text
+from warp.model import Kind, Operation, TableId, TableSchema
+
+VERSION = sql.Identifier("_cw_version")
+DELETED = sql.Identifier("_cw_deleted")
+_COMMA = text(", ")
+_AND = text(" and ")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A destination table and how it is written to."""
+
+    schema: TableSchema
+    place: TableId  # at the destination
+    staging: str  # the temporary table
+    soft: str | None  # the column that marks a deleted row, if rows are kept
+    meta: str  # the metadata schema
+    unit: str = ""  # the table's unit, for the audit
+
+    @property
+    def table(self) -> sql.Identifier:
+        return name(self.place.namespace, self.place.name)
+
+    @property
+    def staged(self) -> sql.Identifier:
+        return sql.Identifier("pg_temp", self.staging)
+
+    def cell(self, place: int) -> sql.Identifier:
+        """A column of the staging table."""
+        return sql.Identifier("s", f"c{place}")
+
+    def places(self, names: Iterable[str]) -> list[int]:
+        at = {column: place for place, column in enumerate(self.schema.names())}
+        return [at[column] for column in names]
+
+    @property
+    def same_key(self) -> sql.Composed:
+        return _AND.join(
+            text("d.{} = {}").format(name(column), self.cell(place))
+            for column, place in zip(self.schema.key, self.places(self.schema.key), strict=True)
+        )
+
+    @property
+    def in_key_order(self) -> sql.Composed:
+        # Writers that take row locks in one order do not wait for each other in a circle.
+        return text(" order by ") + _COMMA.join(
+            self.cell(place) for place in self.places(self.schema.key)
+        )
+
+
+def staging_table(staging: str, kinds: Iterable[Kind]) -> sql.Composed:
+    columns: list[sql.Composable] = [
+        text("c{} {}").format(text(str(place)), text(TYPES[kind]))
+        for place, kind in enumerate(kinds)
+    ]
+    columns += [text("op smallint"), text("v bigint"), text("kept bytea")]
+    return text("create temporary table {} ({}) on commit delete rows").format(
+        sql.Identifier(staging), _COMMA.join(columns)
+    )
+
+
+def drop_staging(staging: str) -> sql.Composed:
+    return text("drop table {}").format(sql.Identifier("pg_temp", staging))
+
+
+def empty_staging(target: Target) -> sql.Composed:
+    return text("delete from {}").format(target.staged)
+
+
+def copy_in(target: Target, *, op: bool, v: bool, kept: bool) -> sql.Composed:
+    columns = [f"c{place}" for place in range(len(target.schema.columns))]
+    columns += ["op"] * op + ["v"] * v + ["kept"] * kept
+    return text("copy {} ({}) from stdin (format binary)").format(
+        target.staged, _COMMA.join(map(sql.Identifier, columns))
+    )
+
+
+def upsert(
+    target: Target,
+    *,
+    operations: Iterable[int] | None,
+    reads: bool,
+    version: sql.Composable,
+    left_out: frozenset[int],
+) -> sql.Composed:
+    """Whole rows.  `operations` filters the staged rows; None where all of them are meant.
+
+    Takes one parameter, `after`: rows of a snapshot taken up to that version are gone.
+    """
+    schema = target.schema
+    chosen = [place for place in range(len(schema.columns)) if place not in left_out]
+    into = [name(schema.columns[place].name) for place in chosen] + [VERSION, DELETED]
+    values: list[sql.Composable] = [target.cell(place) for place in chosen]
+    values += [version, text("false")]
+    if target.soft is not None:
+        into.append(name(target.soft))
+        values.append(text("false"))
+    key = set(schema.key)
+    updated = [column for column in into if column not in [name(k) for k in key]]
+    conditions: list[sql.Composable] = []
+    if operations is not None:
+        conditions.append(_op_in(operations))
+    if reads:
+        conditions.append(text("{} > %(after)s").format(version))
+    where = text(" where ") + _AND.join(conditions) if conditions else text("")
+    return text(
+        "insert into {} as d ({}) select {} from {} as s{}{}"
+        " on conflict ({}) do update set {} where d.{} {} excluded.{}"
+    ).format(
+        target.table,
+        _COMMA.join(into),
+        _COMMA.join(values),
+        target.staged,
+        where,
+        target.in_key_order,
+        _COMMA.join(map(name, schema.key)),
+        _COMMA.join(text("{0} = excluded.{0}").format(column) for column in updated),
+        VERSION,
+        text("<" if reads else "<="),
+        VERSION,
+    )
+
+
+def partial(
+    target: Target, *, version: sql.Composable, left_out: frozenset[int]
+) -> list[sql.Composed]:
+    """Rows that keep some cells: first those that are missing, then all of them.
+
+    In this order, because the insert waits for another writer's uncommitted row and the update
+    then sees it; the other way round that change would be lost between the two.
+    """
+    schema = target.schema
+    chosen = [place for place in range(len(schema.columns)) if place not in left_out]
+    into = [name(schema.columns[place].name) for place in chosen] + [VERSION]
+    values: list[sql.Composable] = [*map(target.cell, chosen), version]
+    missing = text(
+        "insert into {} as d ({}) select {} from {} as s where {}{} on conflict ({}) do nothing"
+    ).format(
+        target.table,
+        _COMMA.join(into),
+        _COMMA.join(values),
+        target.staged,
+        _op_in([PARTIAL]),
+        target.in_key_order,
+        _COMMA.join(map(name, schema.key)),
+    )
+    sets = [
+        text("{0} = case when get_bit(s.kept, {1}) = 1 then d.{0} else {2} end").format(
+            name(schema.columns[place].name), sql.Literal(place), target.cell(place)
+        )
+        for place in chosen
+        if schema.columns[place].name not in schema.key
+    ]
+    sets += [text("{} = {}").format(VERSION, version), text("{} = false").format(DELETED)]
+    if target.soft is not None:
+        sets.append(text("{} = false").format(name(target.soft)))
+    rest = text("update {} as d set {} from {} as s where {} and {} and d.{} <= {}").format(
+        target.table,
+        _COMMA.join(sets),
+        target.staged,
+        _op_in([PARTIAL]),
+        target.same_key,
+        VERSION,
+        version,
+    )
+    return [missing, rest]
+
+
+def delete(
+    target: Target, *, settled: bool, all_rows: bool, version: sql.Composable
+) -> list[sql.Composed]:
+    """Deletes, with the destination's last values in the audit; run one after the other.
+
+    While the table's snapshot is under way a deleted row leaves a tombstone in its place, so that
+    a late chunk does not bring it back.
+    """
+    chosen = text("true") if all_rows else _op_in([Operation.DELETE])
+    older = text("d.{} <= {}").format(VERSION, version)
+    found = _AND.join([chosen, target.same_key, older])
+    steps: list[sql.Composed] = []
+    if not settled:
+        key = [name(column) for column in target.schema.key]
+        cells = [target.cell(place) for place in target.places(target.schema.key)]
+        steps.append(
+            text(
+                "insert into {} as d ({}) select {} from {} as s where {}{}"
+                " on conflict ({}) do nothing"
+            ).format(
+                target.table,
+                _COMMA.join([*key, VERSION, DELETED]),
+                _COMMA.join([*cells, version, text("true")]),
+                target.staged,
+                chosen,
+                target.in_key_order,
+                _COMMA.join(key),
+            )
+        )
+    if target.soft is not None:
+        steps.append(
+            text("update {} as d set {} = true, {} = {} from {} as s where {}").format(
+                target.table, name(target.soft), VERSION, version, target.staged, found
+            )
+        )
+        return steps
+    if settled:
+        steps.append(
+            text("with gone as (delete from {} as d using {} as s where {} returning {})").format(
+                target.table, target.staged, found, _last_values(target, version)
+            )
+            + _audit(target, "delete", text("select * from gone"))
+        )
+        return steps
+    # The rows stay locked, so the values in the audit are the ones that are then emptied.
+    last = text("select {} from {} as d join {} as s on {} where not d.{} for update of d").format(
+        _last_values(target, version), target.table, target.staged, found, DELETED
+    )
+    steps.append(_audit(target, "delete", last))
+    emptied = [
+        text("{} = null").format(name(column))
+        for column in target.schema.names()
+        if column not in target.schema.key
+    ]
+    emptied += [text("{} = true").format(DELETED), text("{} = {}").format(VERSION, version)]
+    steps.append(
+        text("update {} as d set {} from {} as s where {}").format(
+            target.table, _COMMA.join(emptied), target.staged, found
+        )
+    )
+    return steps
+
+
+def truncate(target: Target) -> list[sql.Composed]:
+    """Every row up to the parameter `version` goes; the audit keeps one line with their number."""
+    older = text("d.{} <= %(version)s").format(VERSION)
+    if target.soft is not None:
+        return [
+            text("delete from {} as d where {} and d.{}").format(target.table, older, DELETED),
+            text("update {} as d set {} = true, {} = %(version)s where {} and not d.{}").format(
+                target.table, name(target.soft), VERSION, older, name(target.soft)
+            ),
+        ]
+    return [
+        text("with gone as (delete from {} as d where {} returning d.{})").format(
+            target.table, older, DELETED
+        )
+        + _counted(target)
+    ]
+
+
+def purge(target: Target) -> sql.Composed:
+    """Tombstones, once no chunk can come any more."""
+    return text("delete from {} where {}").format(target.table, DELETED)
+
+
+def sweep(target: Target) -> sql.Composed:
+    """Rows older than the parameter `below`, which the snapshot did not find again."""
+    older = text("d.{} < %(below)s").format(VERSION)
+    if target.soft is not None:
+        return text("update {} as d set {} = true where {} and not d.{}").format(
+            target.table, name(target.soft), older, name(target.soft)
+        )
+    return text("with gone as (delete from {} as d where {} returning {})").format(
+        target.table, older, _last_values(target, text("d.{}").format(VERSION))
+    ) + _audit(target, "sweep", text("select * from gone"))
+
+
+def _last_values(target: Target, version: sql.Composable) -> sql.Composed:
+    """What the audit keeps of a row: the version it went at, its key and its values."""
+    key = _COMMA.join(
+        text("{}, d.{}").format(literal(column), name(column)) for column in target.schema.key
+    )
+    return text("{}, jsonb_build_object({}), to_jsonb(d)").format(version, key)
+
+
+def _audit(target: Target, reason: str, rows: sql.Composable) -> sql.Composed:
+    return text(
+        " insert into {} (unit, source_namespace, source_table, reason, version, key, row)"
+        " select {}, {}, {}, {}, gone.* from ({}) as gone"
+    ).format(
+        name(target.meta, "deletion_audit"),
+        literal(target.unit),
+        literal(target.schema.table.namespace),
+        literal(target.schema.table.name),
+        literal(reason),
+        rows,
+    )
+
+
+def _counted(target: Target) -> sql.Composed:
+    return text(
+        " insert into {} (unit, source_namespace, source_table, reason, version, rows)"
+        " select {}, {}, {}, 'truncate', %(version)s, count(*) from gone where not {}"
+        " having count(*) > 0"
+    ).format(
+        name(target.meta, "deletion_audit"),
+        literal(target.unit),
+        literal(target.schema.table.namespace),
+        literal(target.schema.table.name),
+        DELETED,
+    )
+
+
+def _op_in(operations: Iterable[int]) -> sql.Composed:
+    return text("s.op in ({})").format(_COMMA.join(sql.Literal(int(o)) for o in operations))

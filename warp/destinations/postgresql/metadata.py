@@ -1,0 +1,278 @@
+"""The bookkeeping beside the data: markers, plans, runs, errors, errands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from warp.destinations.postgresql import ddl, markers, merge
+from warp.destinations.postgresql.merge import Target
+from warp.destinations.postgresql.session import Session, name, storable, text
+from warp.errors import DestinationRefused
+from warp.model import (
+    Chunk,
+    Lease,
+    Marker,
+    Phase,
+    Position,
+    TableId,
+    TableSelection,
+    UnitKind,
+    WorkUnit,
+)
+from warp.sql import migrations
+
+
+class PostgresMetadata:
+    """`cartridge_warp_metadata`, over the destination's own connection."""
+
+    def __init__(self, session: Session, selection: TableSelection) -> None:
+        self._session = session
+        self._selection = selection
+
+    # -- the schema itself
+
+    def prepare(self) -> None:
+        steps = migrations("postgresql")
+        with self._session.meaning("preparing the metadata schema"):
+            if self._version() == steps[-1].version:
+                return
+        schema = self._session.options.metadata_schema
+        with self._session.transaction("preparing the metadata schema", patient=True):
+            # Released by the end of the transaction, so a killed process leaves nothing behind.
+            self._session.run(b"SET LOCAL lock_timeout = '60s'")
+            self._session.run(
+                b"select pg_catalog.pg_advisory_xact_lock("
+                b"pg_catalog.hashtextextended('cartridge-warp ' || %s, 0))",
+                [schema],
+            )
+            if not self._exists(schema):
+                self._session.run(text("create schema {}").format(name(schema)))
+            self._session.named("create_schema_version")
+            have = self._version() or 0
+            if have > steps[-1].version:
+                raise DestinationRefused(
+                    f"expected metadata of version {steps[-1].version} or older, found version "
+                    f"{have}: a newer cartridge-warp works here; upgrade this one",
+                    place=f"{self._session.place} {schema}",
+                )
+            for step in steps[have:]:
+                self._session.run(self._session.compose(step.text))
+                self._session.run(
+                    text("insert into {} (version, name) values (%s, %s)").format(
+                        name(schema, "schema_version")
+                    ),
+                    [step.version, step.name],
+                )
+
+    def _version(self) -> int | None:
+        """The newest migration applied; None where there is no metadata yet."""
+        found = self._session.run(
+            b"select pg_catalog.to_regclass(%s) is not null",
+            [name(self._session.options.metadata_schema, "schema_version").as_string(None)],
+        ).fetchone()
+        if found is None or not found[0]:
+            return None
+        row = self._session.named("read_schema_version").fetchone()
+        return None if row is None else row[0]
+
+    def _exists(self, schema: str) -> bool:
+        return (
+            self._session.run(
+                b"select 1 from pg_catalog.pg_namespace where nspname = %s", [schema]
+            ).fetchone()
+            is not None
+        )
+
+    # -- markers
+
+    def register(self, unit: WorkUnit, *, position: Position | None, phase: Phase) -> bool:
+        with self._session.meaning(f"registering {unit.id}"):
+            return self._add(unit, position=position, phase=phase)
+
+    def _add(self, unit: WorkUnit, *, position: Position | None, phase: Phase) -> bool:
+        parameters = markers.to_parameters(
+            unit, position=position, phase=phase, epoch=markers.epoch_of(unit)
+        )
+        return self._session.named("add_marker", **parameters).rowcount == 1
+
+    def add_table(self, schema: str, table: TableId) -> None:
+        """The table's own row, in the caller's transaction, unless it is there."""
+        self._add(WorkUnit.of_table(schema, table), position=None, phase=Phase.PLANNED)
+
+    def fence_of(self, unit_id: str) -> int:
+        """The committed fence of a unit; 0 where it has no marker."""
+        row = self._session.named("peek_fence", unit=unit_id).fetchone()
+        return row[0] if row else 0
+
+    def markers(self, kinds: Sequence[UnitKind] = ()) -> list[Marker]:
+        with self._session.meaning("reading the markers"):
+            rows = self._session.named("read_markers", kinds=[kind.value for kind in kinds])
+            return [markers.from_row(row) for row in rows]
+
+    def mark(self, unit_id: str, phase: Phase) -> None:
+        with self._session.meaning(f"marking {unit_id} {phase}"):
+            self._session.named("mark", unit=unit_id, phase=phase.value)
+
+    # -- snapshots
+
+    def plan_snapshot(
+        self, schema: str, table: TableId, chunks: Sequence[Chunk], *, version: int
+    ) -> bool:
+        with self._session.transaction(f"planning the snapshot of {table}"):
+            self.add_table(schema, table)
+            state = self._lock(schema, table)
+            if state.phase != Phase.PLANNED:
+                return False
+            for chunk in chunks:
+                unit = WorkUnit.of_chunk(schema, chunk, state.epoch)
+                self._add(unit, position=None, phase=Phase.PLANNED)
+            # A first snapshot sweeps nothing: there is no earlier one whose rows could be gone.
+            self._session.named(
+                "plan_table", unit=state.unit.id, version=version if state.epoch else -1
+            )
+        return True
+
+    def settle(self, schema: str, table: TableId) -> bool:
+        with self._session.transaction(f"settling {table}", patient=True):
+            state = self._lock(schema, table)
+            if state.phase != Phase.SNAPSHOT:
+                return False
+            planned, unfinished = self._session.named(
+                "count_chunks",
+                schema=schema,
+                namespace=table.namespace,
+                table=table.name,
+                epoch=state.epoch,
+            ).fetchone() or (0, 0)
+            if planned == 0 or unfinished:
+                return False
+            target = self._target(state.unit)
+            if target is not None:
+                self._session.run(merge.purge(target))
+                if state.sweep_below > -1:
+                    self._session.run(merge.sweep(target), {"below": state.sweep_below})
+            self._session.named("settle_table", unit=state.unit.id)
+        return True
+
+    def _lock(self, schema: str, table: TableId) -> Marker:
+        """The table's row, with no writer beside us; an unwritten one where there is none."""
+        unit = WorkUnit.of_table(schema, table)
+        row = self._session.named("read_marker", unit=unit.id).fetchone()
+        return Marker(unit) if row is None else markers.from_row(row)
+
+    def _target(self, unit: WorkUnit) -> Target | None:
+        settings = self._selection(unit.table) if unit.table else None
+        found = None if settings is None else ddl.registered(self._session, settings)
+        if settings is None or found is None:
+            return None
+        return Target(
+            found,
+            settings.destination,
+            "",
+            settings.soft_delete_column,
+            self._session.options.metadata_schema,
+            unit.id,
+        )
+
+    def remove_chunks(self, schema: str, tables: Sequence[TableId]) -> None:
+        """In the caller's transaction, before it locks the tables' own rows."""
+        self._session.named(
+            "remove_chunks",
+            schema=schema,
+            namespaces=[table.namespace for table in tables],
+            tables=[table.name for table in tables],
+        )
+
+    def resync(self, schema: str, table: TableId | None, *, position: Position) -> list[WorkUnit]:
+        place = {
+            "schema": schema,
+            "namespace": table.namespace if table else None,
+            "table": table.name if table else None,
+        }
+        stream = WorkUnit.stream(schema)
+        with self._session.transaction(f"starting {table or schema} over"):
+            again = []
+            # Units first, tables last: the order in which writers take the same locks.
+            moved = self._session.named(
+                "resync_stream", unit=stream.id, moves=table is None, **markers.place(position)
+            )
+            if moved.rowcount:
+                again.append(stream)
+            for namespace, table_name in self._session.named("resync_polls", **place).fetchall():
+                again.append(WorkUnit.poll(schema, TableId(namespace, table_name)))
+            tables = [table] if table else self._tables(schema)
+            self.remove_chunks(schema, tables)
+            if table is not None:
+                self.add_table(schema, table)
+            self._session.named("resync_tables", **place)
+        return again
+
+    def _tables(self, schema: str) -> list[TableId]:
+        rows = self._session.named("tables_of_schema", schema=schema).fetchall()
+        return [TableId(namespace, table) for namespace, table in rows]
+
+    # -- runs, errors, errands
+
+    def begin_run(self, lease: Lease, run: str) -> None:
+        unit = lease.unit
+        with self._session.transaction(f"beginning a run of {unit.id}"):
+            self._session.named("abandon_runs", unit=unit.id, run=run)
+            self._session.named(
+                "begin_run",
+                run=run,
+                unit=unit.id,
+                schema=unit.schema,
+                namespace=unit.table.namespace if unit.table else None,
+                table=unit.table.name if unit.table else None,
+                worker=lease.owner,
+                fence=lease.fence,
+            )
+
+    def end_run(self, run: str, *, status: str, rows: int, error: str = "") -> None:
+        with self._session.meaning(f"ending run {run}"):
+            self._session.named("end_run", run=run, status=status, rows=rows, error=storable(error))
+
+    def log_error(
+        self,
+        *,
+        code: str,
+        error_class: str,
+        message: str,
+        unit: str = "",
+        run: str = "",
+        table: TableId | None = None,
+        column: str = "",
+        key: str = "",
+        position: Position | None = None,
+        action: str = "",
+    ) -> None:
+        with self._session.meaning("writing to the error log"):
+            self._session.named(
+                "log_error",
+                code=code,
+                error_class=error_class,
+                message=storable(message),
+                unit=unit,
+                run=run,
+                namespace=table.namespace if table else None,
+                table=table.name if table else None,
+                column=storable(column),
+                key=storable(key),
+                position=position.token if position else None,
+                action=storable(action),
+            )
+
+    def add_errand(self, id: str, name: str, arguments: Mapping[str, Any]) -> None:
+        with self._session.meaning(f"storing the errand {name}"):
+            self._session.named("add_errand", id=id, name=name, arguments=Jsonb(dict(arguments)))
+
+    def open_errands(self) -> list[tuple[str, str, dict[str, Any]]]:
+        with self._session.meaning("reading the open errands"):
+            return [(i, n, a) for i, n, a in self._session.named("open_errands").fetchall()]
+
+    def end_errand(self, id: str, *, status: str, result: str = "") -> None:
+        with self._session.meaning(f"ending the errand {id}"):
+            self._session.named("end_errand", id=id, status=status, result=storable(result))

@@ -1,0 +1,3 @@
+update {meta}.errands
+set status = %(status)s, result = %(result)s, ended_at = clock_timestamp()
+where id = %(id)s and ended_at is null

@@ -1,0 +1,1 @@
+select id, name, arguments from {meta}.errands where ended_at is null order by added_at, id

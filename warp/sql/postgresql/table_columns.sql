@@ -1,0 +1,8 @@
+-- The columns of a destination table and their types, as the server has them.
+select a.attname, format_type(a.atttypid, null)
+from pg_catalog.pg_attribute a
+join pg_catalog.pg_class c on c.oid = a.attrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = %(namespace)s and c.relname = %(table)s and c.relkind in ('r', 'p')
+    and a.attnum > 0 and not a.attisdropped
+order by a.attnum
