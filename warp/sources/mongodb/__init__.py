@@ -1,0 +1,336 @@
+"""MongoDB as a source: replica sets and sharded clusters, version 5.0 or later.
+
+A collection is a table, a database its namespace.  Reading is split by what is read: `stream`
+(the log), `snapshot` (key ranges), `poll` (batch tables); `tokens` says what a position is and
+`errors` what each error of the server means.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar, Final
+
+import pymongo
+import structlog
+from bson import Timestamp
+from pydantic import BaseModel, Field
+from pymongo.errors import PyMongoError
+
+from warp.errors import SourceRefused, SourceUnavailable
+from warp.interfaces import SourceTraits
+from warp.model import (
+    ChangeBatch,
+    Chunk,
+    Operation,
+    Position,
+    TableChanges,
+    TableId,
+    TableSchema,
+    TableSelection,
+)
+from warp.options import ConnectorOptions, Count, PositiveDuration
+from warp.sources.documents import BsonDocuments, decode, propose
+from warp.sources.mongodb import snapshot
+from warp.sources.mongodb.cursor import RawCursor
+from warp.sources.mongodb.errors import translated
+from warp.sources.mongodb.stream import ChangeStream
+from warp.sources.mongodb.tokens import Token, order_key
+
+_INTERNAL: Final = frozenset({"admin", "config", "local"})
+_READ_SIZE: Final = 1_000
+_SAMPLE_BYTES: Final = 64 << 20
+_OLDEST_WIRE: Final = 13  # MongoDB 5.0: reads at a cluster time outside transactions
+
+log = structlog.get_logger(__name__)
+
+
+class MongoOptions(ConnectorOptions):
+    """The `source:` block of type `mongodb`."""
+
+    server_selection_timeout: PositiveDuration = Field(
+        5.0, description="how long to look for a primary before the source counts as unavailable"
+    )
+    connect_timeout: PositiveDuration = Field(5.0, description="how long one connection may take")
+    socket_timeout: PositiveDuration = Field(
+        120.0, description="how long one answer may take; a scan of a long oplog needs its time"
+    )
+    sample_size: Count = Field(2_000, description="documents looked at to propose columns")
+
+
+class MongoSource:
+    """Reads one replica set or sharded cluster."""
+
+    Options: ClassVar[type[BaseModel]] = MongoOptions
+    traits: ClassVar[SourceTraits] = SourceTraits(schemaless=True)
+
+    def __init__(self, options: MongoOptions, selection: TableSelection) -> None:
+        self._options = options
+        self._selection = selection
+        self._closed = threading.Event()
+        self._connected: pymongo.MongoClient[dict[str, Any]] | None = None
+        self._connecting = threading.Lock()
+        self._stream: ChangeStream | None = None
+        self._warned: set[TableId] = set()
+
+    def __repr__(self) -> str:
+        return "<MongoSource>"
+
+    # -- what is there
+
+    def check(self) -> None:
+        with translated("connect to MongoDB"):
+            hello = self._client.admin.command("hello")
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise SourceRefused(
+                "a replica set or mongos was expected, found a standalone server, which has no "
+                "change streams; start mongod with --replSet and run rs.initiate()"
+            )
+        if hello["maxWireVersion"] < _OLDEST_WIRE:
+            raise SourceRefused(
+                "MongoDB 5.0 or later was expected, found an older server; upgrade it"
+            )
+        now = Token.at(order_key(self._now()))
+        stream = self._change_stream(self._selection)
+        with translated("open a change stream"):
+            stream.open(now).read(0)
+            stream.close()
+        for table in self.tables()[:1]:
+            with translated(f"read {table}"):
+                self._client[table.namespace].command({"find": table.name, "limit": 1})
+
+    def namespaces(self) -> list[str]:
+        with translated("list databases"):
+            command = {"listDatabases": 1, "nameOnly": True, "authorizedDatabases": True}
+            found = self._client.admin.command(command)["databases"]
+        return sorted(each["name"] for each in found if each["name"] not in _INTERNAL)
+
+    def tables(self) -> list[TableId]:
+        return [t for t in self._collections(self._selection) if self._selection(t) is not None]
+
+    def _collections(self, selection: TableSelection) -> list[TableId]:
+        """The collections of the selection's database, or of all, that can be followed."""
+        namespace = getattr(selection, "namespace", None)
+        found: list[TableId] = []
+        for database in [namespace] if namespace is not None else self.namespaces():
+            with translated(f"list the collections of {database}"):
+                listed = self._client[database].list_collections(
+                    nameOnly=True, authorizedCollections=True
+                )
+                for each in listed:
+                    table = TableId(database, each["name"])
+                    if each["type"] == "collection" and not table.name.startswith("system."):
+                        found.append(table)
+                    elif selection(table) is not None:
+                        self._warn_left_out(table, each["type"])
+        return sorted(found)
+
+    def _warn_left_out(self, table: TableId, kind: str) -> None:
+        if table not in self._warned and not table.name.startswith("system."):
+            self._warned.add(table)
+            log.warning("left out: it has no change stream", table=str(table), type=kind)
+
+    def get_schema(self, tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
+        present: set[TableId] = set()
+        for database in {t.namespace for t in tables}:
+            names = [t.name for t in tables if t.namespace == database]
+            with translated(f"list the collections of {database}"):
+                listed = self._client[database].list_collections(
+                    filter={"name": {"$in": names}}, nameOnly=True, authorizedCollections=True
+                )
+                present |= {TableId(database, c["name"]) for c in listed if c["type"] != "view"}
+        proposals: dict[TableId, TableSchema] = {}
+        for table in tables:
+            settings = self._selection(table)
+            if table in present and settings is not None:
+                with translated(f"sample {table}"):
+                    sample = self._sample(table)
+                proposals[table] = propose(table, sample, settings)
+        return proposals
+
+    def _sample(self, table: TableId) -> list[dict[str, Any]]:
+        """Documents at random, and the first and the last: new fields appear at one end."""
+        wanted = self._options.sample_size
+        ends = max(1, wanted // 20)
+        command: dict[str, Any] = {"aggregate": table.name, "cursor": {}}
+        pipelines: list[list[dict[str, Any]]] = [
+            [{"$sort": {"_id": 1}}, {"$limit": ends}],
+            [{"$sample": {"size": wanted}}],
+            [{"$sort": {"_id": -1}}, {"$limit": ends}],
+        ]
+        counted = int(self._client[table.namespace].command({"count": table.name})["n"])
+        if counted <= wanted:
+            pipelines = [[{"$limit": wanted}]]
+        raw: list[bytes] = []
+        size = 0
+        for pipeline in pipelines:
+            cursor = RawCursor(self._client[table.namespace], command | {"pipeline": pipeline})
+            try:
+                while not cursor.exhausted and size < _SAMPLE_BYTES:
+                    reply = cursor.read(_READ_SIZE)
+                    raw += reply.documents
+                    size += reply.size
+            finally:
+                cursor.close()
+        return decode(raw)
+
+    # -- the log
+
+    def position(self) -> Position:
+        return Token.at(order_key(self._now())).position()
+
+    def version(self) -> int:
+        return order_key(self._now())
+
+    def reached(self, position: Position, goal: Position) -> bool:
+        return Token.parse(position.token).covers(Token.parse(goal.token))
+
+    def _now(self) -> Timestamp:
+        """The newest moment of the cluster's clock, once a majority has everything before it.
+
+        Without the wait a moment could be rolled back by an election: a stream would start after
+        changes that a chunk, read at the new primary, had not seen.
+        """
+        with translated("read the cluster's clock"):
+            now: Timestamp | None = self._client.admin.command("ping").get("operationTime")
+            if now is None:
+                raise SourceRefused(
+                    "a replica set or mongos was expected, found a standalone server, which has "
+                    "no change streams; start mongod with --replSet and run rs.initiate()"
+                )
+            command = {
+                "find": "any",
+                "limit": 1,
+                "readConcern": {"level": "majority", "afterClusterTime": now},
+                "maxTimeMS": int(self._options.server_selection_timeout * 1000),
+            }
+            self._client[self._clock_database()].command(command)
+        return now
+
+    def _clock_database(self) -> str:
+        """Any database that may be read; the collection need not be there."""
+        namespace = getattr(self._selection, "namespace", None)
+        return namespace or self._options.database or "admin"
+
+    def get_changes(
+        self, position: Position, *, selection: TableSelection, idle: float
+    ) -> Iterator[ChangeBatch]:
+        stream = self._stream = self._change_stream(selection)
+        return stream.follow(position, selection, idle)
+
+    def _change_stream(self, selection: TableSelection) -> ChangeStream:
+        collections = self._collections(selection)
+        chosen = [t for t in collections if selection(t) is not None]
+        namespace = getattr(selection, "namespace", None) or self._options.database
+        databases = {t.namespace for t in chosen} or ({namespace} if namespace else set())
+        sizes = [s.stream_batch_size for t in chosen if (s := selection(t)) is not None]
+        single = databases.pop() if len(databases) == 1 else None
+        return ChangeStream(
+            self._client[single or "admin"],
+            namespaces=() if single else tuple(sorted(databases)),
+            whole_cluster=single is None,
+            ignored=tuple(t for t in collections if selection(t) is None),
+            read_size=min(sizes, default=_READ_SIZE),
+            closed=self._closed,
+            oldest=self._oldest,
+        )
+
+    def acknowledge(self, position: Position) -> None:
+        """The oplog is kept by size and age, whoever has read it."""
+
+    def observe(self) -> Mapping[str, float]:
+        window = self._oplog_window()
+        return {} if window is None else {"retention_seconds": window[1] - window[0]}
+
+    def _oplog_window(self) -> tuple[float, float] | None:
+        """When the oldest and the newest entry were written; None where it may not be read."""
+        oplog = self._client.local["oplog.rs"]
+        ends = []
+        for direction in (1, -1):
+            with suppress(PyMongoError):
+                entry = oplog.find_one({}, {"ts": 1}, sort=[("$natural", direction)])
+                if entry is not None:
+                    ends.append(float(entry["ts"].time))
+        return (ends[0], ends[1]) if len(ends) == 2 else None
+
+    def _oldest(self) -> str:
+        window = self._oplog_window()
+        if window is None:
+            return "an unknown time (the oplog may not be read)"
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(window[0]))
+
+    # -- the rows
+
+    def chunks(self, table: TableId, rows: int) -> list[Chunk]:
+        with translated(f"cut {table} into chunks"):
+            return snapshot.cut(self._client[table.namespace], table, rows)
+
+    def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
+        settings = self._selection(chunk.table)
+        rows = settings.full_load_batch_size if settings else _READ_SIZE
+        database = self._client[chunk.table.namespace]
+        parts = snapshot.read(database, chunk, rows, now=self._now, closed=self._closed)
+        for version, documents in parts:
+            yield _reads(chunk.table, version, documents, Token.at(version).position())
+
+    def poll(
+        self, table: TableId, position: Position | None, *, fire_time: float
+    ) -> Iterator[ChangeBatch]:
+        raise SourceRefused("polling is not there yet", place=str(table))
+
+    # -- the connection
+
+    @property
+    def _client(self) -> pymongo.MongoClient[dict[str, Any]]:
+        with self._connecting:
+            if self._closed.is_set():
+                raise SourceUnavailable("the connector was closed")
+            if self._connected is None:
+                self._connected = self._connect()
+            return self._connected
+
+    def _connect(self) -> pymongo.MongoClient[dict[str, Any]]:
+        options = self._options
+        with translated("read the connection string"):
+            return pymongo.MongoClient(
+                options.url,
+                serverSelectionTimeoutMS=int(options.server_selection_timeout * 1000),
+                connectTimeoutMS=int(options.connect_timeout * 1000),
+                socketTimeoutMS=int(options.socket_timeout * 1000),
+                # Ours to try again: the driver's second try would double the time until it tells.
+                retryReads=False,
+                serverMonitoringMode="poll",  # one thread per server instead of two
+                server_selector=_stay_with_one_mongos,
+                appname="cartridge-warp",
+            )
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._stream is not None:
+            self._stream.close()
+        with self._connecting:
+            if self._connected is not None:
+                self._connected.close()
+
+
+def _stay_with_one_mongos(servers: Sequence[Any]) -> Sequence[Any]:
+    """A cursor lives on the mongos that opened it, so all commands go to the same one."""
+    routers = [s for s in servers if s.server_type_name == "Mongos"]
+    return [min(routers, key=lambda s: s.address)] if routers else servers
+
+
+def _reads(table: TableId, version: int, documents: list[bytes], end: Position) -> ChangeBatch:
+    changes = []
+    if documents:
+        count = len(documents)
+        changes = [
+            TableChanges(
+                table,
+                bytearray((Operation.READ,)) * count,
+                [version] * count,
+                documents=BsonDocuments(table, documents),
+            )
+        ]
+    return ChangeBatch(changes, end, read_at=time.time())

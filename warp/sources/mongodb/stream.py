@@ -1,0 +1,285 @@
+"""One change stream, followed for ever: events in, change batches out, nothing lost between.
+
+The stream is opened on the database, so it survives drops and renames of its collections, and
+reads with `fullDocument: updateLookup`.  A look-up that finds nothing means that the document was
+deleted meanwhile: its delete follows, so the update is skipped, never written as an empty row.
+
+A batch ends at the token of its last event, inside a transaction too (each event's token is a
+place to resume, seen on 6.0.5), or at the server's postBatchResumeToken where a reply ends.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pymongo.database import Database
+from pymongo.errors import OperationFailure, PyMongoError
+
+from warp.errors import PositionLost
+from warp.model import ChangeBatch, Operation, Position, TableChanges, TableId, TableSelection
+from warp.sources.documents import EMPTY, BsonDocuments
+from warp.sources.mongodb import errors
+from warp.sources.mongodb.cursor import RawCursor, Reply
+from warp.sources.mongodb.events import OtherEvent, careful, fast, table_of
+from warp.sources.mongodb.tokens import Token
+
+# After activity the server is asked for so long before the stream says that it has caught up.
+_QUICK_MS: Final = 10
+# New cursors at the same place before somebody else is told: an election takes one or two.
+_REOPENINGS: Final = 3
+
+
+@dataclass(slots=True)
+class _Part:
+    """The changes of one table in the batch being made."""
+
+    table: TableId
+    operations: bytearray = field(default_factory=bytearray)
+    versions: list[int] = field(default_factory=list)
+    documents: list[bytes] = field(default_factory=list)
+
+    def changes(self) -> TableChanges:
+        documents = BsonDocuments(self.table, self.documents, self.operations)
+        return TableChanges(self.table, self.operations, self.versions, documents=documents)
+
+
+class ChangeStream:
+    """Follows one database, or several as one stream of the cluster."""
+
+    def __init__(
+        self,
+        database: Database[Any],
+        *,
+        namespaces: tuple[str, ...] = (),
+        whole_cluster: bool = False,
+        ignored: tuple[TableId, ...],
+        read_size: int,
+        closed: threading.Event,
+        oldest: Callable[[], str],
+    ) -> None:
+        """The database's own events; or the cluster's, from `admin`, of some or all databases.
+
+        `ignored` tables are known not to be selected, so the server need not send them.
+        `oldest` says where the log begins, for the message of a lost position.
+        """
+        self._database = database
+        self._namespaces = namespaces
+        self._whole_cluster = whole_cluster
+        self._ignored = ignored
+        self._read_size = read_size
+        self._closed = closed
+        self._oldest = oldest
+        self._cursor: RawCursor | None = None
+
+    # -- opening
+
+    def pipeline(self, token: Token) -> list[dict[str, Any]]:
+        options: dict[str, Any] = {"fullDocument": "updateLookup", **token.resume()}
+        if self._whole_cluster:
+            options["allChangesForCluster"] = True
+        stages: list[dict[str, Any]] = [{"$changeStream": options}]
+        wanted: dict[str, Any] = {}
+        if self._namespaces:
+            wanted["ns.db"] = {"$in": list(self._namespaces)}
+        if self._ignored:
+            # A rename may bring an ignored collection to a name that is selected.
+            structural = {"operationType": {"$nin": ["insert", "update", "replace", "delete"]}}
+            names = [{"ns.db": t.namespace, "ns.coll": t.name} for t in self._ignored]
+            wanted["$or"] = [{"$nor": names}, structural]
+        if wanted:
+            stages.append({"$match": wanted})
+        # Never used, and with it an event may pass 16 MB, which ends the stream (10334).
+        stages.append({"$unset": "updateDescription"})
+        return stages
+
+    def open(self, token: Token) -> RawCursor:
+        command = {"aggregate": 1, "pipeline": self.pipeline(token), "cursor": {"batchSize": 0}}
+        self._cursor = RawCursor(self._database, command)
+        return self._cursor
+
+    def close(self) -> None:
+        """From any thread: ends a read that waits at the server."""
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None:
+            cursor.close()
+
+    # -- following
+
+    def follow(
+        self, position: Position, selection: TableSelection, idle: float
+    ) -> Iterator[ChangeBatch]:
+        place = _Place(Token.parse(position.token), position)
+        reopened = 0
+        while not self._closed.is_set():
+            try:
+                for batch, fresh in self._read(place, selection, idle):
+                    if fresh:
+                        reopened = 0
+                    yield batch
+                    if self._closed.is_set():
+                        return
+            except PyMongoError as error:
+                if self._closed.is_set():
+                    return
+                reopened += 1
+                place.retry(self._reaction(error, place, reopened))
+            finally:
+                self.close()
+
+    def _reaction(self, error: PyMongoError, place: _Place, reopened: int) -> Token:
+        """Where to open the stream again after an error, or the error of ours to end with."""
+        code = error.code if isinstance(error, OperationFailure) else None
+        once = reopened == 1
+        if code == errors.CHANGE_STREAM_HISTORY_LOST or (
+            code == errors.CAPPED_POSITION_LOST and not once
+        ):
+            raise self._lost(place, f"error {code}") from error
+        if code == errors.CAPPED_POSITION_LOST:
+            return place.resume  # the cursor was overtaken; a new one may still find the place
+        if code == errors.CHANGE_STREAM_FATAL and place.resume.data and once:
+            # "Resume token was not found": made by another filter or server version.  What comes
+            # twice from the start of its moment is harmless, for applying is idempotent.
+            return place.resume.moment_before()
+        if errors.is_transient(error) and reopened <= _REOPENINGS:
+            return place.resume
+        raise errors.translate(error, f"follow the changes of {self._database.name}") from error
+
+    def _lost(self, place: _Place, why: str) -> PositionLost:
+        at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(place.resume.seconds))
+        return errors.position_lost(
+            self._database.name, f"the marker is at {at}, {why}", self._oldest()
+        )
+
+    def _read(
+        self, place: _Place, selection: TableSelection, idle: float
+    ) -> Iterator[tuple[ChangeBatch, bool]]:
+        """Batches of one open cursor, each with whether the cursor has shown that it works."""
+        cursor = self.open(place.resume)
+        # Events of the moment itself come again when a stream starts at it.
+        known = place.resume.version if not place.resume.data else -1
+        cursor.read(0)
+        wait_ms = _QUICK_MS
+        spoken = time.monotonic()
+        while not self._closed.is_set():
+            reply = cursor.read(self._read_size, wait_ms)
+            for batch in self._batches(reply, place, selection, known):
+                yield batch, True
+                spoken = time.monotonic()
+            if cursor.exhausted:  # invalidated: open anew behind the event that did it
+                return
+            if not reply.documents or time.monotonic() - spoken >= idle:
+                yield ChangeBatch([], place.shown, read_at=time.time()), True
+                spoken = time.monotonic()
+            wait_ms = _QUICK_MS if reply.documents else max(1, int(idle * 1000))
+
+    def _batches(
+        self, reply: Reply, place: _Place, selection: TableSelection, known: int
+    ) -> Iterator[ChangeBatch]:
+        """The batches of one reply.  It holds 16 MB at most, so only rows need counting."""
+        parts: dict[bytes, _Part | None] = {}
+        reload: list[TableId] = []
+        rows, limit = 0, _NO_LIMIT
+        wall_ms = 0
+        for raw in reply.documents:
+            row = fast(raw) or careful(raw)
+            if isinstance(row, OtherEvent):
+                wall_ms = row.wall_ms
+                if row.version > known:
+                    rows += _structural(row, parts, reload, selection)
+                continue
+            token, operation, namespace, version, wall_ms, document = row
+            if version <= known or document is None:
+                continue
+            try:
+                part = parts[namespace]
+            except KeyError:
+                table = TableId(*table_of(namespace))
+                settings = selection(table)
+                part = parts[namespace] = None if settings is None else _Part(table)
+                if settings is not None:
+                    limit = min(limit, settings.write_batch_size)
+            if part is None:
+                continue
+            part.operations.append(operation)
+            part.versions.append(version)
+            part.documents.append(document)
+            rows += 1
+            if rows >= limit:
+                place.move(_token(token), wall_ms)
+                yield _batch(parts, reload, place.shown)
+                parts, reload, rows, limit = {}, [], 0, _NO_LIMIT
+        if reply.resume is not None:
+            place.move(Token.of(reply.resume, drained=not reply.documents), wall_ms)
+        if rows or reload:
+            yield _batch(parts, reload, place.shown)
+
+
+_NO_LIMIT: Final = 1 << 62
+
+
+class _Place:
+    """How far the stream has got: where to resume, and what the consumer was told."""
+
+    __slots__ = ("_furthest", "resume", "shown")
+
+    def __init__(self, resume: Token, shown: Position) -> None:
+        self.resume = resume
+        self.shown = shown
+        self._furthest = resume
+
+    def move(self, token: Token, wall_ms: int) -> None:
+        """On to `token`.  What was shown never moves back, also when events come again."""
+        self.resume = token
+        if self._furthest.before(token):
+            self._furthest = token
+            committed_at = (
+                wall_ms / 1000 if wall_ms else max(self.shown.committed_at, token.seconds)
+            )
+            self.shown = token.position(committed_at)
+
+    def retry(self, token: Token) -> None:
+        self.resume = token
+
+
+def _batch(parts: dict[bytes, _Part | None], reload: list[TableId], end: Position) -> ChangeBatch:
+    changes = [part.changes() for part in parts.values() if part is not None and part.operations]
+    return ChangeBatch(changes, end, tuple(reload), time.time())
+
+
+def _truncate(parts: dict[bytes, _Part | None], table: TableId, version: int) -> int:
+    part = next((p for p in parts.values() if p is not None and p.table == table), None)
+    if part is None:
+        part = _Part(table)
+        parts[str(table).encode()] = part  # no event's namespace looks like this
+    part.operations.append(Operation.TRUNCATE)
+    part.versions.append(version)
+    part.documents.append(EMPTY)
+    return 1
+
+
+def _token(token: bytes | dict[str, Any]) -> Token:
+    return Token.of(token if isinstance(token, dict) else {"_data": token.decode("ascii")})
+
+
+def _structural(
+    event: OtherEvent,
+    parts: dict[bytes, _Part | None],
+    reload: list[TableId],
+    selection: TableSelection,
+) -> int:
+    """A collection was dropped or renamed: rows that are gone, tables to read anew."""
+    rows = 0
+    table = TableId(event.database, event.collection)
+    if event.operation in ("drop", "rename") and selection(table) is not None:
+        rows += _truncate(parts, table, event.version)
+    if event.operation == "rename" and event.to is not None:
+        target = TableId(*event.to)
+        if selection(target) is not None:
+            # One less: a chunk may be read at the very moment of the rename, and must land.
+            rows += _truncate(parts, target, event.version - 1)
+            reload.append(target)
+    return rows
