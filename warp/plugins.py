@@ -68,6 +68,11 @@ def destination(type_name: str) -> type[DestinationConnector]:
     return cast("type[DestinationConnector]", _connector("destination", type_name))
 
 
+def forget() -> None:
+    """Look again at what is installed."""
+    _connector.cache_clear()
+
+
 @cache
 def _connector(side: Side, type_name: str) -> Any:
     place = f"{side}.type"

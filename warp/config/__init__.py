@@ -11,9 +11,9 @@ Every mistake is a ConfigError of one line: the path, what was expected, what wa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
@@ -29,7 +29,7 @@ from warp.config.blocks import (
     SchemaBlock,
     SourceBlock,
 )
-from warp.config.complaints import complain, is_secret, shown
+from warp.config.complaints import complain, is_secret
 from warp.config.layers import PREFIX, Origin, Place, Tree, leaves, written
 from warp.config.settings import (
     CoordinationSettings,
@@ -68,6 +68,8 @@ __all__ = [
     "SourceSettings",
     "load",
 ]
+
+Connector = TypeVar("Connector")
 
 _OWN_KEYS: Final = {
     "source": frozenset(known_keys(SourceBlock)),
@@ -179,12 +181,18 @@ def _mode(blocks: Configuration, chosen: Sequence[SchemaBlock]) -> RunMode:
 
 def _take_options(tree: Tree, end: str) -> dict[str, Any]:
     """The keys of a block that belong to its connector, removed from the tree's block."""
-    block = tree.values.get(end)
-    if not isinstance(block, dict):
-        raise ConfigError(f"expected a block of keys, found {shown(block, (end,))}", place=end)
-    options = {k: v for k, v in block.items() if k not in _OWN_KEYS[end]}
+    block = tree.values[end]
     tree.values[end] = {k: v for k, v in block.items() if k in _OWN_KEYS[end]}
-    return options
+    return {k: v for k, v in block.items() if k not in _OWN_KEYS[end]}
+
+
+def _found(find: Callable[[str], Connector], type_name: str, tree: Tree, end: str) -> Connector:
+    """The connector's class; an error about it says also where its type is written."""
+    try:
+        return find(type_name)
+    except ConfigError as error:
+        origin = tree.origin((end, "type"))
+        raise ConfigError(f"{error.message} ({origin})", place=error.place) from error
 
 
 def _validate_options(
@@ -211,7 +219,7 @@ def _located(url: Any) -> str:
 
 
 def _source(blocks: Configuration, options: dict[str, Any], tree: Tree) -> SourceSettings:
-    connector = plugins.source(blocks.source.type)
+    connector = _found(plugins.source, blocks.source.type, tree, "source")
     database = options.get("database")
     validated = _validate_options(connector, options, {}, tree, "source")
     return SourceSettings(
@@ -224,7 +232,7 @@ def _source(blocks: Configuration, options: dict[str, Any], tree: Tree) -> Sourc
 
 def _destination(blocks: Configuration, options: dict[str, Any], tree: Tree) -> DestinationSettings:
     block = blocks.destination
-    connector = plugins.destination(block.type)
+    connector = _found(plugins.destination, block.type, tree, "destination")
     common = {"schema": block.schema_, "metadata_schema": block.metadata_schema}
     return DestinationSettings(
         type=block.type,

@@ -241,8 +241,10 @@ def _tables(value: object) -> object:
     """A list of names is a mapping without overrides."""
     if isinstance(value, str):
         value = [value]
-    if not isinstance(value, list):
+    if isinstance(value, Mapping):
         return value
+    if not isinstance(value, list):
+        raise expected("a list of table names, or a block with settings by table name")
     named: dict[str, object] = {}
     for item in value:
         entry = dict(item) if isinstance(item, Mapping) else {"name": item}

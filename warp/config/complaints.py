@@ -6,6 +6,7 @@ It names the path, what was expected, what was found and where that was written;
 from __future__ import annotations
 
 import re
+import zoneinfo
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -49,8 +50,8 @@ def is_secret(place: Place) -> bool:
 
 def shown(value: object, place: Place) -> str:
     """A value as an error may show it: short, without secrets."""
-    if is_secret(place) and isinstance(value, str):
-        return MASK
+    if is_secret(place) and isinstance(value, str | int | float):
+        return MASK  # numbers too: a password may be one
     text = redact(kind_of(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -108,7 +109,12 @@ def _missing(place: Place) -> str:
 
 def _near(value: object, what: str) -> str:
     """A suggestion where the choices are few."""
-    if not isinstance(value, str) or not what.startswith("one of "):
+    if not isinstance(value, str):
         return ""
-    suggestion = nearest(value.lower(), what.removeprefix("one of ").split(", "))
+    if what.startswith("one of "):
+        suggestion = nearest(value.lower(), what.removeprefix("one of ").split(", "))
+    elif what.startswith("a time zone"):
+        suggestion = nearest(value, zoneinfo.available_timezones())
+    else:
+        return ""
     return f"; {suggestion}" if suggestion.startswith("did") else ""

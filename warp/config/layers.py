@@ -20,6 +20,7 @@ import yaml
 
 from warp import plugins
 from warp.errors import ConfigError
+from warp.options import MASK
 
 Step = str | int
 Place = tuple[Step, ...]
@@ -96,6 +97,7 @@ class Tree:
             if not isinstance(following, dict | list):
                 following = {}
                 _set(here, step, following, written(place[: index + 1]), origin)
+                self.origins[place[: index + 1]] = origin
             here = following
         _set(here, place[-1], value, written(place), origin)
         for inner in [p for p in self.origins if p[: len(place)] == place]:
@@ -241,6 +243,12 @@ class _YamlReader:
         if id(node) in around:
             raise ConfigError(
                 f"expected an anchor that does not contain itself (line {line})",
+                place=written(place) or str(self._path),
+            )
+        if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+            raise ConfigError(
+                f"expected plain YAML, found the tag {node.tag!r} ({self._path.name}:{line}); "
+                "remove it",
                 place=written(place) or str(self._path),
             )
         inside = (*around, id(node))
@@ -443,6 +451,12 @@ def _read_secret_files(tree: Tree, block: str) -> None:
 
 def _settle_type(tree: Tree, end: str) -> None:
     """The scheme says the type where it is not written; where it is, they must agree."""
+    block = tree.get((end,))
+    if block is not None and not isinstance(block, dict):
+        found = MASK if isinstance(block, str) else kind_of(block)
+        raise ConfigError(
+            f"expected a block of keys, found {found} ({tree.origin((end,))})", place=end
+        )
     url, given = tree.get((end, "connection_string")), tree.get((end, "type"))
     scheme_type = plugins.type_of_url(url) if isinstance(url, str) else None
     if given is not None and not isinstance(given, str):
@@ -450,7 +464,7 @@ def _settle_type(tree: Tree, end: str) -> None:
     if isinstance(given, str):
         tree.values[end]["type"] = given = plugins.canonical(given)
     url_origin, type_origin = tree.origin((end, "connection_string")), tree.origin((end, "type"))
-    if tree.get((end,)) is None:
+    if block is None:
         raise ConfigError(
             f"missing; expected a block with a connection_string, or {PREFIX}{end.upper()}, "
             f"or --{end} URL",
