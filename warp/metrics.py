@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
@@ -43,6 +44,7 @@ from warp.model import (
     WorkUnit,
     Written,
 )
+from warp.options import redact
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -595,11 +597,14 @@ class MetricsServer:
         host: str = "",
         healthy: Health = well,
         ready: Health = well,
+        pages: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
     ) -> None:
+        """`pages` are further paths, each with what gives its JSON; an error of ours is a 503."""
         self._own = tempfile.TemporaryDirectory(prefix="warp-metrics-") if not directory else None
         self.directory = Path(self._own.name if self._own else str(directory))
-        self._healthy = healthy
-        self._ready = ready
+        self.healthy = healthy
+        self.ready = ready
+        self._pages = pages
         try:
             self._http = _listen(host, port, self)
         except StartFailed:
@@ -639,7 +644,13 @@ class MetricsServer:
         page = path.partition("?")[0]
         if page == "/metrics":
             return 200, *self._scrape(accept)
-        checks = {"/healthz": self._healthy, "/readyz": self._ready}
+        if page in self._pages:
+            try:
+                return 200, "application/json", json.dumps(self._pages[page]()).encode() + b"\n"
+            except WarpError as error:
+                told = {"ok": False, "error": redact(str(error))}
+                return 503, "application/json", json.dumps(told).encode() + b"\n"
+        checks = {"/healthz": self.healthy, "/readyz": self.ready}
         if page not in checks:
             return 404, "text/plain; charset=utf-8", b"see /metrics, /healthz and /readyz\n"
         problem = checks[page]()

@@ -11,18 +11,18 @@ from workers.hold import Held
 
 
 class Probe(Protocol):
-    """What happens to units in this process.  Called from all slots."""
+    """What happens to units in this process; `warp.metrics.Meters` is one."""
 
     def meter(self, unit: WorkUnit) -> Meter:
         """The unit begins to work."""
         ...
 
     def error(self, unit: WorkUnit, error: Exception) -> None:
-        """A failure of any sort; counted."""
+        """A failure of any sort."""
         ...
 
     def stopped(self, unit: WorkUnit) -> None:
-        """Nobody will work on it until a person acts."""
+        """Nobody works on it until a person acts."""
         ...
 
     def fenced(self, unit: WorkUnit) -> None:

@@ -7,10 +7,7 @@ else; one unit's end never touches another.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import secrets
-import socket
 import threading
 import time
 import uuid
@@ -34,6 +31,7 @@ from warp.errors import (
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
 from warp.model import Lease, Marker, Phase, UnitKind, WorkUnit
 from warp.retry import Backoff, Streak
+from warp.startup import new_process_id
 from workers.hold import Heartbeat, Held, Holds
 from workers.probes import Probe, UnitMeter
 
@@ -72,11 +70,6 @@ class Pace:
     backoff: Backoff = field(default_factory=Backoff)
 
 
-def new_worker_id() -> str:
-    """Never used again, so that the same host and pid in a later life is another owner."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-
-
 class Worker:
     """Claims and runs until told to stop."""
 
@@ -92,7 +85,7 @@ class Worker:
         id: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.id = id or new_worker_id()
+        self.id = id or new_process_id()
         self.slots = slots
         self.holds = Holds()
         self._ledger = ledger
@@ -101,7 +94,7 @@ class Worker:
         self._pace = pace or Pace()
         self._repeat_after = repeat_after
         self._clock = clock
-        self._draining = threading.Event()
+        self._draining = False  # a plain flag: a signal may interrupt any lock's holder
         self._failures: dict[str, int] = {}  # in a row, by unit id
         self._changed = threading.Condition()  # a slot came free, or it is time to stop
         self.heartbeat = Heartbeat(
@@ -130,13 +123,13 @@ class Worker:
 
     def drain(self) -> None:
         """Claim no more, hand every unit back at its next batch boundary.  For signal use too."""
-        self._draining.set()
+        self._draining = True
         for held in self.holds.all():
             held.ask_back()
 
     @property
     def draining(self) -> bool:
-        return self._draining.is_set()
+        return self._draining
 
     def _claim_until_drained(self) -> None:
         reachable = True
@@ -159,7 +152,7 @@ class Worker:
                 if reachable:
                     log.warning("cannot_claim", error=str(error), action="trying again")
                 reachable = False
-                self._draining.wait(random.uniform(0.5, 1.0))
+                time.sleep(random.uniform(0.1, 0.3))
 
     def _await_free_slot(self) -> None:
         with self._changed:
@@ -216,8 +209,8 @@ class Worker:
                 log.exception("unit_turn_broke")
             finally:
                 self.holds.remove(held)  # first: no renewal may cross the release
-                self._release(held, outcome)
                 self._probe.over(unit)
+                self._release(held, outcome)
                 with self._changed:
                     self._changed.notify_all()
 

@@ -1,0 +1,379 @@
+"""Does the planner's duties: the edge between what should be and what is.
+
+A round reads the markers and the ledger once, then tends each schema: asks its source which
+tables there are, decides, acts.  A schema that fails is tried again after a while and keeps no
+other waiting.  After a wiped ledger the next round brings back every unit that should run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+import structlog
+
+from coordinator import planner
+from coordinator.leader import Leadership
+from coordinator.planner import (
+    AdoptTable,
+    Duty,
+    Ensure,
+    GiveUp,
+    MarkersOf,
+    OfferLater,
+    PlanSnapshot,
+    Revive,
+    SchemaView,
+    Settle,
+    StartPoll,
+    StartStream,
+)
+from coordinator.schedule import delay_until_due
+from coordinator.watch import Watch
+from warp.assembly import Assembly
+from warp.config import Mode, SchemaSettings, Settings
+from warp.errors import LedgerUnavailable, TransientError, UnitFailed, WarpError
+from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
+from warp.model import Chunk, LeasedUnit, Marker, Phase, TableSettings, WorkUnit
+
+log = structlog.get_logger(__name__)
+
+LOOK = 0.5  # seconds between looks at the ledger's incarnation
+BUSY_EVERY = 1.0  # seconds between rounds while some table has not got its first rows
+AT_ONCE = 0.05  # after a round that changed something: its consequences are due now
+TENDERS = 4  # schemas tended side by side; cutting a large table into chunks takes a while
+OBSERVE_EVERY = 30.0  # seconds between looks at how far back a source's log reaches
+PATIENCE = 3  # failed rounds before another coordinator may try
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a round starts from."""
+
+    markers: dict[str, MarkersOf]
+    units: dict[str, LeasedUnit]
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the reconciler keeps per schema between rounds."""
+
+    settings: SchemaSettings
+    source: SourceConnector | None = None
+    work: Future[bool] | None = None
+    failures: int = 0
+    not_before: float = 0.0
+    reached: bool = False  # the stream stands where the log ended when it was last looked at
+    observe_at: float = 0.0
+    # Dead units and how far they had come when they were last given another chance.
+    revived: dict[str, int] = field(default_factory=dict)
+
+
+class Reconciler:
+    """Runs rounds for as long as this coordinator leads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        assembly: Assembly,
+        ledger: LeaseStore,
+        leadership: Leadership,
+        watch: Watch,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._assembly = assembly
+        self._ledger = ledger
+        self._leadership = leadership
+        self._watch = watch
+        self._clock = clock
+        self._wall = wall
+        self._desks = {schema.name: Desk(schema) for schema in settings.schemas}
+        self._books = Books(assembly)
+        self._incarnation = ""
+        self._failed_rounds = 0
+        self._heard_at = clock()
+        self._pool = ThreadPoolExecutor(
+            max_workers=min(TENDERS, len(self._desks)), thread_name_prefix="tend"
+        )
+
+    # ------------------------------------------------------------ rounds
+
+    def run(self, stop: threading.Event) -> None:
+        """Rounds until `stop` is set."""
+        try:
+            while not stop.is_set():
+                if not self._leadership.leading:
+                    self._watch.rest()
+                    self._heard_at = self._clock()
+                    self._leadership.taken.wait(LOOK)
+                    continue
+                pause = self._guarded_round()
+                self._heard_at = self._clock()
+                self._rest(pause, stop)
+        finally:
+            self.close()
+
+    def silent_for(self) -> float:
+        """Seconds since a round last ended, well or not; 0 while standing by."""
+        return self._clock() - self._heard_at if self._leadership.leading else 0.0
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for desk in self._desks.values():
+            _drop_source(desk)
+        self._books.close()
+
+    def _guarded_round(self) -> float:
+        """One round, and how long to rest after it."""
+        try:
+            pause = self.round()
+        except TransientError as error:
+            self._failed_rounds += 1
+            if self._failed_rounds == 1:
+                log.warning("round_failed", error=str(error), action="trying again")
+            self._books.drop()
+        except Exception as error:
+            self._failed_rounds += 1
+            log.exception("round_broke", error=str(error), action="trying again")
+            self._books.drop()
+        else:
+            if self._failed_rounds:
+                log.info("rounds_succeed_again", after=self._failed_rounds)
+            self._failed_rounds = 0
+            return pause
+        if self._failed_rounds % PATIENCE == 0:
+            # Perhaps it is our network only: make room for a standby.
+            self._leadership.give_up()
+        return min(5.0, 0.5 * 2.0**self._failed_rounds)
+
+    def _rest(self, pause: float, stop: threading.Event) -> None:
+        """Until the next round is due, or at once when the ledger was wiped."""
+        until = self._clock() + pause
+        while (left := until - self._clock()) > 0 and not stop.wait(min(left, LOOK)):
+            with contextlib.suppress(LedgerUnavailable):
+                if self._incarnation and self._ledger.incarnation() != self._incarnation:
+                    return
+
+    def round(self) -> float:
+        """Look, decide, act once; how long to rest."""
+        self._greet()
+        everything = self._books.metadata().markers()
+        units = self._ledger.units()
+        seen = Seen(planner.by_schema(everything), {u.unit.id: u for u in units})
+        changed = self._tend_all(seen)
+        gone = planner.to_withdraw(frozenset(self._desks), seen.markers, units)
+        if gone:
+            log.info("units_withdrawn", count=self._ledger.withdraw(gone))
+        reached = {desk.settings.name: desk.reached for desk in self._desks.values()}
+        self._watch.observe(everything, units, reached=reached, now=self._wall())
+        if changed:
+            return AT_ONCE
+        busy = planner.is_snapshotting(seen.markers.values())
+        every: float = self._settings.coordination.reconcile_every
+        return min(BUSY_EVERY, every) if busy else every
+
+    def _greet(self) -> None:
+        """Has Redis been wiped since the last round?"""
+        incarnation = self._ledger.incarnation()
+        if self._incarnation and incarnation != self._incarnation:
+            log.warning("ledger_was_wiped", action="offering every unit again")
+            self._watch.wiped()
+        self._incarnation = incarnation
+
+    # ------------------------------------------------------------ schemas
+
+    def _tend_all(self, seen: Seen) -> bool:
+        """Start tending every schema that is not being tended; True if one changed something.
+
+        Waits for the quick ones only: a table that takes minutes to cut into chunks must not
+        keep other schemas waiting.
+        """
+        started: list[Future[bool]] = []
+        for desk in self._desks.values():
+            if desk.work is not None and not desk.work.done():
+                continue
+            if self._clock() >= desk.not_before:
+                desk.work = self._pool.submit(self._tend_guarded, desk, seen)
+                started.append(desk.work)
+        done, slow = wait(started, timeout=2.0)
+        return any(future.result() for future in done) or bool(slow)
+
+    def _tend_guarded(self, desk: Desk, seen: Seen) -> bool:
+        """Top of a tending thread: one schema's failure ends here."""
+        name = desk.settings.name
+        try:
+            changed = self._tend(desk, seen)
+        except WarpError as error:
+            self._failed(desk, error, log.error if not _waits(error) else log.warning)
+        except Exception as error:  # noqa: BLE001
+            self._failed(desk, error, log.exception)
+        else:
+            if desk.failures:
+                log.info("schema_tended_again", schema=name)
+            desk.failures = 0
+            return changed
+        return False
+
+    def _failed(self, desk: Desk, error: Exception, say: Callable[..., object]) -> None:
+        desk.failures += 1
+        if desk.failures == 1:
+            say("schema_not_tended", schema=desk.settings.name, error=str(error))
+            self._watch.schema_failed(desk.settings.name, error)
+        _drop_source(desk)
+        self._books.drop()
+        desk.not_before = self._clock() + random.uniform(0.5, 1.0) * min(60.0, 2.0**desk.failures)
+
+    def _tend(self, desk: Desk, seen: Seen) -> bool:
+        schema = desk.settings
+        if desk.source is None:
+            desk.source = self._assembly.source(schema.name)
+        markers = seen.markers.get(schema.name, MarkersOf())
+        view = SchemaView(
+            schema.name,
+            tuple(self._selected(schema.name, desk.source)),
+            streams=schema.mode is Mode.STREAM and desk.source.traits.streams,
+        )
+        duties = planner.plan(
+            view, markers, seen.units, revived=desk.revived, delay=self._delay_of(schema)
+        )
+        changed = False
+        for duty in duties:
+            changed |= self._do(duty, desk, desk.source)
+        self._look_at_log(desk, desk.source, markers.stream)
+        return changed
+
+    def _look_at_log(self, desk: Desk, source: SourceConnector, stream: Marker | None) -> None:
+        """For the metrics: does the stream lag, and how far back does the log reach?"""
+        if stream is not None and stream.position is not None:
+            desk.reached = source.reached(stream.position, source.position())
+        if self._clock() >= desk.observe_at:
+            desk.observe_at = self._clock() + OBSERVE_EVERY
+            seconds = source.observe().get("retention_seconds")
+            if seconds is not None:
+                self._watch.retention(desk.settings.name, seconds)
+
+    def _selected(self, schema: str, source: SourceConnector) -> Iterator[TableSettings]:
+        selection = self._assembly.selection(schema)
+        for table in source.tables():
+            settings = selection(table)
+            if settings is not None:
+                yield settings
+
+    def _delay_of(self, schema: SchemaSettings) -> planner.Delay:
+        def delay(table: TableSettings, last_run: float | None) -> float:
+            return delay_until_due(
+                now=self._wall(),
+                last_run=last_run,
+                schedule=schema.schedule,
+                interval=table.polling_interval,
+                timezone=table.timezone,
+            )
+
+        return delay
+
+    # ------------------------------------------------------------ duties
+
+    def _do(self, duty: Duty, desk: Desk, source: SourceConnector) -> bool:
+        """True where the next round will see something new."""
+        metadata = self._books.metadata()
+        match duty:
+            case StartStream(schema):
+                unit = WorkUnit.stream(schema)
+                position = source.position()
+                added = metadata.register(unit, position=position, phase=Phase.STREAMING)
+                log.info("stream_registered", schema=schema, position=position.token, added=added)
+                return added
+            case StartPoll(poll):
+                return metadata.register(poll, position=None, phase=Phase.PLANNED)
+            case AdoptTable(adopted):
+                return metadata.register(adopted, position=None, phase=Phase.STREAMING)
+            case PlanSnapshot(schema, table, rows):
+                # The version first: what chunks read later must not count as older than it.
+                version = source.version()
+                chunks = [Chunk(table, 0)] if rows is None else source.chunks(table, rows)
+                planned = metadata.plan_snapshot(schema, table, chunks, version=version)
+                log.info("snapshot_planned", table=str(table), chunks=len(chunks), by_us=planned)
+                return True
+            case Settle(schema, table):
+                # A destination of the schema: it must know which table to purge and sweep.
+                with contextlib.closing(self._assembly.destination(schema)) as destination:
+                    settled = destination.metadata().settle(schema, table)
+                if settled:
+                    log.info("table_settled", schema=schema, table=str(table))
+                return settled
+            case Revive(dead, batch):
+                desk.revived[dead.id] = batch
+                log.warning("unit_revived", unit=dead.id, reason="it had come on since")
+                self._ledger.revive(dead.id)
+                return False
+            case GiveUp(dead):
+                metadata.mark(dead.id, Phase.FAILED)
+                metadata.log_error(
+                    code=UnitFailed.code,
+                    error_class="GivenUp",
+                    message="failed or crashed too often without progress; see the errors before",
+                    unit=dead.id,
+                    table=dead.table,
+                    action="unit stopped until a person acts",
+                )
+                log.error("unit_given_up", unit=dead.id, action="a person must act")
+                return True
+            case Ensure(units):
+                offered = self._ledger.ensure(units)
+                if offered:
+                    log.info("units_offered", schema=desk.settings.name, count=offered)
+                return False
+            case OfferLater(poll, delay):
+                self._ledger.offer(poll, delay=delay)
+                return False
+
+
+class Books:
+    """A destination connection per thread, for bookkeeping, renewed after an error."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+        self._mine = threading.local()
+        self._lock = threading.Lock()
+        self._all: list[DestinationConnector] = []
+
+    def metadata(self) -> MetadataStore:
+        destination: DestinationConnector | None = getattr(self._mine, "destination", None)
+        if destination is None:
+            destination = self._mine.destination = self._assembly.bookkeeping()
+            with self._lock:
+                self._all.append(destination)
+        return destination.metadata()
+
+    def drop(self) -> None:
+        """This thread's connection may be broken: open another next time."""
+        destination: DestinationConnector | None = getattr(self._mine, "destination", None)
+        if destination is not None:
+            self._mine.destination = None
+            with self._lock:
+                self._all.remove(destination)
+            destination.close()
+
+    def close(self) -> None:
+        """All threads have ended."""
+        for destination in self._all:
+            destination.close()
+        self._all.clear()
+
+
+def _drop_source(desk: Desk) -> None:
+    if desk.source is not None:
+        desk.source.close()
+        desk.source = None
+
+
+def _waits(error: Exception) -> bool:
+    return isinstance(error, TransientError)

@@ -1,0 +1,193 @@
+"""The fleet at a glance: every unit, who holds it, how far it has got.  `describe` is pure.
+
+Lag is told from markers and from where the log ends now, so a stopped worker's lag grows here
+although nobody measures it there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from warp.assembly import Assembly
+from warp.interfaces import DestinationConnector, LeaseStore, SourceConnector
+from warp.model import LeasedUnit, Marker, Phase, Position, UnitKind, WorkerState
+
+# Where a stream's log ends and whether the stream has got there, by schema.
+Reached = Mapping[str, bool]
+
+
+def lag_of(marker: Marker, now: float, *, reached: bool) -> float:
+    """Seconds between the commit of what was delivered last and now; 0 when all is delivered."""
+    if reached:
+        return 0.0
+    at = marker.position.committed_at if marker.position else 0.0
+    return max(0.0, now - (at or marker.updated_at)) if at or marker.updated_at else 0.0
+
+
+def describe(
+    markers: Sequence[Marker],
+    ledger: Iterable[LeasedUnit],
+    workers: Iterable[WorkerState],
+    *,
+    schemas: Sequence[str],
+    reached: Reached,
+    now: float,
+) -> dict[str, Any]:
+    """What `GET /status` and `cartridge-warp status --json` answer."""
+    leases = {entry.unit.id: entry for entry in ledger}
+    tables = _tables_by_schema(markers)
+    chunks = [m for m in markers if m.unit.kind is UnitKind.CHUNK]
+    planned = Counter((m.unit.schema, m.unit.table) for m in chunks)
+    done = Counter((m.unit.schema, m.unit.table) for m in chunks if m.phase is Phase.DONE)
+    units = [
+        _unit(marker, leases.get(marker.unit.id), tables, reached, now)
+        for marker in markers
+        if marker.unit.kind is not UnitKind.TABLE and marker.unit.schema in schemas
+    ]
+    return {
+        "caught_up": is_caught_up(markers, schemas, reached),
+        "units": sorted(units, key=lambda unit: str(unit["id"])),
+        "tables": [
+            {
+                "table": str(m.unit.table),
+                "schema": m.unit.schema,
+                "phase": m.phase.value,
+                "epoch": m.epoch,
+                "chunks": {
+                    "done": done[m.unit.schema, m.unit.table],
+                    "all": planned[m.unit.schema, m.unit.table],
+                },
+            }
+            for m in markers
+            if m.unit.kind is UnitKind.TABLE and m.unit.schema in schemas
+        ],
+        "workers": [
+            {"id": w.id, "slots": w.slots, "held": w.held, "alive_for": round(w.alive_for, 3)}
+            for w in workers
+        ],
+        "as_of": now,
+    }
+
+
+def is_caught_up(markers: Sequence[Marker], schemas: Sequence[str], reached: Reached) -> bool:
+    """Is every table complete and every stream at the end its log had when it was asked?"""
+    if any(not reached.get(schema, False) for schema in schemas):
+        return False
+    return all(
+        marker.phase is Phase.STREAMING
+        for marker in markers
+        if marker.unit.kind is UnitKind.TABLE and marker.unit.schema in schemas
+    )
+
+
+def _tables_by_schema(markers: Iterable[Marker]) -> dict[str, list[str]]:
+    tables: dict[str, list[str]] = {}
+    for marker in markers:
+        if marker.unit.kind is UnitKind.TABLE:
+            tables.setdefault(marker.unit.schema, []).append(str(marker.unit.table))
+    return tables
+
+
+def _unit(
+    marker: Marker,
+    lease: LeasedUnit | None,
+    tables: Mapping[str, list[str]],
+    reached: Reached,
+    now: float,
+) -> dict[str, Any]:
+    unit = marker.unit
+    follows_log = unit.kind is UnitKind.STREAM
+    at_end = reached.get(unit.schema, False) if follows_log else marker.phase is not Phase.PLANNED
+    return {
+        "id": unit.id,
+        "kind": unit.kind.value,
+        "schema": unit.schema,
+        "tables": [str(unit.table)] if unit.table else sorted(tables.get(unit.schema, [])),
+        "phase": marker.phase.value,
+        "state": lease.state if lease else "absent",
+        "owner": lease.owner if lease else "",
+        "fence": marker.fence,
+        "epoch": marker.epoch,
+        "rows": marker.rows,
+        "batch": marker.batch,
+        "lag_seconds": round(lag_of(marker, now, reached=at_end), 3),
+        "position": marker.position.token if marker.position else None,
+        "updated_at": marker.updated_at,
+    }
+
+
+class StatusReader:
+    """Reads what `describe` needs, over connections of its own.  One reader at a time."""
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        ledger: LeaseStore,
+        schemas: Sequence[str],
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._assembly = assembly
+        self._ledger = ledger
+        self._schemas = tuple(schemas)
+        self._wall = wall
+        self._lock = threading.Lock()
+        self._sources: dict[str, SourceConnector] = {}
+        self._destination: DestinationConnector | None = None
+
+    def read(self) -> dict[str, Any]:
+        """The status now.  Raises what the source, the destination or the ledger raises."""
+        with self._lock:
+            try:
+                # The ends of the logs first: markers read later then speak about later.
+                ends = {schema: self._source(schema).position() for schema in self._schemas}
+                markers = self._markers()
+                return describe(
+                    markers,
+                    self._ledger.units(),
+                    self._ledger.workers(),
+                    schemas=self._schemas,
+                    reached=self._reached(markers, ends),
+                    now=self._wall(),
+                )
+            except BaseException:
+                self._drop()
+                raise
+
+    def _reached(self, markers: Sequence[Marker], ends: Mapping[str, Position]) -> dict[str, bool]:
+        reached = {}
+        streams = {m.unit.schema: m for m in markers if m.unit.kind is UnitKind.STREAM}
+        for schema, end in ends.items():
+            stream = streams.get(schema)
+            if stream is None:  # a schema in batch mode: its tables' phases say it all
+                reached[schema] = any(m.unit.schema == schema for m in markers)
+            else:
+                at = stream.position
+                reached[schema] = at is not None and self._source(schema).reached(at, end)
+        return reached
+
+    def _markers(self) -> list[Marker]:
+        if self._destination is None:
+            self._destination = self._assembly.bookkeeping()
+        return self._destination.metadata().markers()
+
+    def _source(self, schema: str) -> SourceConnector:
+        if schema not in self._sources:
+            self._sources[schema] = self._assembly.source(schema)
+        return self._sources[schema]
+
+    def _drop(self) -> None:
+        for source in self._sources.values():
+            source.close()
+        self._sources.clear()
+        if self._destination is not None:
+            self._destination.close()
+            self._destination = None
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop()

@@ -1,0 +1,364 @@
+"""One worker process with a ledger, a source and a destination in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from warp.errors import (
+    FenceBehind,
+    LedgerUnavailable,
+    PositionLost,
+    SourceRefused,
+    SourceUnavailable,
+)
+from warp.interfaces import DestinationConnector, SourceConnector
+from warp.leases.memory import MemoryLeaseStore
+from warp.metrics import FENCE_REJECTIONS, SYNC_STATUS, Meters
+from warp.model import (
+    Chunk,
+    Column,
+    Kind,
+    Marker,
+    Phase,
+    TableId,
+    TableSchema,
+    TableSelection,
+    TableSettings,
+    UnitKind,
+    WorkUnit,
+)
+from warp.own_process import wait_until
+from warp.retry import Backoff
+from warp.testing.memory import (
+    MemoryDatabase,
+    MemoryDestination,
+    MemoryDestinationOptions,
+    MemorySource,
+    MemorySourceOptions,
+    MemoryWarehouse,
+)
+from workers.worker import Pace, Worker
+
+ORDERS = TableId("shop", "orders")
+STREAM = WorkUnit.stream("shop")
+PACE = Pace(
+    ttl=1.0, claim_every=0.02, quantum=0.1, drain_limit=5.0, backoff=Backoff(2, 2.0, 0.02, 0.05)
+)
+
+
+@dataclass
+class Shop:
+    """A database, a warehouse, and the assembly that connects them; `broken` wraps its sources."""
+
+    database: MemoryDatabase = field(default_factory=MemoryDatabase)
+    warehouse: MemoryWarehouse = field(default_factory=MemoryWarehouse)
+    schemas: tuple[str, ...] = ("shop", "other")
+    source_made: Callable[[MemorySource, str], None] = lambda source, schema: None
+    destination_made: Callable[[MemoryDestination], None] = lambda destination: None
+
+    def __post_init__(self) -> None:
+        columns = (Column("id", Kind.INT64), Column("name", Kind.TEXT))
+        self.database.create(TableSchema(ORDERS, columns, ("id",)))
+
+    def knows(self, schema: str) -> bool:
+        return schema in self.schemas
+
+    def selection(self, schema: str) -> TableSelection:
+        return lambda table: TableSettings(table, table, schema) if table == ORDERS else None
+
+    def source(self, schema: str) -> SourceConnector:
+        options = MemorySourceOptions(database=self.database)
+        source = MemorySource(options, self.selection(schema))
+        self.source_made(source, schema)
+        return source
+
+    def destination(self, schema: str) -> DestinationConnector:
+        options = MemoryDestinationOptions(warehouse=self.warehouse)
+        destination = MemoryDestination(options, self.selection(schema))
+        self.destination_made(destination)
+        return destination
+
+    def bookkeeping(self) -> DestinationConnector:
+        return self.destination("shop")
+
+    def names(self) -> set[Any]:
+        return {row["name"] for row in self.warehouse.rows(ORDERS)}
+
+    def phase(self, unit: WorkUnit) -> Phase:
+        return self.warehouse.markers[unit.id].phase
+
+    def start(self, unit: WorkUnit) -> None:
+        """What a coordinator does."""
+        position = MemorySource(
+            MemorySourceOptions(database=self.database), self.selection("shop")
+        ).position()
+        self.warehouse.markers[unit.id] = Marker(unit, position=position, phase=Phase.STREAMING)
+
+
+@contextmanager
+def working(
+    shop: Shop, ledger: MemoryLeaseStore, *, slots: int = 4, meters: Meters | None = None
+) -> Iterator[Worker]:
+    worker = Worker(ledger, shop, meters or Meters(), slots=slots, pace=PACE)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.drain()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    assert wait_until(condition, 10.0)
+
+
+@pytest.fixture
+def shop() -> Shop:
+    shop = Shop()
+    shop.start(STREAM)
+    shop.start(WorkUnit.stream("other"))
+    return shop
+
+
+@pytest.fixture
+def ledger() -> MemoryLeaseStore:
+    return MemoryLeaseStore(lease_ttl=PACE.ttl)
+
+
+def state_of(ledger: MemoryLeaseStore, unit: WorkUnit) -> str:
+    return next((e.state for e in ledger.units() if e.unit.id == unit.id), "absent")
+
+
+def test_a_claimed_stream_carries_rows_until_drained_and_is_handed_back(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    ledger.ensure([STREAM])
+    with working(shop, ledger):
+        shop.database.put(ORDERS, id=1, name="a")
+        eventually(lambda: shop.names() == {"a"})
+        assert state_of(ledger, STREAM) == "leased"
+    assert state_of(ledger, STREAM) == "due"
+    (run,) = shop.warehouse.runs.values()
+    assert (run["status"], run["rows"]) == ("stopped", 1)
+
+
+def test_a_finished_chunk_leaves_the_ledger(shop: Shop, ledger: MemoryLeaseStore) -> None:
+    shop.database.put(ORDERS, id=1, name="a")
+    chunk = WorkUnit.of_chunk("shop", Chunk(ORDERS, 0), 0)
+    ledger.ensure([chunk])
+    with working(shop, ledger):
+        eventually(lambda: state_of(ledger, chunk) == "absent")
+    assert shop.phase(chunk) is Phase.DONE
+    assert shop.names() == {"a"}
+
+
+def test_a_poll_is_done_until_it_is_offered_again(shop: Shop, ledger: MemoryLeaseStore) -> None:
+    shop.database.put(ORDERS, id=1, name="a")
+    poll = WorkUnit.poll("shop", ORDERS)
+    ledger.ensure([poll])
+    with working(shop, ledger):
+        eventually(lambda: state_of(ledger, poll) == "absent")
+    assert shop.phase(poll) is Phase.IDLE
+    assert shop.names() == {"a"}
+
+
+def test_a_source_that_is_away_for_a_while_costs_neither_lease_nor_restart(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    away = True
+    tries = 0
+
+    def made(source: MemorySource, schema: str) -> None:
+        nonlocal tries
+        tries += 1
+        if away:
+            raise SourceUnavailable("no route to host")
+
+    shop.source_made = made
+    ledger.ensure([STREAM])
+    with working(shop, ledger):
+        eventually(lambda: tries >= 5)
+        fence = next(e.fence for e in ledger.units())
+        away = False
+        shop.database.put(ORDERS, id=1, name="a")
+        eventually(lambda: shop.names() == {"a"})
+        assert next(e.fence for e in ledger.units()) == fence
+    waits = [e for e in shop.warehouse.errors if e["action"] == "waits and tries again"]
+    assert len(waits) == 1  # told once per change of state, not once per try
+    assert tries < 100  # never a hot loop
+
+
+def test_a_lost_position_stops_the_unit_for_a_person_and_no_other(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    def made(source: MemorySource, schema: str) -> None:
+        if schema == "shop":
+
+            def lost(*_: object, **__: object) -> Iterator[Any]:
+                raise PositionLost("the log is gone")
+                yield
+
+            source.get_changes = lost  # type: ignore[method-assign]
+
+    shop.source_made = made
+    ledger.ensure([STREAM, WorkUnit.stream("other")])
+    meters = Meters()
+    with working(shop, ledger, meters=meters):
+        eventually(lambda: state_of(ledger, STREAM) == "dead")
+        shop.database.put(ORDERS, id=1, name="a")
+        eventually(lambda: shop.names() == {"a"})
+        assert meters.gauge(SYNC_STATUS, ("", "shop", "*"))._value.get() == -1
+    assert shop.phase(STREAM) is Phase.FAILED
+    assert shop.warehouse.errors[0]["code"] == PositionLost.code
+
+
+def test_a_refused_login_stops_the_unit_for_a_person(shop: Shop, ledger: MemoryLeaseStore) -> None:
+    def made(source: MemorySource, schema: str) -> None:
+        raise SourceRefused("wrong password")
+
+    shop.source_made = made
+    ledger.ensure([STREAM])
+    with working(shop, ledger):
+        eventually(lambda: state_of(ledger, STREAM) == "dead")
+    assert shop.phase(STREAM) is Phase.FAILED
+
+
+def test_a_unit_that_breaks_is_tried_again_and_the_others_run_on(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    broke = threading.Event()
+
+    def made(source: MemorySource, schema: str) -> None:
+        if schema == "shop":
+            broke.set()
+            raise ZeroDivisionError("a bug")
+
+    shop.source_made = made
+    ledger.ensure([STREAM, WorkUnit.stream("other")])
+    with working(shop, ledger):
+        assert broke.wait(10)
+        shop.database.put(ORDERS, id=1, name="a")
+        eventually(lambda: shop.names() == {"a"})
+        eventually(lambda: state_of(ledger, STREAM) == "later")
+    assert shop.warehouse.errors[0]["class"] == "ZeroDivisionError"
+    assert shop.phase(STREAM) is Phase.STREAMING
+
+
+def test_a_fence_behind_the_destinations_is_raised_above_it(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    far_ahead = 2**52
+    marker = shop.warehouse.markers[STREAM.id]
+    shop.warehouse.markers[STREAM.id] = Marker(
+        STREAM, fence=far_ahead, position=marker.position, phase=Phase.STREAMING
+    )
+    ledger.ensure([STREAM])
+    with working(shop, ledger):
+        shop.database.put(ORDERS, id=1, name="a")
+        eventually(lambda: shop.names() == {"a"})
+    assert shop.warehouse.markers[STREAM.id].fence > far_ahead
+
+
+def test_a_refused_write_is_no_failure_and_the_unit_is_claimed_again(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    refused = 0
+
+    def made(destination: MemoryDestination) -> None:
+        nonlocal refused
+        write = destination.write_batch
+
+        def once(*arguments: Any, **named: Any) -> Any:
+            nonlocal refused
+            refused += 1
+            if refused == 1:
+                raise FenceBehind("a newer owner", found=1)
+            return write(*arguments, **named)
+
+        destination.write_batch = once  # type: ignore[method-assign]
+
+    shop.destination_made = made
+    ledger.ensure([STREAM])
+    meters = Meters()
+    with working(shop, ledger, meters=meters):
+        shop.database.put(ORDERS, id=1, name="a")
+        eventually(lambda: shop.names() == {"a"})
+        assert meters.counter(FENCE_REJECTIONS, ("shop",))._value.get() == 1
+    assert shop.warehouse.errors == []
+
+
+def test_a_wiped_ledger_ends_the_unit_and_it_goes_on_once_offered_again(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    ledger.ensure([STREAM])
+    with working(shop, ledger):
+        eventually(lambda: state_of(ledger, STREAM) == "leased")
+        ledger.wipe()
+        ledger.ensure([STREAM])
+        shop.database.put(ORDERS, id=1, name="a")
+        eventually(lambda: shop.names() == {"a"})
+
+
+def test_a_stopped_unit_that_is_still_in_the_ledger_is_put_down(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    shop.warehouse.markers[STREAM.id] = Marker(STREAM, phase=Phase.PAUSED)
+    ledger.ensure([STREAM])
+    with working(shop, ledger):
+        eventually(lambda: state_of(ledger, STREAM) == "absent")
+    assert shop.warehouse.runs == {}
+
+
+def test_a_schema_configured_elsewhere_only_is_left_to_others(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    elsewhere = WorkUnit.stream("elsewhere")
+    ledger.ensure([elsewhere])
+    with working(shop, ledger):
+        eventually(lambda: state_of(ledger, elsewhere) == "later")
+    assert shop.warehouse.errors == []
+
+
+def test_no_more_units_are_claimed_than_there_are_slots(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    units = [WorkUnit(f"stream:other:{n}", UnitKind.STREAM, "other") for n in range(3)]
+    for unit in units:
+        shop.start(unit)
+    ledger.ensure(units)
+    with working(shop, ledger, slots=2) as worker:
+        eventually(lambda: len(worker.holds) == 2)
+        # All three get their turn, because the ledger asks for one back after its quantum.
+        owned: set[str] = set()
+
+        def all_served() -> bool:
+            owned.update(e.unit.id for e in ledger.units() if e.state == "leased")
+            return len(owned) == 3
+
+        eventually(all_served)
+        assert len(worker.holds) <= 2
+
+
+class Deaf(MemoryLeaseStore):
+    """Hands out a lease, and then is never reached again."""
+
+    def renew(self, worker: str, leases: Any, *, ttl: float, slots: int) -> Any:
+        raise LedgerUnavailable("gone")
+
+
+def test_a_worker_cut_off_from_the_ledger_writes_nothing_after_its_deadline(shop: Shop) -> None:
+    deaf = Deaf(lease_ttl=PACE.ttl)
+    deaf.ensure([STREAM])
+    with working(shop, deaf) as worker:
+        eventually(lambda: len(worker.holds) == 1)
+        eventually(lambda: len(worker.holds) == 0)
+        first = next(iter(shop.warehouse.runs.values()))
+        assert first["status"] == "lost"

@@ -1,0 +1,100 @@
+"""How every process of ours begins and ends: settings, logs, exit codes, the first look at Redis.
+
+What is wrong at the start ends the process at once, with one line that says what to do.  What goes
+wrong later is waited for: a process that ran once needs no restart.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from warp import logs
+from warp.config import Settings, load
+from warp.errors import ConfigError, WarpError
+from warp.leases.redis import RedisLeaseStore
+
+DONE: Final = 0
+FAILED: Final = 1
+MISUSED: Final = 2
+
+
+def read_settings(config: Path | str | None, flags: Mapping[str, Any], *, process: str) -> Settings:
+    """The settings of this process, with its logs set up accordingly."""
+    settings = load(config, os.environ, flags)
+    logs.configure(settings.logging, secrets=settings.secrets, process=process)
+    return settings
+
+
+def exit_code(body: Callable[[], int]) -> int:
+    """Run a process's body; a mistake or a missing server becomes one line on stderr."""
+    try:
+        return body()
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return MISUSED
+    except WarpError as error:
+        sys.stderr.write(f"{error}\n")
+        return FAILED
+
+
+def open_ledger(settings: Settings, namespace: str | None = None) -> RedisLeaseStore:
+    """The ledger, not connected yet."""
+    coordination = settings.coordination
+    if coordination.redis_url is None:
+        raise ConfigError(
+            "missing; expected where Redis is: --redis URL, coordination.redis_url in the file, or "
+            "CARTRIDGE_WARP_REDIS_URL",
+            place="coordination.redis_url",
+        )
+    return RedisLeaseStore(
+        coordination.redis_url,
+        namespace or coordination.namespace,
+        lease_ttl=coordination.lease_ttl,
+    )
+
+
+def new_process_id() -> str:
+    """Never used again, so that the same host and pid in a later life is another owner."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def on_signals(first: Callable[[], None]) -> None:
+    """SIGTERM or SIGINT: `first`, once.  Another one: out, whatever is unfinished.
+
+    Nothing is lost by the second: leases expire, and a transaction is whole or not at all.
+    """
+    asked = False  # a plain flag, as all that `first` touches: we may interrupt a lock's holder
+
+    def asked_to_stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(FAILED)
+        asked = True
+        first()
+
+    signal.signal(signal.SIGTERM, asked_to_stop)
+    signal.signal(signal.SIGINT, asked_to_stop)
+
+
+def watch_parent(parent: int, gone: Callable[[], None], *, every: float = 0.5) -> None:
+    """Call `gone` when the process that started this one is no more, even by kill -9.
+
+    Not PDEATHSIG: it is Linux only, and fires when the parent's starting *thread* ends.
+    """
+
+    def watch() -> None:
+        pause = threading.Event()
+        while os.getppid() == parent:
+            pause.wait(every)
+        gone()
+
+    threading.Thread(target=watch, name="watch parent", daemon=True).start()

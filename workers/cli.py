@@ -1,0 +1,172 @@
+"""`warp-worker`: a pool of worker processes, one port for all of them, and the errand runner."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+import structlog
+
+from warp import startup
+from warp.assembly import Plugged
+from warp.config import Settings
+from warp.errors import LedgerUnavailable, TransientError
+from warp.interfaces import LeaseStore
+from warp.metrics import Meters, MetricsServer
+from warp.model import UnitKind, WorkUnit
+from warp.retry import Backoff
+from workers.pool import Pool
+from workers.worker import Pace, Worker
+
+log = structlog.get_logger(__name__)
+
+GRACE = 5.0  # seconds a child has beyond its own drain limit before it is killed
+
+
+@click.command(name="warp-worker")
+@click.option("--config", metavar="FILE", help="Configuration, YAML or JSON.")
+@click.option("--redis", metavar="URL", help="Where the ledger is.")
+@click.option("--processes", type=click.IntRange(1), metavar="N", help="Worker processes.")
+@click.option("--slots", type=click.IntRange(1), metavar="M", help="Units per process at once.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Serve metrics and health here.")
+@click.option("--schema", multiple=True, metavar="NAME", help="Only this schema; may be repeated.")
+@click.option("--served-by-parent", is_flag=True, hidden=True)
+@click.option("--child-of", type=int, hidden=True)
+def command(served_by_parent: bool, child_of: int | None, **flags: Any) -> None:
+    """Carry changes: claim units from the ledger, run them, give them back."""
+    config = flags.pop("config")
+    if child_of is not None:
+        code = startup.exit_code(lambda: run_child(config, flags, child_of))
+    else:
+        code = startup.exit_code(lambda: run_pool(config, flags, serve=not served_by_parent))
+    sys.exit(code)
+
+
+def main() -> None:
+    command()
+
+
+# One worker process
+
+
+def run_child(config: str | None, flags: Mapping[str, Any], parent: int) -> int:
+    settings = startup.read_settings(config, flags, process="worker")
+    ledger = startup.open_ledger(settings)
+    meters = Meters(settings.source.database or "")
+    assembly = Plugged(settings)
+    worker = Worker(
+        ledger,
+        assembly,
+        meters,
+        slots=settings.coordination.slots,
+        pace=pace_of(settings),
+        repeat_after=Repeats(settings, assembly),
+    )
+    startup.on_signals(worker.drain)
+    startup.watch_parent(parent, worker.drain)
+    meters.start()
+    try:
+        worker.run()
+    finally:
+        meters.stop()
+        ledger.close()
+    return startup.DONE
+
+
+def pace_of(settings: Settings) -> Pace:
+    coordination, errors = settings.coordination, settings.errors
+    return Pace(
+        ttl=coordination.lease_ttl,
+        claim_every=coordination.claim_every,
+        quantum=coordination.quantum,
+        stall_after=coordination.stall_after,
+        backoff=Backoff(
+            max_retries=errors.max_retries,
+            factor=errors.backoff_factor,
+            base=errors.initial_delay,
+            cap=errors.max_delay,
+        ),
+    )
+
+
+class Repeats:
+    """When a finished unit is due again: polls without a schedule come by their interval."""
+
+    def __init__(self, settings: Settings, assembly: Plugged) -> None:
+        self._settings = settings
+        self._assembly = assembly
+
+    def __call__(self, unit: WorkUnit) -> float | None:
+        if unit.kind is not UnitKind.POLL or unit.table is None:
+            return None
+        if self._settings.schema(unit.schema).schedule is not None:
+            return None  # the coordinator knows its slots
+        table = self._assembly.selection(unit.schema)(unit.table)
+        return table.polling_interval if table is not None else None
+
+
+# The pool
+
+
+def run_pool(config: str | None, flags: Mapping[str, Any], *, serve: bool) -> int:
+    settings = startup.read_settings(config, flags, process="worker")
+    with contextlib.ExitStack() as stack:
+        ledger = startup.open_ledger(settings)
+        stack.callback(ledger.close)
+        ledger.incarnation()  # a Redis that is not there is told now, not by a pool of children
+        refuse_wrong_logins(settings)
+        pool = Pool(
+            [sys.executable, "-m", "workers.cli", "--child-of", str(os.getpid())],
+            settings.environment,
+            settings.coordination.processes,
+            end_limit=Pace().drain_limit + GRACE,
+        )
+        if serve and settings.prometheus.enabled:
+            server = MetricsServer(
+                settings.prometheus.port, ready=readiness(pool, ledger, settings)
+            )
+            stack.enter_context(server)
+            log.info("metrics_served", port=server.port)
+        startup.on_signals(pool.stop)
+        pool.run()
+    return startup.DONE
+
+
+def refuse_wrong_logins(settings: Settings) -> None:
+    """A worker that no server lets in must not take units only to fail them.
+
+    A server that is merely away is no reason not to start.
+    """
+    assembly = Plugged(settings)
+    try:
+        with contextlib.closing(assembly.bookkeeping()) as destination:
+            destination.check()
+        for schema in settings.schemas[:1]:
+            with contextlib.closing(assembly.source(schema.name)) as source:
+                source.check()
+    except TransientError as error:
+        log.warning("server_unavailable", error=str(error), action="units will wait for it")
+
+
+def readiness(pool: Pool, ledger: LeaseStore, settings: Settings) -> Any:
+    """Ready while every process runs and the ledger answers."""
+    wanted = settings.coordination.processes
+
+    def ready() -> Mapping[str, Any] | None:
+        if pool.running < wanted:
+            return {"processes": pool.running, "wanted": wanted}
+        try:
+            ledger.incarnation()
+        except LedgerUnavailable as error:
+            return {"ledger": str(error)}
+        return None
+
+    return ready
+
+
+if __name__ == "__main__":
+    main()
