@@ -14,11 +14,11 @@ import gc
 import hashlib
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from itertools import repeat
+from itertools import count, repeat
 from operator import attrgetter, floordiv, itemgetter, sub
 from typing import Any, Final
 
@@ -257,16 +257,22 @@ _CELLS: Final[dict[Kind, dict[type, Callable[[Any], Any]]]] = {
 # Keys must be exact: two ids must never become one cell.
 _KEY_CELLS: Final[dict[Kind, dict[type, Callable[[Any], Any]]]] = {
     Kind.INT64: _CELLS[Kind.INT64],
-    Kind.TEXT: {str: lambda v: v if "\0" not in v and _short(v.encode()) else _MISFIT},
-    Kind.BYTES: {bytes: lambda v: v if _short(v) else _MISFIT},  # Binary carries a subtype too
+    Kind.TEXT: {str: lambda v: v if "\0" not in v and _taggable(v) else _MISFIT},
+    Kind.BYTES: {bytes: lambda v: v if _taggable(v) else _MISFIT},  # Binary has a subtype too
     Kind.UUID: _CELLS[Kind.UUID],
     Kind.TIMESTAMP: _CELLS[Kind.TIMESTAMP],
     Kind.OBJECTID: _CELLS[Kind.OBJECTID],
 }
 
 
-def _short(value: bytes) -> bool:
-    return len(value) <= _LONGEST_KEY
+def _short(key: str) -> bool:
+    """Fits an index entry."""
+    return len(key) * 4 <= _LONGEST_KEY or len(key.encode()) <= _LONGEST_KEY
+
+
+def _taggable(id: Any) -> bool:
+    """Would this id be short as a tagged key too, which its column may have to become?"""
+    return _short(tagged(id))
 
 
 def _whole_text(cells: list[Any]) -> list[Any] | None:
@@ -274,7 +280,7 @@ def _whole_text(cells: list[Any]) -> list[Any] | None:
 
 
 def _whole_key_text(cells: list[Any]) -> list[Any] | None:
-    if max(map(len, cells), default=0) * 4 > _LONGEST_KEY:
+    if max(map(len, cells), default=0) * 6 + 2 > _LONGEST_KEY:  # as if all of it were escaped
         return None
     return _whole_text(cells)
 
@@ -381,7 +387,7 @@ class BsonDocuments:
         self._raw = raw
         self._decoded: list[dict[str, Any]] | None = None
         self._bare: list[int] = []  # rows that say nothing but their key
-        if operations is not None:
+        if operations is not None and not _BARE.isdisjoint(operations):
             self._bare = [i for i, o in enumerate(operations) if o in _BARE]
 
     def __len__(self) -> int:
@@ -390,6 +396,9 @@ class BsonDocuments:
     def documents(self) -> list[dict[str, Any]]:
         if self._decoded is None:
             self._decoded = decode(self._raw)
+            for row in self._bare:  # a sharded collection's keys carry the shard key too
+                document = self._decoded[row]
+                self._decoded[row] = {KEY: document[KEY]} if KEY in document else {}
         return self._decoded
 
     def shape(self, known: TableSchema, settings: TableSettings) -> Shaped:
@@ -540,7 +549,7 @@ class _Shaping:
                 keys.append(ABSENT)
                 continue
             key = tagged(cell)
-            if len(key) * 4 > _LONGEST_KEY and not _short(key.encode()):
+            if not _short(key):
                 key = "sha256:" + hashlib.sha256(key.encode()).hexdigest()
                 if row not in bare:
                     self._keep(column, row, cell)
@@ -646,15 +655,20 @@ def _field_of(column: Column) -> str:
     return "" if column.name == column.source == _NAMELESS else column.source
 
 
-def column_name(field: str, taken: Iterable[str] = ()) -> str:
+def column_name(field: str, taken: Collection[str] = ()) -> str:
     """The name of a field's column: the field's own wherever a table can have it."""
     name = field or _NAMELESS
     if field in _RESERVED:
         name += "_field"
-    if len(name.encode()) > _NAME_BYTES or name in taken:
-        mark = "_" + hashlib.sha256(field.encode()).hexdigest()[:8]
-        name = name.encode()[: _NAME_BYTES - len(mark)].decode("utf-8", "ignore") + mark
-    return name
+    if len(name.encode()) <= _NAME_BYTES and name not in taken:
+        return name
+    for attempt in count():
+        seed = f"{field}\0{attempt}" if attempt else field
+        mark = "_" + hashlib.sha256(seed.encode()).hexdigest()[:8]
+        marked = name.encode()[: _NAME_BYTES - len(mark)].decode("utf-8", "ignore") + mark
+        if marked not in taken:
+            return marked
+    raise AssertionError("a free name is found")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ from warp.model import (
     TableSelection,
 )
 from warp.options import ConnectorOptions, Count, PositiveDuration
-from warp.sources.documents import BsonDocuments, decode, propose
-from warp.sources.mongodb import snapshot
+from warp.sources.documents import EMPTY, BsonDocuments, decode, propose
+from warp.sources.mongodb import poll, snapshot
 from warp.sources.mongodb.cursor import RawCursor
 from warp.sources.mongodb.errors import translated
 from warp.sources.mongodb.stream import ChangeStream
@@ -273,12 +273,39 @@ class MongoSource:
         database = self._client[chunk.table.namespace]
         parts = snapshot.read(database, chunk, rows, now=self._now, closed=self._closed)
         for version, documents in parts:
-            yield _reads(chunk.table, version, documents, Token.at(version).position())
+            yield _rows(
+                chunk.table, Operation.READ, version, documents, Token.at(version).position()
+            )
 
     def poll(
         self, table: TableId, position: Position | None, *, fire_time: float
     ) -> Iterator[ChangeBatch]:
-        raise SourceRefused("polling is not there yet", place=str(table))
+        settings = self._selection(table)
+        if settings is None:
+            raise SourceRefused("a selected collection was expected", place=str(table))
+        database = self._client[table.namespace]
+        reached = poll.Reached.parse(position)
+        with translated(f"poll {table}"):
+            timed = poll.has_field(database, table, settings.timestamp_column)
+        if not timed:
+            reached = poll.Reached({})
+        now = self._now()
+        version = order_key(now)
+        parts = poll.read(
+            database,
+            table,
+            reached,
+            settings.timestamp_column if timed else None,
+            version=now,
+            rows=settings.write_batch_size,
+            closed=self._closed,
+        )
+        for documents, reached in parts:
+            yield _rows(table, Operation.READ, version, documents, reached.position(fire_time))
+        if self._closed.is_set():
+            return
+        gone = [] if timed else [EMPTY]  # of a full comparison: rows older than this run
+        yield _rows(table, Operation.TRUNCATE, version - 1, gone, reached.position(fire_time))
 
     # -- the connection
 
@@ -321,16 +348,14 @@ def _stay_with_one_mongos(servers: Sequence[Any]) -> Sequence[Any]:
     return [min(routers, key=lambda s: s.address)] if routers else servers
 
 
-def _reads(table: TableId, version: int, documents: list[bytes], end: Position) -> ChangeBatch:
+def _rows(
+    table: TableId, operation: Operation, version: int, documents: list[bytes], end: Position
+) -> ChangeBatch:
+    """Documents that all had the same happen to them at the same version."""
     changes = []
     if documents:
         count = len(documents)
-        changes = [
-            TableChanges(
-                table,
-                bytearray((Operation.READ,)) * count,
-                [version] * count,
-                documents=BsonDocuments(table, documents),
-            )
-        ]
+        operations = bytearray((operation,)) * count
+        bson = BsonDocuments(table, documents, operations)
+        changes = [TableChanges(table, operations, [version] * count, documents=bson)]
     return ChangeBatch(changes, end, read_at=time.time())

@@ -32,7 +32,7 @@ _REPLY_ROWS: Final = 5_000  # cheaper than 20,000 [measured]
 _FULL_BYTES: Final = 8 << 20  # with the next reply a batch holds 24 MB at most (guarantee 9)
 _ATTEMPTS: Final = 5  # without a row in between
 
-_BOUNDS: Final = JSONOptions(
+BOUNDS: Final = JSONOptions(
     json_mode=JSONMode.CANONICAL,
     uuid_representation=UuidRepresentation.UNSPECIFIED,
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
@@ -42,12 +42,12 @@ _BOUNDS: Final = JSONOptions(
 
 def bound(id: Any) -> str:
     """An id as the text of a chunk's bound: canonical Extended JSON."""
-    return json_util.dumps({KEY: id}, json_options=_BOUNDS)
+    return json_util.dumps({KEY: id}, json_options=BOUNDS)
 
 
 def unbound(text: str) -> dict[str, Any]:
     """The bound as `min` and `max` take it."""
-    found: dict[str, Any] = json_util.loads(text, json_options=_BOUNDS)
+    found: dict[str, Any] = json_util.loads(text, json_options=BOUNDS)
     return found
 
 

@@ -56,7 +56,7 @@ class ChangeStream:
         *,
         namespaces: tuple[str, ...] = (),
         whole_cluster: bool = False,
-        ignored: tuple[TableId, ...],
+        ignored: tuple[TableId, ...] = (),
         read_size: int,
         closed: threading.Event,
         oldest: Callable[[], str],
@@ -116,9 +116,8 @@ class ChangeStream:
         reopened = 0
         while not self._closed.is_set():
             try:
-                for batch, fresh in self._read(place, selection, idle):
-                    if fresh:
-                        reopened = 0
+                for batch in self._read(place, selection, idle):
+                    reopened = 0
                     yield batch
                     if self._closed.is_set():
                         return
@@ -154,10 +153,8 @@ class ChangeStream:
             self._database.name, f"the marker is at {at}, {why}", self._oldest()
         )
 
-    def _read(
-        self, place: _Place, selection: TableSelection, idle: float
-    ) -> Iterator[tuple[ChangeBatch, bool]]:
-        """Batches of one open cursor, each with whether the cursor has shown that it works."""
+    def _read(self, place: _Place, selection: TableSelection, idle: float) -> Iterator[ChangeBatch]:
+        """Batches of one open cursor; empty ones while nothing happens."""
         cursor = self.open(place.resume)
         # Events of the moment itself come again when a stream starts at it.
         known = place.resume.version if not place.resume.data else -1
@@ -167,12 +164,12 @@ class ChangeStream:
         while not self._closed.is_set():
             reply = cursor.read(self._read_size, wait_ms)
             for batch in self._batches(reply, place, selection, known):
-                yield batch, True
+                yield batch
                 spoken = time.monotonic()
             if cursor.exhausted:  # invalidated: open anew behind the event that did it
                 return
             if not reply.documents or time.monotonic() - spoken >= idle:
-                yield ChangeBatch([], place.shown, read_at=time.time()), True
+                yield ChangeBatch([], place.shown, read_at=time.time())
                 spoken = time.monotonic()
             wait_ms = _QUICK_MS if reply.documents else max(1, int(idle * 1000))
 
