@@ -128,9 +128,11 @@ def stage(schema: TableSchema, changes: Compacted) -> Staged:
             plain = [None if type(cell) is _MARK else cell for cell in values]
             types.add(_NONE)
         cells.append(_dumpable(column.kind, plain, _NONE in types))
-    said = sum(operation not in _BARE for operation in operations)
-    # A column that all rows leave alone (dropped at the source) needs no bitmap.
-    left_out = frozenset(place for place, rows in keeping.items() if len(rows) == said)
+    left_out: frozenset[int] = frozenset()
+    if keeping:
+        # A column that all rows leave alone (dropped at the source) needs no bitmap.
+        said = len(operations) - sum(map(operations.count, _BARE))
+        left_out = frozenset(place for place, rows in keeping.items() if len(rows) == said)
     bitmaps: dict[int, bytearray] = {}
     for place, rows in keeping.items():
         if place not in left_out:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
@@ -29,7 +29,6 @@ from warp.destinations.postgresql.session import (
     PostgresOptions,
     Session,
     storable,
-    text,
 )
 from warp.errors import DestinationRefused, DestinationUnavailable, FenceBehind, SchemaMoved
 from warp.interfaces import DestinationTraits
@@ -57,6 +56,7 @@ STAGING_TABLES: Final = 64
 # 21 two rows of one statement for one key, 22 values, 23 constraints, 54 index row too large
 _VALUE_CLASSES: Final = frozenset({"21", "22", "23", "54"})
 _OF_A_VALUE: Final = (psycopg.DataError, psycopg.IntegrityError, OverflowError, UnicodeError)
+_NO: Final[Mapping[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ class PostgresDestination:
         self._session = Session(options)
         self._session.renewed.append(self._forget_staging)
         self._metadata = PostgresMetadata(self._session, selection)
-        # (table, version, kinds) -> staging table, oldest use first
-        self._staging: OrderedDict[tuple[Any, ...], str] = OrderedDict()
+        # By table, version, kinds and unit; the one not used for the longest time first.
+        self._targets: OrderedDict[tuple[Any, ...], Target] = OrderedDict()
         self._staging_made = 0
         # What a lost connection left open: whether this batch with this marker was committed.
         self._undecided: tuple[ChangeBatch | None, Marker] | None = None
@@ -123,14 +123,12 @@ class PostgresDestination:
 
     def open(self, lease: Lease) -> Marker:
         unit = lease.unit
-        phase = Phase.PLANNED
         with self._session.meaning(f"adopting {unit.id}"):
-            self._session.named(
-                "add_marker",
-                **markers.to_parameters(unit, phase=phase, epoch=markers.epoch_of(unit)),
-            )
+            self._metadata.register(unit, position=None, phase=Phase.PLANNED)
             try:
-                row = self._adopt(lease)
+                with self._session.block():
+                    self._session.run(b"SET LOCAL lock_timeout = '1s'")
+                    row = self._adopt(lease)
             except LockNotAvailable:
                 # The predecessor was paused inside its transaction.  Ours is the newer fence.
                 self._session.named("end_superseded", unit=unit.id, fence=lease.fence)
@@ -208,38 +206,32 @@ class PostgresDestination:
             raise AssertionError("changes reach a destination shaped into columns")
         return stage(changes.schema, compact(changes))
 
-    def _target(self, part: Staged, unit: WorkUnit) -> Target:
-        table = part.schema.table
-        settings = self._selection(table)
+    def _target(self, schema: TableSchema, unit: WorkUnit) -> Target:
+        """The table to write to, with its staging table on this connection."""
+        kinds = tuple(column.kind for column in schema.columns)
+        key = (schema.table, schema.version, kinds, unit.id)
+        made = self._targets.get(key)
+        if made is not None:
+            self._targets.move_to_end(key)
+            return made
+        settings = self._selection(schema.table)
         if settings is None:
-            raise self._refused(f"{table} is not selected by the configuration")
-        return Target(
-            part.schema,
+            raise self._refused(f"{schema.table} is not selected by the configuration")
+        self._staging_made += 1
+        made = Target(
+            schema,
             settings.destination,
-            self._staging_table(part.schema),
+            f"cw_{self._staging_made}",
             settings.soft_delete_column,
             self._options.metadata_schema,
             unit.id,
         )
-
-    def _staging_table(self, schema: TableSchema) -> str:
-        kinds = tuple(column.kind for column in schema.columns)
-        key = (schema.table, schema.version, kinds)
-        made = self._staging.get(key)
-        if made is not None:
-            self._staging.move_to_end(key)
-            return made
-        if len(self._staging) >= STAGING_TABLES:
-            _, oldest = self._staging.popitem(last=False)
-            self._session.run(merge.drop_staging(oldest))
-        self._staging_made += 1
-        made = f"cw_{self._staging_made}"
-        self._session.run(merge.staging_table(made, kinds))
-        self._staging[key] = made
+        self._session.run(merge.staging_table(made.staging, kinds))
+        self._targets[key] = made
         return made
 
     def _forget_staging(self) -> None:
-        self._staging.clear()
+        self._targets.clear()
 
     # -- the transaction
 
@@ -256,7 +248,11 @@ class PostgresDestination:
         unit = marker.unit
         self._undecided = None
         with self._session.meaning(f"writing {unit.id}"):
-            targets = [self._target(part, unit) for part in parts]
+            self._session.connect()  # a new connection has no staging tables: forget them now
+            while len(self._targets) > STAGING_TABLES:
+                _, oldest = self._targets.popitem(last=False)
+                self._session.run(merge.drop_staging(oldest.staging))
+            targets = [self._target(part.schema, unit) for part in parts]
             self._session.run(b"BEGIN", prepare=False)
             try:
                 faults.hit("before_marker")
@@ -266,7 +262,9 @@ class PostgresDestination:
                     aside = list(quarantined)
                     states = self._lock_tables(batch, marker)
                     faults.hit("after_table_lock")
-                    for part, target in zip(parts, targets, strict=True):
+                    for place, (part, target) in enumerate(zip(parts, targets, strict=True)):
+                        if target in targets[:place]:  # a table that came up before
+                            self._run_all(merge.empty_staging(target))
                         state = states[part.schema.table]
                         aside += self._land(part, target, state, carefully=carefully)
                     self._set_aside(unit, aside, batch)
@@ -356,8 +354,7 @@ class PostgresDestination:
         """One table's changes.  Returns what cannot be stored, when asked to find out."""
         try:
             if part.truncated_at is not None:
-                for step in merge.truncate(target):
-                    self._session.run(step, {"version": part.truncated_at})
+                self._run_all(merge.truncate(target), {"version": part.truncated_at})
                 self._session.named(
                     "raise_truncated_at",
                     unit=state.unit,
@@ -396,8 +393,8 @@ class PostgresDestination:
         if part.kept is not None:
             columns.append(part.kept)
             types.append(OIDS["bytea"])
-        statement = merge.copy_in(target, op=op, v=v, kept=part.kept is not None)
-        with self._session.connection.cursor() as cursor, cursor.copy(statement) as copy:
+        [statement] = merge.copy_in(target, op=op, v=v, kept=part.kept is not None)
+        with self._session.connect().cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(types)
             write = copy.write_row
             for row in zip(*columns, strict=True):
@@ -405,37 +402,35 @@ class PostgresDestination:
 
     def _merge(self, part: Staged, target: Target, state: TableState) -> None:
         """Staged rows into their table: whole ones, partial ones, deletes."""
-        version: sql.Composable = text("s.v")
-        parameters: dict[str, Any] = {"after": state.truncated_at}
-        if not _versions_differ(part):
-            version = text("%(version)s::bigint")
-            parameters["version"] = part.versions[0]
-        present = set(part.operations)
+        one_version = not _versions_differ(part)
+        parameters = {"after": state.truncated_at, "version": part.versions[0]}
+        present = frozenset(part.operations)
         mixed = _mixed(part)
+        steps: list[bytes] = []
         for group in (_STREAMED, _READS):
-            met = present & group
-            if met:
-                statement = merge.upsert(
+            if met := present & group:
+                steps += merge.upsert(
                     target,
-                    operations=sorted(met) if mixed else None,
+                    operations=met if mixed else None,
                     reads=group is _READS,
-                    version=version,
+                    one_version=one_version,
                     left_out=part.left_out,
                 )
-                self._session.run(statement, parameters)
         if PARTIAL in present:
-            for statement in merge.partial(target, version=version, left_out=part.left_out):
-                self._session.run(statement, parameters)
+            steps += merge.partial(target, one_version=one_version, left_out=part.left_out)
+        self._run_all(steps, parameters)
         faults.hit("after_merge")
         if Operation.DELETE in present:
-            for statement in merge.delete(
-                target,
-                settled=state.phase == Phase.STREAMING,
-                all_rows=not mixed,
-                version=version,
-            ):
-                self._session.run(statement, parameters)
+            settled = state.phase == Phase.STREAMING
+            steps = merge.delete(
+                target, settled=settled, all_rows=not mixed, one_version=one_version
+            )
+            self._run_all(steps, parameters)
         faults.hit("after_deletes")
+
+    def _run_all(self, steps: Sequence[bytes], parameters: Mapping[str, Any] = _NO) -> None:
+        for step in steps:
+            self._session.run(step, parameters)
 
     def _land_one_by_one(
         self, part: Staged, target: Target, state: TableState, start: int, stop: int
@@ -446,7 +441,7 @@ class PostgresDestination:
         try:
             self._copy(some, target)
             self._merge(some, target, state)
-            self._session.run(merge.empty_staging(target))
+            self._run_all(merge.empty_staging(target))
         except BaseException as error:
             if not _is_of_a_value(error) or self._session.lost:
                 raise
@@ -489,7 +484,7 @@ class PostgresDestination:
     ) -> None:
         if not rows:
             return
-        with self._session.connection.cursor() as cursor:
+        with self._session.connect().cursor() as cursor:
             cursor.executemany(
                 self._session.statement("set_aside"),
                 [

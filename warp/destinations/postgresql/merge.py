@@ -7,8 +7,10 @@ its own, because all changes of one transaction share a version.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Concatenate, ParamSpec, cast
 
 from psycopg import sql
 
@@ -19,12 +21,17 @@ from warp.model import Kind, Operation, TableId, TableSchema
 VERSION = sql.Identifier("_cw_version")
 DELETED = sql.Identifier("_cw_deleted")
 _COMMA = text(", ")
+P = ParamSpec("P")
 _AND = text(" and ")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Target:
-    """A destination table and how it is written to."""
+    """A destination table and how it is written to.
+
+    Compared by identity: whoever writes keeps one per table version, and each statement is
+    composed once per Target.
+    """
 
     schema: TableSchema
     place: TableId  # at the destination
@@ -64,6 +71,19 @@ class Target:
         )
 
 
+def _composed(
+    make: Callable[Concatenate[Target, P], list[sql.Composed]],
+) -> Callable[Concatenate[Target, P], list[bytes]]:
+    """Each statement is composed once for its Target and arguments, which costs as much as 200
+    rows do."""
+
+    @lru_cache(maxsize=1_000)
+    def cached(target: Target, *args: P.args, **how: P.kwargs) -> list[bytes]:
+        return [statement.as_bytes(None) for statement in make(target, *args, **how)]
+
+    return cast("Callable[Concatenate[Target, P], list[bytes]]", cached)
+
+
 def staging_table(staging: str, kinds: Iterable[Kind]) -> sql.Composed:
     columns: list[sql.Composable] = [
         text("c{} {}").format(text(str(place)), text(TYPES[kind]))
@@ -79,30 +99,36 @@ def drop_staging(staging: str) -> sql.Composed:
     return text("drop table {}").format(sql.Identifier("pg_temp", staging))
 
 
-def empty_staging(target: Target) -> sql.Composed:
-    return text("delete from {}").format(target.staged)
+@_composed
+def empty_staging(target: Target) -> list[sql.Composed]:
+    return [text("delete from {}").format(target.staged)]
 
 
-def copy_in(target: Target, *, op: bool, v: bool, kept: bool) -> sql.Composed:
+@_composed
+def copy_in(target: Target, *, op: bool, v: bool, kept: bool) -> list[sql.Composed]:
     columns = [f"c{place}" for place in range(len(target.schema.columns))]
     columns += ["op"] * op + ["v"] * v + ["kept"] * kept
-    return text("copy {} ({}) from stdin (format binary)").format(
-        target.staged, _COMMA.join(map(sql.Identifier, columns))
-    )
+    return [
+        text("copy {} ({}) from stdin (format binary)").format(
+            target.staged, _COMMA.join(map(sql.Identifier, columns))
+        )
+    ]
 
 
+@_composed
 def upsert(
     target: Target,
     *,
-    operations: Iterable[int] | None,
+    operations: frozenset[int] | None,
     reads: bool,
-    version: sql.Composable,
+    one_version: bool,
     left_out: frozenset[int],
-) -> sql.Composed:
+) -> list[sql.Composed]:
     """Whole rows.  `operations` filters the staged rows; None where all of them are meant.
 
-    Takes one parameter, `after`: rows of a snapshot taken up to that version are gone.
+    Takes the parameter `after`: rows of a snapshot taken up to that version are gone.
     """
+    version = _version(one_version)
     schema = target.schema
     chosen = [place for place in range(len(schema.columns)) if place not in left_out]
     into = [name(schema.columns[place].name) for place in chosen] + [VERSION, DELETED]
@@ -119,7 +145,7 @@ def upsert(
     if reads:
         conditions.append(text("{} > %(after)s").format(version))
     where = text(" where ") + _AND.join(conditions) if conditions else text("")
-    return text(
+    statement = text(
         "insert into {} as d ({}) select {} from {} as s{}{}"
         " on conflict ({}) do update set {} where d.{} {} excluded.{}"
     ).format(
@@ -135,16 +161,17 @@ def upsert(
         text("<" if reads else "<="),
         VERSION,
     )
+    return [statement]
 
 
-def partial(
-    target: Target, *, version: sql.Composable, left_out: frozenset[int]
-) -> list[sql.Composed]:
+@_composed
+def partial(target: Target, *, one_version: bool, left_out: frozenset[int]) -> list[sql.Composed]:
     """Rows that keep some cells: first those that are missing, then all of them.
 
     In this order, because the insert waits for another writer's uncommitted row and the update
     then sees it; the other way round that change would be lost between the two.
     """
+    version = _version(one_version)
     schema = target.schema
     chosen = [place for place in range(len(schema.columns)) if place not in left_out]
     into = [name(schema.columns[place].name) for place in chosen] + [VERSION]
@@ -182,14 +209,16 @@ def partial(
     return [missing, rest]
 
 
+@_composed
 def delete(
-    target: Target, *, settled: bool, all_rows: bool, version: sql.Composable
+    target: Target, *, settled: bool, all_rows: bool, one_version: bool
 ) -> list[sql.Composed]:
     """Deletes, with the destination's last values in the audit; run one after the other.
 
     While the table's snapshot is under way a deleted row leaves a tombstone in its place, so that
     a late chunk does not bring it back.
     """
+    version = _version(one_version)
     chosen = text("true") if all_rows else _op_in([Operation.DELETE])
     older = text("d.{} <= {}").format(VERSION, version)
     found = _AND.join([chosen, target.same_key, older])
@@ -245,6 +274,7 @@ def delete(
     return steps
 
 
+@_composed
 def truncate(target: Target) -> list[sql.Composed]:
     """Every row up to the parameter `version` goes; the audit keeps one line with their number."""
     older = text("d.{} <= %(version)s").format(VERSION)
@@ -318,3 +348,8 @@ def _counted(target: Target) -> sql.Composed:
 
 def _op_in(operations: Iterable[int]) -> sql.Composed:
     return text("s.op in ({})").format(_COMMA.join(sql.Literal(int(o)) for o in operations))
+
+
+def _version(one: bool) -> sql.Composable:
+    """Each row's own, or the parameter `version` where all have the same."""
+    return text("%(version)s::bigint") if one else text("s.v")

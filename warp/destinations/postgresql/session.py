@@ -141,8 +141,8 @@ class Session:
 
     # -- the connection
 
-    @property
-    def connection(self) -> Connection[Any]:
+    def connect(self) -> Connection[Any]:
+        """The connection; a new one where there is none that is known to work."""
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
             for forget in self.renewed:
@@ -158,24 +158,29 @@ class Session:
     ) -> Cursor[Any]:
         """One statement, in the open transaction or, without one, in its own."""
         query = statement if isinstance(statement, bytes) else statement.as_bytes(None)
-        return self.connection.execute(query, parameters, **options)
+        return self.connect().execute(query, parameters, **options)
 
     def named(self, name_: str, **parameters: Any) -> Cursor[Any]:
         return self.run(self.statement(name_), parameters)
 
     @contextmanager
+    def block(self) -> Iterator[None]:
+        """BEGIN … COMMIT, or ROLLBACK where anything is raised."""
+        self.run(b"BEGIN", prepare=False)
+        try:
+            yield
+            self.run(b"COMMIT", prepare=False)
+        except BaseException:
+            self.rollback()
+            raise
+
+    @contextmanager
     def transaction(self, doing: str, *, patient: bool = False) -> Iterator[None]:
-        """A transaction whose errors are told apart; `patient` lifts the statement timeout."""
-        with self.meaning(doing):
-            self.run(b"BEGIN", prepare=False)
-            try:
-                if patient:
-                    self.run(b"SET LOCAL statement_timeout = 0")
-                yield
-                self.run(b"COMMIT", prepare=False)
-            except BaseException:
-                self.rollback()
-                raise
+        """A block whose errors are explained; `patient` lifts the statement timeout."""
+        with self.meaning(doing), self.block():
+            if patient:
+                self.run(b"SET LOCAL statement_timeout = 0")
+            yield
 
     def rollback(self) -> None:
         """Leave the transaction; a connection that cannot is thrown away."""
