@@ -25,9 +25,13 @@ class _End:
         self.error = error
 
 
+def _never() -> bool:
+    return False
+
+
 @contextmanager
-def ahead(items: Iterable[T]) -> Generator[Iterator[T]]:
-    """Iterate over `items` from a thread of its own.
+def ahead(items: Iterable[T], *, stopping: Callable[[], bool] = _never) -> Generator[Iterator[T]]:
+    """Iterate over `items` from a thread of its own, until `stopping`.
 
     An error of the reader is raised where the next item would have come.  On leaving, the reader
     is told to stop and, where `items` is a generator, closed in its own thread; a read that
@@ -35,7 +39,9 @@ def ahead(items: Iterable[T]) -> Generator[Iterator[T]]:
     """
     ready: queue.Queue[T | _End] = queue.Queue(maxsize=DEPTH)
     stop = threading.Event()
-    reader = threading.Thread(target=_read, args=(items, ready, stop), daemon=True, name="ahead")
+    reader = threading.Thread(
+        target=_read, args=(items, ready, stop, stopping), daemon=True, name="ahead"
+    )
     reader.start()
     try:
         yield _drain(ready)
@@ -59,13 +65,19 @@ def _drain(ready: queue.Queue[T | _End]) -> Iterator[T]:
         yield item
 
 
-def _read(items: Iterable[T], ready: queue.Queue[T | _End], stop: threading.Event) -> None:
+def _read(
+    items: Iterable[T],
+    ready: queue.Queue[T | _End],
+    stop: threading.Event,
+    stopping: Callable[[], bool],
+) -> None:
     error: BaseException | None = None
     iterator = iter(items)
     try:
         for item in iterator:
             ready.put(item)
-            if stop.is_set():
+            # Asked here too, else a quiet unit is handed back one blocked read later (0.25 s).
+            if stop.is_set() or stopping():
                 break
     except BaseException as caught:  # noqa: BLE001 - it crosses to the thread that asked
         error = caught

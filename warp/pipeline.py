@@ -29,7 +29,9 @@ from warp.model import (
 
 # How often a blocked read comes back to look around: bounds the hand-off of a quiet unit.
 IDLE_SECONDS = 0.25
-IDLE_MARKER_SECONDS = 10.0  # a quiet stream's marker still follows the log, so it is never lost
+# A quiet stream's marker still follows the log, so it is never lost; and so soon, that whoever
+# compares the marker with the log's end (`status`) does not take a quiet stream for a late one.
+IDLE_MARKER_SECONDS = 2.0
 EVOLVE_ATTEMPTS = 20  # each means another worker changed the table meanwhile
 
 
@@ -74,7 +76,8 @@ def stream(
         raise AssertionError("the marker was given a position")
     moved_at = time.monotonic()
     was_busy = True
-    with ahead(source.get_changes(marker.position, selection=selection, idle=idle)) as batches:
+    changes = source.get_changes(marker.position, selection=selection, idle=idle)
+    with ahead(changes, stopping=hold.stopping) as batches:
         for batch in batches:
             busy = len(batch) > 0 or bool(batch.reload)
             quiet_for = time.monotonic() - moved_at

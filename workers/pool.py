@@ -15,7 +15,7 @@ from warp.retry import Backoff, Streak
 
 log = structlog.get_logger(__name__)
 
-LOOK = 0.1  # seconds between looks at the children
+LOOK = 0.05  # seconds between looks at the children
 
 
 @dataclass(slots=True)
