@@ -41,10 +41,12 @@ class Pool:
         environment: Mapping[str, str],
         count: int,
         *,
+        name: str = "worker",
         end_limit: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._command = list(command)
+        self._name = name
         self._environment = dict(environment)
         self._end_limit = end_limit
         self._clock = clock
@@ -59,9 +61,6 @@ class Pool:
             1 for c in self._children if c.process is not None and c.process.returncode is None
         )
 
-    def pids(self) -> list[int]:
-        return [c.process.pid for c in self._children if c.process is not None]
-
     def stop(self) -> None:
         """Make `run` end the children and return.  For signal use."""
         self._stopping = True
@@ -70,11 +69,19 @@ class Pool:
         """Keep the pool full until `stop`, then end every child."""
         try:
             while not self._stopping:
-                for child in self._children:
-                    self._tend(child)
+                self.tend()
                 time.sleep(LOOK)
         finally:
-            self._end_all()
+            self.end()
+
+    def tend(self) -> None:
+        """Start what is missing; to be called often."""
+        for child in self._children:
+            self._tend(child)
+
+    def end(self) -> None:
+        """Ask every child to end, wait for it, and kill what does not."""
+        end_all([self], self._end_limit, self._clock)
 
     def _tend(self, child: Child) -> None:
         if child.process is not None and child.process.poll() is not None:
@@ -82,23 +89,36 @@ class Pool:
             child.process = None
             wait = child.streak.failed() or 0.0
             child.start_at = self._clock() + wait
-            log.error("worker_crashed", number=child.number, exit=code, restart_in=round(wait, 2))
+            log.error(
+                "process_crashed",
+                name=self._name,
+                number=child.number,
+                exit=code,
+                restart_in=round(wait, 2),
+            )
         if child.process is None and self._clock() >= child.start_at:
             child.process = subprocess.Popen(
                 self._command, env={**os.environ, **self._environment}, start_new_session=True
             )
-            log.info("worker_process_started", number=child.number, pid=child.process.pid)
+            log.info("process_started", name=self._name, number=child.number, pid=child.process.pid)
 
-    def _end_all(self) -> None:
-        living = [c.process for c in self._children if c.process is not None]
-        for process in living:
-            process.terminate()
-        deadline = self._clock() + self._end_limit
-        for process in living:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=max(0.0, deadline - self._clock()))
-        for process in living:
-            if process.poll() is None:
-                log.error("worker_killed", pid=process.pid, after=self._end_limit)
-                process.kill()
-                process.wait()
+    def living(self) -> list[subprocess.Popen[bytes]]:
+        return [c.process for c in self._children if c.process is not None]
+
+
+def end_all(
+    pools: Sequence[Pool], limit: float, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """End the children of several pools side by side."""
+    processes = [process for pool in pools for process in pool.living()]
+    for process in processes:
+        process.terminate()
+    deadline = clock() + limit
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=max(0.0, deadline - clock()))
+    for process in processes:
+        if process.poll() is None:
+            log.error("process_killed", pid=process.pid, after=limit)
+            process.kill()
+            process.wait()

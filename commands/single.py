@@ -1,0 +1,109 @@
+"""`cartridge-warp` without a subcommand: coordinator and workers in one, from one terminal.
+
+They are the same processes that `warp-coordinator` and `warp-worker` start, with one port for
+all of them and, where no Redis is given, one of our own that nobody else can reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from commands.once import Once
+from coordinator.cli import prepare
+from coordinator.status import StatusReader
+from warp import startup
+from warp.assembly import Plugged
+from warp.config import Settings
+from warp.config.layers import PREFIX
+from warp.errors import LedgerUnavailable
+from warp.leases.embedded import embedded_redis
+from warp.leases.redis import RedisLeaseStore
+from warp.metrics import MetricsServer
+from workers.pool import LOOK, Pool, end_all
+
+log = structlog.get_logger(__name__)
+
+END_LIMIT: Final = 30.0
+
+
+def run(settings: Settings, *, once: bool, processes: int, slots: int) -> int:
+    """Run until a signal, or with `once` until everything that is there now has arrived."""
+    asked = [False]  # a plain flag: a signal may interrupt any lock's holder
+
+    def ask() -> None:
+        asked[0] = True
+
+    startup.on_signals(ask)
+    with contextlib.ExitStack() as stack:
+        redis_url = settings.coordination.redis_url
+        if redis_url is None:
+            server = embedded_redis()
+            stack.callback(server.close)
+            redis_url = server.start().url
+        ledger = RedisLeaseStore(
+            redis_url,
+            settings.coordination.namespace,
+            lease_ttl=settings.coordination.lease_ttl,
+        )
+        stack.callback(ledger.close)
+        ledger.incarnation()  # a Redis that is not there is told now
+        assembly = Plugged(settings)
+        prepare(settings, assembly)
+        serve(settings, assembly, ledger, stack)
+        # Before anything moves: what is there now is what `--once` brings over.
+        goal = stack.enter_context(Once.of(settings, assembly, ledger)) if once else None
+        pools = start_pools(settings, redis_url, processes)
+        stack.callback(end_all, pools, END_LIMIT)
+        while not asked[0]:
+            for pool in pools:
+                pool.tend()
+            if goal is not None and (outcome := goal.look()) is not None:
+                return outcome
+            time.sleep(LOOK)
+    if once:
+        sys.stderr.write("stopped before everything had arrived; start again to go on\n")
+        return startup.FAILED
+    return startup.DONE
+
+
+def start_pools(settings: Settings, redis_url: str, processes: int) -> list[Pool]:
+    """One coordinator and the workers, with the secrets in their environment only."""
+    environment = {**settings.environment, PREFIX + "REDIS_URL": redis_url}
+    parent = str(os.getpid())
+
+    def pool(name: str, module: str, count: int, *flags: str) -> Pool:
+        command = [sys.executable, "-m", module, "--child-of", parent, *flags]
+        return Pool(command, environment, count, name=name, end_limit=END_LIMIT)
+
+    return [
+        pool("coordinator", "coordinator.cli", 1, "--served-by-parent"),
+        pool("worker", "workers.cli", processes),
+    ]
+
+
+def serve(
+    settings: Settings, assembly: Plugged, ledger: RedisLeaseStore, stack: contextlib.ExitStack
+) -> None:
+    """One port for everything this command starts, if the configuration wants one."""
+    if not settings.prometheus.enabled:
+        return
+    reader = StatusReader(assembly, ledger, [schema.name for schema in settings.schemas])
+    stack.callback(reader.close)
+
+    def ready() -> Mapping[str, Any] | None:
+        try:
+            ledger.incarnation()
+        except LedgerUnavailable as error:
+            return {"ledger": str(error)}
+        return None
+
+    server = MetricsServer(settings.prometheus.port, ready=ready, pages={"/status": reader.read})
+    stack.enter_context(server)
+    log.info("metrics_served", port=server.port)
