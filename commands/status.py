@@ -1,0 +1,84 @@
+"""`cartridge-warp status`: every unit, who holds it, how far it has got, how late it is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.status import StatusReader
+from warp import startup
+from warp.assembly import Assembly, Plugged
+from warp.config import Settings
+from warp.interfaces import LeaseStore
+from warp.leases.memory import MemoryLeaseStore
+
+_PHASE_STYLES = {"failed": "red", "paused": "yellow"}
+_LONGEST = 40  # of a position, which may be a token of hundreds of characters
+
+
+def run(settings: Settings, *, as_json: bool, assembly: Assembly | None = None) -> int:
+    status = read(settings, assembly or Plugged(settings))
+    if as_json:
+        click.echo(json.dumps(status))
+        return startup.DONE
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else 250, highlight=False).print(render(status))
+    return startup.DONE
+
+
+def read(settings: Settings, assembly: Assembly) -> dict[str, Any]:
+    """The status now.  Raises what the source, the destination or the ledger raises."""
+    with contextlib.closing(assembly.bookkeeping()) as destination:
+        destination.metadata().prepare()  # before the first start too there is an answer
+    with contextlib.closing(_ledger(settings)) as ledger:
+        reader = StatusReader(assembly, ledger, [schema.name for schema in settings.schemas])
+        with contextlib.closing(reader):
+            return reader.read()
+
+
+def _ledger(settings: Settings) -> LeaseStore:
+    """Without a Redis URL only the markers tell, as for units that nobody holds."""
+    if settings.coordination.redis_url is None:
+        return MemoryLeaseStore()
+    return startup.open_ledger(settings)
+
+
+def render(status: Mapping[str, Any]) -> Group:
+    """For people."""
+    units = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("unit", "phase", "state", "owner"):
+        units.add_column(heading)
+    for heading in ("fence", "rows", "lag"):
+        units.add_column(heading, justify="right")
+    units.add_column("position", no_wrap=True)
+    for unit in status["units"]:
+        units.add_row(
+            Text(unit["id"]),
+            Text(unit["phase"], style=_PHASE_STYLES.get(unit["phase"], "")),
+            unit["state"],
+            Text(unit["owner"] or "-"),
+            str(unit["fence"]),
+            f"{unit['rows']:,}",
+            f"{unit['lag_seconds']:.1f} s",
+            Text(_short(unit["position"] or "-")),
+        )
+    workers = Table(box=None, pad_edge=False, header_style="bold")
+    workers.add_column("worker")
+    workers.add_column("held", justify="right")
+    workers.add_column("slots", justify="right")
+    for worker in status["workers"]:
+        workers.add_row(Text(worker["id"]), str(worker["held"]), str(worker["slots"]))
+    caught_up = "[green]caught up[/]" if status["caught_up"] else "[yellow]not caught up[/]"
+    return Group(units, "", workers, "", Text.from_markup(caught_up))
+
+
+def _short(position: str) -> str:
+    return position if len(position) <= _LONGEST else position[: _LONGEST - 1] + "…"

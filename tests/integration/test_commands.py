@@ -1,0 +1,154 @@
+"""The commands against real servers, started as a user starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from fix_servers import Server
+from psycopg import sql
+from pymongo.database import Database
+
+from warp.assembly import Plugged
+from warp.config import load
+from warp.leases.redis import RedisLeaseStore
+from warp.model import Phase, UnitKind, WorkUnit
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def config(
+    mongo: Server,
+    mongo_database: Database[dict[str, Any]],
+    pg_database: str,
+    redis_server: Server,
+    redis_namespace: str,
+    tmp_path: Path,
+) -> Path:
+    mongo_database["users"].insert_one({"name": "Ada"})
+    path = tmp_path / "config.yaml"
+    tree = {
+        "source": {
+            "type": "mongodb",
+            "connection_string": mongo.url,
+            "database": mongo_database.name,
+        },
+        "destination": {"type": "postgresql", "connection_string": pg_database},
+        "schemas": [{"name": "users"}],
+        "coordination": {"redis_url": redis_server.url, "namespace": redis_namespace},
+    }
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+@pytest.fixture
+def run(config: Path) -> Run:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("CARTRIDGE_WARP_")}
+        return subprocess.run(
+            [sys.executable, "-m", "commands.cli", "--config", str(config), *arguments],
+            capture_output=True,
+            text=True,
+            env=inherited,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def test_validate_finds_the_table_and_that_every_server_can_be_used(run: Run) -> None:
+    done = run("validate", "--json")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    found = {c["what"]: c["found"] for c in report["checks"]}
+    assert ".users" in found["source, schema users"]
+    assert found["destination"].startswith("usable at")
+    assert found["ledger"].startswith("usable at")
+
+
+def test_validate_tells_which_server_is_away_and_fails(run: Run) -> None:
+    done = run("validate", "--json", "--redis", "redis://:hunter2@127.0.0.1:1/0")
+
+    assert done.returncode == 1
+    failed = [c for c in json.loads(done.stdout)["checks"] if not c["ok"]]
+    assert [c["what"] for c in failed] == ["ledger"]
+    assert "WARP-230" in failed[0]["found"]
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_validate_tells_a_wrong_password_without_showing_it(run: Run, pg_database: str) -> None:
+    host = pg_database.partition("://")[2].rpartition("@")[2]
+    done = run("validate", "--destination", f"postgresql://nobody:hunter2@{host}")
+
+    assert done.returncode == 1
+    assert "failed" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_status_before_the_first_start_is_empty_and_not_caught_up(run: Run) -> None:
+    done = run("status", "--json")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    status = json.loads(done.stdout)
+    assert (status["units"], status["workers"], status["caught_up"]) == ([], [], False)
+
+
+def test_status_says_who_holds_a_unit_and_where_it_stands(
+    run: Run, config: Path, redis_server: Server, redis_namespace: str
+) -> None:
+    settings = load(config)
+    assembly = Plugged(settings)
+    unit = WorkUnit.stream("users")
+    with contextlib.closing(assembly.source("users")) as source:
+        position = source.position()
+    with contextlib.closing(assembly.bookkeeping()) as destination:
+        destination.metadata().prepare()
+        destination.metadata().register(unit, position=position, phase=Phase.STREAMING)
+    ledger = RedisLeaseStore(redis_server.url, redis_namespace)
+    ledger.ensure([unit])
+    (lease,) = ledger.claim("worker-1", 1, ttl=60, slots=4)
+    ledger.close()
+
+    done = run("status", "--json")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    status = json.loads(done.stdout)
+    (shown,) = status["units"]
+    assert shown["id"] == unit.id
+    assert (shown["kind"], shown["schema"]) == (UnitKind.STREAM.value, "users")
+    assert (shown["phase"], shown["owner"]) == ("streaming", "worker-1")
+    assert shown["position"] == position.token
+    assert {"fence", "lag_seconds", "tables"} <= shown.keys()
+    assert [w["id"] for w in status["workers"]] == [lease.owner]
+    assert "stream:users" in run("status").stdout
+
+
+def test_a_database_without_the_right_to_create_is_told_what_to_grant(
+    run: Run, pg_database: str
+) -> None:
+    with psycopg.connect(pg_database, autocommit=True) as connection:
+        name = sql.Identifier(f"reader_{os.getpid()}")
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hunter2'").format(name))
+        host = pg_database.partition("://")[2].rpartition("@")[2]
+        url = f"postgresql://reader_{os.getpid()}:hunter2@{host}"
+        try:
+            done = run("validate", "--json", "--destination", url)
+        finally:
+            connection.execute(sql.SQL("DROP ROLE {}").format(name))
+
+    assert done.returncode == 1
+    failed = [c["found"] for c in json.loads(done.stdout)["checks"] if not c["ok"]]
+    assert "WARP-520" in failed[0]
+    assert "hunter2" not in done.stdout + done.stderr
