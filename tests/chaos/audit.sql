@@ -1,0 +1,72 @@
+-- What really happened in the destination, written by triggers inside the very transactions that
+-- did it: neither a rolled back transaction nor a process that lies can get in here.
+
+create schema audit;
+
+-- Each change of a unit's marker.  `program` is who did it, as the harness named the process.
+create table audit.advances (
+    n bigint generated always as identity primary key,
+    at timestamptz not null default clock_timestamp(),
+    tx xid8 not null default pg_current_xact_id(),
+    program text not null default coalesce(current_setting('audit.program', true), ''),
+    unit text not null,
+    old_batch bigint not null,
+    batch bigint not null,
+    old_fence bigint not null,
+    fence bigint not null,
+    moved boolean not null
+);
+create index on audit.advances (unit, n);
+create index on audit.advances (tx);
+
+-- Each row inserted or updated in a table we write to.
+create table audit.rows (
+    n bigint generated always as identity primary key,
+    tx xid8 not null default pg_current_xact_id(),
+    source text not null,
+    key text not null,
+    version bigint not null
+);
+
+create function audit.advanced() returns trigger language plpgsql as $$
+begin
+    insert into audit.advances (unit, old_batch, batch, old_fence, fence, moved)
+    values (new.unit, old.batch, new.batch, old.fence, new.fence,
+        old.batch <> new.batch or old.position is distinct from new.position);
+    return null;
+end $$;
+
+create function audit.changed() returns trigger language plpgsql as $$
+begin
+    insert into audit.rows (source, key, version)
+    select tg_table_name, to_jsonb(r) ->> '_id', r._cw_version from touched as r;
+    return null;
+end $$;
+
+-- Tables come to be while the fleet runs; each is watched from its first row.
+create function audit.watch() returns event_trigger language plpgsql as $$
+declare
+    made record;
+begin
+    for made in
+        select c.oid::regclass::text as name, n.nspname, c.relname
+        from pg_event_trigger_ddl_commands() d
+        join pg_catalog.pg_class c on c.oid = d.objid
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where d.classid = 'pg_catalog.pg_class'::regclass and c.relkind = 'r'
+            and n.nspname not like 'pg\_%' and n.nspname <> 'audit'
+    loop
+        if made.relname = 'sync_markers' then
+            execute format('create trigger audited after update on %s for each row'
+                ' when (new.kind <> ''table'') execute function audit.advanced()', made.name);
+        elsif made.nspname <> 'cartridge_warp_metadata' then
+            execute format('create trigger inserted after insert on %s'
+                ' referencing new table as touched execute function audit.changed()', made.name);
+            execute format('create trigger updated after update on %s'
+                ' referencing new table as touched execute function audit.changed()', made.name);
+        end if;
+    end loop;
+end $$;
+
+create event trigger watch on ddl_command_end when tag in ('CREATE TABLE')
+    execute function audit.watch();

@@ -1,0 +1,653 @@
+"""A fleet of real processes between real servers, the load on it, and what an auditor saw.
+
+The processes are started as an operator starts them and know nothing of tests; the audit is made
+of database triggers and shares no code with what it judges.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+import psutil
+import psycopg
+import pymongo
+import yaml
+from bson import ObjectId, json_util
+from psycopg import sql
+from psycopg.rows import dict_row
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from warp.own_process import OwnProcess, wait_until
+from warp.testing.servers import Mongod, Postgres, RedisServer, ReplicaSet
+
+TTL: Final = 3.0  # seconds, of every lease in these tests
+PATIENCE: Final = 60.0  # how long a busy machine may take for what should take a second
+METADATA: Final = "cartridge_warp_metadata"
+Document = dict[str, Any]
+
+
+# --- servers --------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Servers:
+    """Ours alone, so they may be killed and wiped."""
+
+    mongo: ReplicaSet | Mongod
+    postgres: Postgres
+    redis: RedisServer
+
+
+@contextlib.contextmanager
+def servers(
+    *, members: int = 3, postgres: Mapping[str, str | int] | None = None, cache: float = 0.25
+) -> Iterator[Servers]:
+    mongo: ReplicaSet | Mongod
+    if members == 1:
+        mongo = Mongod(cache_gigabytes=cache, oplog_megabytes=2_048)
+    else:
+        mongo = ReplicaSet(members, cache_gigabytes=cache)
+    ours = Servers(mongo, Postgres(settings=postgres), RedisServer())
+    with contextlib.ExitStack() as stack:
+        for server in (ours.mongo, ours.postgres, ours.redis):
+            stack.callback(server.close)
+        with ThreadPoolExecutor(3) as pool:
+            starts = [ours.mongo.start, ours.postgres.start, ours.redis.start]
+            list(pool.map(lambda start: start(), starts))
+        yield ours
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+class Program(OwnProcess):
+    """A coordinator or a worker, as an operator starts it."""
+
+    module: ClassVar[str]
+
+    def __init__(
+        self,
+        label: str,
+        configuration: Path,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.label = label
+        self.wanted = False  # should it run now?
+        self.lives = 0
+        self.lock = threading.RLock()
+        self._configuration = configuration
+        self._arguments = tuple(arguments)
+        self._environment = dict(environment or {})
+        self._orphans: list[psutil.Process] = []  # that a killed leader left behind
+
+    def _command(self) -> Sequence[str]:
+        module = ["-m", self.module, "--config", str(self._configuration)]
+        return [sys.executable, *module, *self._arguments]
+
+    def _popen_options(self) -> Mapping[str, Any]:
+        # The auditor's name for whoever writes; libpq sends it with every connection.
+        named = {"PGOPTIONS": f"-c audit.program={self.label}"}
+        return {"env": {**os.environ, **named, **self._environment}}
+
+    def start(self) -> Self:
+        with self.lock:
+            if not self.running:
+                self.lives += 1
+                super().start()
+            self.wanted = True
+        return self
+
+    def crash(self) -> None:
+        """SIGKILL to all its processes, as when a machine loses power."""
+        with self.lock:
+            self.kill9()
+
+    def kill_one(self, chosen: random.Random) -> None:
+        """SIGKILL to one of its processes, as when memory runs out; the others must cope."""
+        with self.lock, contextlib.suppress(psutil.NoSuchProcess):
+            family = self._family()
+            self._orphans += family[1:]
+            chosen.choice(family).kill()
+
+    def finish(self) -> None:
+        """SIGTERM, and wait."""
+        with self.lock:
+            self.wanted = False
+            self.stop()
+
+    def close(self) -> None:
+        with self.lock:
+            self.wanted = False
+            super().close()
+            for orphan in self.orphans():
+                orphan.kill()
+
+    def orphans(self) -> list[psutil.Process]:
+        """Children of killed leaders that still run."""
+        ours = self._family() if self.running else []
+        return [p for p in self._orphans if p.is_running() and p not in ours]
+
+    def owns(self, owner: str) -> bool:
+        """A worker's id is host:pid:random."""
+        pid = owner.rpartition(":")[0].rpartition(":")[2]
+        return self.running and pid in {str(member.pid) for member in self._family()}
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log, of all lives, that tell of an event."""
+        lines = (self.directory / "process.log").read_text(errors="replace").splitlines()
+        found = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict) and entry.get("event") == event:
+                    found.append(entry)
+        return found
+
+    def cpu(self) -> float:
+        """CPU seconds of its processes that live now."""
+        times = [member.cpu_times() for member in self._family()]
+        return sum(t.user + t.system for t in times)
+
+    def peak_memory(self) -> int:
+        """Bytes: the highest resident size any of its processes ever had (VmHWM)."""
+        peaks = [0]
+        for member in self._family():
+            for line in Path(f"/proc/{member.pid}/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    peaks.append(int(line.split()[1]) * 1024)
+        return max(peaks)
+
+
+class Coordinator(Program):
+    name: ClassVar[str] = "coordinator"
+    module: ClassVar[str] = "coordinator.cli"
+
+
+class Worker(Program):
+    name: ClassVar[str] = "worker"
+    module: ClassVar[str] = "workers.cli"
+
+
+class Fleet:
+    """Processes of one configuration, on databases of their own, with a supervisor and an audit."""
+
+    def __init__(self, servers: Servers, *, audited: bool = True, **settings: Any) -> None:
+        """`settings` are laid over the schema's block, save `schemas`, which replaces all."""
+        self.servers = servers
+        self.name = f"t_{secrets.token_hex(6)}"
+        self.programs: list[Program] = []
+        self.deaths: list[str] = []  # of programs that were not told to end
+        self._audited = audited
+        self._settings = settings
+        self._stack = contextlib.ExitStack()
+        self._supervised = threading.Event()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self.client = stack.enter_context(
+                pymongo.MongoClient[Document](
+                    self.servers.mongo.url, w="majority", tz_aware=True, retryReads=True
+                )
+            )
+            self.source: Database[Document] = self.client[self.name]
+            with psycopg.connect(self.servers.postgres.url, autocommit=True) as connection:
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(self.name)))
+            self.destination_url = self.servers.postgres.database_url(self.name)
+            if self._audited:
+                with self.destination() as connection:
+                    connection.execute((Path(__file__).parent / "audit.sql").read_text())
+            self._configuration = stack.enter_context(_temporary_file(self.configuration()))
+            stack.callback(self._close_programs)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _close_programs(self) -> None:
+        self._supervised.set()
+        for program in self.programs:
+            program.close()
+        with psycopg.connect(self.servers.postgres.url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("drop database {} with (force)").format(sql.Identifier(self.name))
+            )
+        with contextlib.suppress(PyMongoError):
+            self.client.drop_database(self.name)
+
+    def configuration(self) -> dict[str, Any]:
+        """What an operator would write."""
+        settings = dict(self._settings)
+        schemas = settings.pop("schemas", None) or [{"name": self.name, **settings}]
+        return {
+            "source": {
+                "type": "mongodb",
+                "connection_string": self.servers.mongo.url,
+                "database": self.name,
+            },
+            "destination": {"type": "postgresql", "connection_string": self.destination_url},
+            "schemas": schemas,
+            "error_handling": {"initial_delay": "200ms", "max_delay": "1s"},
+            "coordination": {
+                "redis_url": self.servers.redis.url,
+                "namespace": self.name,
+                "lease_ttl": f"{TTL:g}s",
+                "reconcile_every": "1s",
+            },
+        }
+
+    # -- processes
+
+    def coordinator(self, **environment: str) -> Coordinator:
+        number = sum(isinstance(p, Coordinator) for p in self.programs)
+        made = Coordinator(f"coordinator-{number}", self._configuration, (), environment)
+        self.programs.append(made)
+        return made.start()
+
+    def worker(self, *, slots: int = 4, processes: int = 1, **environment: str) -> Worker:
+        number = sum(isinstance(p, Worker) for p in self.programs)
+        arguments = ("--processes", str(processes), "--slots", str(slots))
+        made = Worker(f"worker-{number}", self._configuration, arguments, environment)
+        self.programs.append(made)
+        return made.start()
+
+    @property
+    def workers(self) -> list[Worker]:
+        return [p for p in self.programs if isinstance(p, Worker)]
+
+    def supervise(self) -> None:
+        """From now on start again whatever dies, as systemd or Kubernetes would."""
+        threading.Thread(target=self._supervise, name="supervisor", daemon=True).start()
+
+    def _supervise(self) -> None:
+        while not self._supervised.wait(0.1):
+            for program in self.programs:
+                with program.lock:
+                    if program.wanted and not program.running and not self._supervised.is_set():
+                        self.deaths.append(f"{program.label}:\n{program.log_tail(3)}")
+                        program.start()
+
+    # -- what the destination says
+
+    def destination(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            self.destination_url, autocommit=True, options="-c timezone=UTC", connect_timeout=5
+        )
+
+    def ask(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """One query; nothing while the server is away or the table is not there yet."""
+        try:
+            with self.destination() as connection:
+                return connection.execute(query, parameters).fetchall()
+        except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
+            return []
+
+    @property
+    def stream(self) -> str:
+        return f"stream:{self.name}"
+
+    def advances(self, unit: str | None = None) -> list[tuple[float, str, int, int]]:
+        """(time, program, batch, fence) of every batch committed by a unit, in order."""
+        rows = self.ask(
+            "select extract(epoch from at)::float8, program, batch, fence from audit.advances"
+            " where unit = %s and moved order by n",
+            unit or self.stream,
+        )
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+    def owner(self, unit: str | None = None) -> Worker:
+        """The running worker that adopted the unit last."""
+        found: list[Worker] = []
+
+        def look() -> bool:
+            rows = self.ask(
+                f"select owner from {METADATA}.sync_markers where unit = %s", unit or self.stream
+            )
+            found.extend(w for row in rows for w in self.workers if w.owns(row[0]))
+            return bool(found)
+
+        self.wait_for("a running worker to own the stream", look)
+        return found[-1]
+
+    def phases(self) -> dict[str, str]:
+        """Phase of each table, by the name of its collection."""
+        return dict(
+            self.ask(
+                f"select source_table, phase from {METADATA}.sync_markers where kind = 'table'"
+            )
+        )
+
+    def settled(self, *tables: str) -> bool:
+        """Is the snapshot of all of these complete?"""
+        phases = self.phases()
+        return all(phases.get(table) == "streaming" for table in tables)
+
+    def count(self, table: str) -> int:
+        rows = self.ask(f'select count(*) from "{self.name}"."{table}" where not _cw_deleted')
+        return int(rows[0][0]) if rows else 0
+
+    def wait_for(self, what: str, condition: Callable[[], bool], limit: float = PATIENCE) -> None:
+        if not wait_until(condition, limit, pause=0.05):
+            logs = "\n".join(f"--- {p.label}\n{p.log_tail(12)}" for p in self.programs)
+            raise AssertionError(f"expected {what} within {limit:.0f} s, found otherwise:\n{logs}")
+
+    def catch_up(self, tables: Sequence[str], limit: float = PATIENCE) -> None:
+        """Until a document written after all others has arrived in each table.
+
+        Writers must have stopped: what is in the log before it then is in the destination too.
+        """
+        ids = {table: f"last-{secrets.token_hex(4)}" for table in tables}
+        for table, name in ids.items():
+            with_retries(partial(self.source[table].insert_one, {"name": name}))
+
+        def arrived() -> bool:
+            there = all(
+                self.ask(f'select 1 from "{self.name}"."{table}" where name = %s', name)
+                for table, name in ids.items()
+            )
+            return there and self.settled(*tables)
+
+        self.wait_for("every table settled and the last document in each", arrived, limit)
+
+    # -- judgement
+
+    def differences(self, tables: Iterable[str]) -> list[str]:
+        """Where destination and source are not equal, row by row and field by field."""
+        found: list[str] = []
+        with self.destination() as connection:
+            for table in tables:
+                found += _differences(self.source, connection, self.name, table)
+        return found
+
+    def faults(self) -> list[str]:
+        """What the audit holds against the fleet."""
+        found: list[str] = []
+        with self.destination() as connection:
+            for accusation, query in _ACCUSATIONS.items():
+                rows = connection.execute(query).fetchall()
+                if rows:
+                    found.append(f"{accusation}: {len(rows)}, such as {rows[:3]}")
+        return found
+
+
+@contextlib.contextmanager
+def _temporary_file(content: Mapping[str, Any]) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cartridge-warp-fleet-") as directory:
+        path = Path(directory) / "config.yaml"
+        path.write_text(yaml.safe_dump(dict(content), sort_keys=False))
+        yield path
+
+
+_ACCUSATIONS: Final = {
+    "a batch that does not follow the one before it": (
+        "select unit, old_batch, batch, program from audit.advances"
+        " where moved and batch <> old_batch + 1"
+    ),
+    "batches of a unit with a gap or a repetition": (
+        "select * from (select unit, batch, batch - lag(batch) over (partition by unit order by n)"
+        " as step from audit.advances where moved) as s where step <> 1"
+    ),
+    "a fence that fell": (
+        "select unit, old_fence, fence, program from audit.advances where fence < old_fence"
+    ),
+    "a write by somebody who had not adopted the unit last": (
+        "select w.unit, w.batch, w.program, a.program from audit.advances w join lateral"
+        " (select program from audit.advances a where a.unit = w.unit and a.n < w.n"
+        " and a.fence <> a.old_fence order by a.n desc limit 1) a on true"
+        " where w.moved and w.program <> a.program"
+    ),
+    # One MongoDB transaction may change a key twice at one version; the workload never does so.
+    "a change applied by two transactions": (
+        "select source, key, version from audit.rows r where exists"
+        " (select from audit.advances a where a.tx = r.tx and a.unit like 'stream:%')"
+        " group by source, key, version having count(distinct tx) > 1"
+    ),
+    "a row that went back to an older version": (
+        "select * from (select source, key, version, lag(version) over"
+        " (partition by source, key order by n) as before from audit.rows) as s"
+        " where version < before"
+    ),
+    "a deletion in the audit twice": (
+        "select source_table, key, version from cartridge_warp_metadata.deletion_audit"
+        " group by source_table, key, version having count(*) > 1"
+    ),
+    "a run left open that is not the owner's": (
+        "select r.unit, r.worker, m.owner, m.phase from cartridge_warp_metadata.sync_runs r"
+        " left join cartridge_warp_metadata.sync_markers m on m.unit = r.unit"
+        # Not the fence: a worker that waits for a server adopts anew within one run.
+        " where r.ended_at is null"
+        " and (m.unit is null or m.phase = 'done' or m.owner <> r.worker)"
+    ),
+    "two runs of one unit left open": (
+        "select unit, count(*) from cartridge_warp_metadata.sync_runs"
+        " where ended_at is null group by unit having count(*) > 1"
+    ),
+    "a unit that was given up": (
+        "select m.unit, e.message from cartridge_warp_metadata.sync_markers m left join"
+        " cartridge_warp_metadata.error_log e on e.unit = m.unit where m.phase = 'failed'"
+    ),
+    "a row set aside": ("select source_table, key, reason from cartridge_warp_metadata.quarantine"),
+}
+
+
+# --- comparing ------------------------------------------------------------------------------------
+
+
+def _differences(
+    source: Database[Document], destination: psycopg.Connection[Any], namespace: str, table: str
+) -> list[str]:
+    expected = {_id(d["_id"]): _plain(d) for d in source[table].find()}
+    with destination.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(
+            sql.SQL("select * from {} where not _cw_deleted").format(
+                sql.Identifier(namespace, table)
+            )
+        )
+        rows = cursor.fetchall()
+    found = {_id_of_row(row["_id"]): _document(row) for row in rows}
+    said = []
+    if len(found) != len(rows):
+        said.append(f"{table}: {len(rows)} rows have only {len(found)} ids")
+    for key in expected.keys() | found.keys():
+        wanted, there = expected.get(key), found.get(key)
+        if wanted is None or there is None:
+            said.append(f"{table} {key}: only in the {'source' if wanted else 'destination'}")
+        elif {**wanted, "_id": 0} != {**there, "_id": 0}:
+            differing = {
+                name: (wanted.get(name), there.get(name))
+                for name in wanted.keys() | there.keys()
+                if name != "_id" and wanted.get(name) != there.get(name)
+            }
+            said.append(f"{table} {key}: (source, destination) {differing}")
+    return said
+
+
+def _id(value: Any) -> str:
+    """1 and "1" are two ids; so are a document and its text."""
+    if isinstance(value, dict):
+        return json_util.dumps(value)
+    return f"{'int' if isinstance(value, int) else type(value).__name__} {value}"
+
+
+def _id_of_row(value: Any) -> str:
+    if not isinstance(value, str):
+        return _id(value)
+    with contextlib.suppress(ValueError):  # a tagged id is JSON text
+        return _id(json_util.loads(value))
+    # Twenty-four hexadecimal digits as plain text stand in a column of ObjectIds.
+    return _id(ObjectId(value) if ObjectId.is_valid(value) else value)
+
+
+def _document(row: Document) -> Document:
+    """A row as the document it came from; NULL stands for a field that is not there."""
+    fields = {k: v for k, v in row.items() if not k.startswith("_cw_") and k != "_extra"}
+    return _plain({**fields, **(row.get("_extra") or {})})
+
+
+def _plain(document: Mapping[str, Any]) -> Document:
+    return {name: value for name, value in document.items() if value is not None}
+
+
+# --- the load -------------------------------------------------------------------------------------
+
+
+def with_retries(action: Callable[[], Any], limit: float = PATIENCE) -> Any:
+    """As an application would: try again while the replica set elects a primary."""
+    deadline = time.monotonic() + limit
+    while True:
+        try:
+            return action()
+        except PyMongoError:
+            if time.monotonic() > deadline:
+                raise
+            threading.Event().wait(0.1)
+
+
+ORDERS, CUSTOMERS, NOTES, MIXED = "orders", "customers", "notes", "mixed"
+TABLES: Final = (ORDERS, CUSTOMERS, NOTES, MIXED)
+
+_MAKERS: Final[dict[str, Callable[[int], Any]]] = {
+    ORDERS: lambda n: n,
+    CUSTOMERS: lambda n: ObjectId(f"{n:024x}"),
+    NOTES: lambda n: f"note/{n}",
+    MIXED: lambda n: (n, str(n), n + 0.5, {"a": n}, ObjectId(f"{n:024x}"))[n % 5],
+}
+
+
+def document(table: str, n: int, chosen: random.Random) -> Document:
+    """A document of a table; some carry fields that no column is there for, or odd types."""
+    made = {
+        "_id": _MAKERS[table](n),
+        "name": f"{table} {n}",
+        "total": chosen.randrange(1_000_000),
+        "weight": chosen.randrange(1_000_000) / 7,
+        "paid": chosen.random() < 0.5,
+        "at": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=chosen.randrange(10**9)),
+        "tags": [f"tag{chosen.randrange(9)}" for _ in range(chosen.randrange(3))],
+    }
+    if chosen.random() < 0.05:
+        made["total"] = "not a number"
+    if chosen.random() < 0.05:
+        made[f"rare{chosen.randrange(3)}"] = chosen.randrange(100)
+    return made
+
+
+def preload(source: Database[Document], rows: int, chosen: random.Random) -> None:
+    for table in TABLES:
+        source[table].insert_many([document(table, n, chosen) for n in range(rows)])
+
+
+@dataclass
+class Writers:
+    """Threads that write with w:majority and retryable writes until told to stop."""
+
+    url: str
+    database: str
+    keys: int  # documents are made, changed and deleted among so many ids of each table
+    seed: int
+    threads: int = 2
+    pause: float = 0.002  # between writes, so that two cores are left something to do
+    made: Counter[str] = field(default_factory=Counter)
+
+    def __enter__(self) -> Self:
+        self._stop = threading.Event()
+        self._running = [
+            threading.Thread(target=self._run, args=(self.seed * 100 + n,), name=f"writer {n}")
+            for n in range(self.threads)
+        ]
+        for thread in self._running:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._running:
+            thread.join()
+
+    def _run(self, seed: int) -> None:
+        chosen = random.Random(seed)
+        with pymongo.MongoClient[Document](
+            self.url, w="majority", readConcernLevel="majority", tz_aware=True
+        ) as client:
+            while not self._stop.wait(self.pause):
+                try:
+                    self.made[self._write(client, chosen)] += 1
+                except PyMongoError as error:
+                    # Whether it happened or not: the source says in the end.
+                    self.made[f"failed: {type(error).__name__}"] += 1
+
+    def _write(self, client: pymongo.MongoClient[Document], chosen: random.Random) -> str:
+        database = client[self.database]
+        table = chosen.choice(TABLES)
+        collection = database[table]
+        n = chosen.randrange(self.keys)
+        key = {"_id": _MAKERS[table](n)}
+        dice = chosen.random()
+        if dice < 0.30:
+            collection.replace_one(key, document(table, n, chosen), upsert=True)
+            return "upserts"
+        if dice < 0.60:
+            change = {"$set": {"total": chosen.randrange(10**6)}, "$inc": {"times": 1}}
+            collection.update_one(key, change)
+            return "updates"
+        if dice < 0.72:
+            collection.delete_one(key)
+            return "deletes"
+        if dice < 0.78:
+            first = chosen.randrange(self.keys, 1 << 40)
+            many = [document(table, first + i, chosen) for i in range(chosen.randrange(1, 40))]
+            collection.insert_many(many, ordered=False)
+            return "bulk inserts"
+        if dice < 0.80:
+            collection.update_many(
+                {"tags": f"tag{chosen.randrange(9)}", "total": {"$lt": 50_000}},
+                {"$set": {"paid": True}, "$unset": {"weight": ""}},
+            )
+            return "bulk updates"
+        keys = chosen.sample(range(self.keys), 4)
+        new = document(ORDERS, keys[0], chosen)
+        with client.start_session() as session:
+            session.with_transaction(
+                lambda s: (
+                    database[ORDERS].replace_one({"_id": keys[0]}, new, upsert=True, session=s),
+                    database[ORDERS].delete_one({"_id": keys[1]}, session=s),
+                    database[NOTES].update_one(
+                        {"_id": f"note/{keys[2]}"}, {"$set": {"paid": False}}, session=s
+                    ),
+                    database[CUSTOMERS].delete_one({"_id": ObjectId(f"{keys[3]:024x}")}, session=s),
+                )
+            )
+        return "transactions"
+
+
+# --- broken twins ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def broken(code: str) -> Iterator[dict[str, str]]:
+    """The environment of processes that run `code` before anything of ours is imported."""
+    with tempfile.TemporaryDirectory(prefix="cartridge-warp-twin-") as directory:
+        (Path(directory) / "sitecustomize.py").write_text(code)
+        yield {"PYTHONPATH": directory}
