@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from memory_shop import ORDERS, STREAM, Shop
 
 from warp.errors import (
     FenceBehind,
@@ -17,88 +17,26 @@ from warp.errors import (
     SourceRefused,
     SourceUnavailable,
 )
-from warp.interfaces import DestinationConnector, SourceConnector
 from warp.leases.memory import MemoryLeaseStore
 from warp.metrics import FENCE_REJECTIONS, SYNC_STATUS, Meters
 from warp.model import (
     Chunk,
-    Column,
-    Kind,
     Marker,
     Phase,
-    TableId,
-    TableSchema,
-    TableSelection,
-    TableSettings,
     UnitKind,
     WorkUnit,
 )
 from warp.own_process import wait_until
 from warp.retry import Backoff
 from warp.testing.memory import (
-    MemoryDatabase,
     MemoryDestination,
-    MemoryDestinationOptions,
     MemorySource,
-    MemorySourceOptions,
-    MemoryWarehouse,
 )
 from workers.worker import Pace, Worker
 
-ORDERS = TableId("shop", "orders")
-STREAM = WorkUnit.stream("shop")
 PACE = Pace(
     ttl=1.0, claim_every=0.02, quantum=0.1, drain_limit=5.0, backoff=Backoff(2, 2.0, 0.02, 0.05)
 )
-
-
-@dataclass
-class Shop:
-    """A database, a warehouse, and the assembly that connects them; `broken` wraps its sources."""
-
-    database: MemoryDatabase = field(default_factory=MemoryDatabase)
-    warehouse: MemoryWarehouse = field(default_factory=MemoryWarehouse)
-    schemas: tuple[str, ...] = ("shop", "other")
-    source_made: Callable[[MemorySource, str], None] = lambda source, schema: None
-    destination_made: Callable[[MemoryDestination], None] = lambda destination: None
-
-    def __post_init__(self) -> None:
-        columns = (Column("id", Kind.INT64), Column("name", Kind.TEXT))
-        self.database.create(TableSchema(ORDERS, columns, ("id",)))
-
-    def knows(self, schema: str) -> bool:
-        return schema in self.schemas
-
-    def selection(self, schema: str) -> TableSelection:
-        return lambda table: TableSettings(table, table, schema) if table == ORDERS else None
-
-    def source(self, schema: str) -> SourceConnector:
-        options = MemorySourceOptions(database=self.database)
-        source = MemorySource(options, self.selection(schema))
-        self.source_made(source, schema)
-        return source
-
-    def destination(self, schema: str) -> DestinationConnector:
-        options = MemoryDestinationOptions(warehouse=self.warehouse)
-        destination = MemoryDestination(options, self.selection(schema))
-        self.destination_made(destination)
-        return destination
-
-    def bookkeeping(self) -> DestinationConnector:
-        return self.destination("shop")
-
-    def names(self) -> set[Any]:
-        return {row["name"] for row in self.warehouse.rows(ORDERS)}
-
-    def phase(self, unit: WorkUnit) -> Phase:
-        return self.warehouse.markers[unit.id].phase
-
-    def start(self, unit: WorkUnit) -> None:
-        """What a coordinator does."""
-        position = MemorySource(
-            MemorySourceOptions(database=self.database), self.selection("shop")
-        ).position()
-        self.warehouse.markers[unit.id] = Marker(unit, position=position, phase=Phase.STREAMING)
 
 
 @contextmanager
