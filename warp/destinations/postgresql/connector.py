@@ -399,6 +399,7 @@ class PostgresDestination:
             write = copy.write_row
             for row in zip(*columns, strict=True):
                 write(row)
+            faults.hit("in_copy")
 
     def _merge(self, part: Staged, target: Target, state: TableState) -> None:
         """Staged rows into their table: whole ones, partial ones, deletes."""
