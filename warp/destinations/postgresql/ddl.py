@@ -116,6 +116,12 @@ def _create(
         b"select 1 from pg_catalog.pg_namespace where nspname = %s", [fitting(place.namespace)]
     ).fetchone()
     if found is None:
+        # "if not exists" does not see one that another transaction is making: 23505.
+        session.run(
+            b"select pg_catalog.pg_advisory_xact_lock("
+            b"pg_catalog.hashtextextended('cartridge-warp schema ' || %s, 0))",
+            [fitting(place.namespace)],
+        )
         session.run(text("create schema if not exists {}").format(name(place.namespace)))
     parts: list[sql.Composable] = [_definition(column) for column in wanted.columns]
     parts += _meta_columns(settings)
