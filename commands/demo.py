@@ -228,6 +228,12 @@ class Demo:
         self._screen.show(look)
         for member in self._members:
             member.check()
+        failed = [unit.id for unit in look.units if unit.phase == "failed"]
+        if failed:
+            raise StartFailed(
+                f"expected every unit to run, found {_few(failed)} stopped for good:\n"
+                + "\n".join(self._watcher.errors())
+            )
         return look
 
     def _compare(

@@ -166,6 +166,15 @@ class Watcher:
         """Is this insert visible in the warehouse?"""
         return bool(self._arrivals([trace.key]))
 
+    def errors(self) -> list[str]:
+        """The last lines of error_log, newest first."""
+        rows = self._warehouse.execute(
+            sql.SQL("select unit, code, message from {} order by id desc limit 3").format(
+                sql.Identifier(METADATA, "error_log")
+            )
+        ).fetchall()
+        return [f"{unit}: {code} {message}" for unit, code, message in rows]
+
     def _units(self) -> list[Unit]:
         try:
             rows = self._warehouse.execute(
