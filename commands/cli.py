@@ -119,10 +119,12 @@ def _run(flags: Flags, *, once: bool) -> int:
     settings = startup.read_settings(
         flags.get("config"), {k: v for k, v in flags.items() if k != "config"}, process="single"
     )
-    # Late: `status` must not wait for what it does not use.
-    run: Callable[..., int] = importlib.import_module("commands.single").run
+    from commands import single  # late: `config show` must not wait for what it does not use
+
     coordination = settings.coordination
-    return run(settings, once=once, processes=coordination.processes, slots=coordination.slots)
+    return single.run(
+        settings, once=once, processes=coordination.processes, slots=coordination.slots
+    )
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -146,6 +148,32 @@ def status(settings: Settings, as_json: bool) -> int:
     from commands import status
 
     return status.run(settings, as_json=as_json)
+
+
+@cli.command()
+@click.argument("resynced", metavar="SCHEMA")
+@click.argument("table", required=False)
+@JSON
+@asking
+def resync(settings: Settings, resynced: str, table: str | None, as_json: bool) -> int:
+    """Read a schema, or one TABLE of it, anew.
+
+    Rows stay readable meanwhile; those that are gone at the source are removed at the end.
+    """
+    from commands import operate
+
+    return operate.resync(settings, resynced, table, as_json=as_json)
+
+
+@cli.command()
+@click.argument("unit")
+@JSON
+@asking
+def revive(settings: Settings, unit: str, as_json: bool) -> int:
+    """Let a stopped UNIT try again from where it stands."""
+    from commands import operate
+
+    return operate.revive(settings, unit, as_json=as_json)
 
 
 @cli.group()

@@ -38,13 +38,13 @@ def read(settings: Settings, assembly: Assembly) -> dict[str, Any]:
     """The status now.  Raises what the source, the destination or the ledger raises."""
     with contextlib.closing(assembly.bookkeeping()) as destination:
         destination.metadata().prepare()  # before the first start too there is an answer
-    with contextlib.closing(_ledger(settings)) as ledger:
+    with contextlib.closing(open_ledger(settings)) as ledger:
         reader = StatusReader(assembly, ledger, [schema.name for schema in settings.schemas])
         with contextlib.closing(reader):
             return reader.read()
 
 
-def _ledger(settings: Settings) -> LeaseStore:
+def open_ledger(settings: Settings) -> LeaseStore:
     """Without a Redis URL only the markers tell, as for units that nobody holds."""
     if settings.coordination.redis_url is None:
         return MemoryLeaseStore()

@@ -38,11 +38,11 @@ _SAME: Final = {"mariadb": "mysql", "postgres": "postgresql", "mongo": "mongodb"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean …?` where something is near, else the list of what there is."""
+    """`did you mean …?` where something is near, else what there is."""
     names = sorted(known)
     if close := difflib.get_close_matches(name, names, n=1, cutoff=0.6):
         return f"did you mean {close[0]!r}?"
-    return "known: " + ", ".join(names)
+    return "known: " + ", ".join(names) if names else "there is none"
 
 
 def canonical(type_name: str) -> str:

@@ -135,6 +135,62 @@ def test_status_says_who_holds_a_unit_and_where_it_stands(
     assert "stream:users" in run("status").stdout
 
 
+def a_stopped_stream(config: Path, redis_server: Server, redis_namespace: str) -> WorkUnit:
+    settings = load(config)
+    assembly = Plugged(settings)
+    unit = WorkUnit.stream("users")
+    with contextlib.closing(assembly.source("users")) as source:
+        position = source.position()
+    with contextlib.closing(assembly.bookkeeping()) as destination:
+        destination.metadata().prepare()
+        destination.metadata().register(unit, position=position, phase=Phase.FAILED)
+    ledger = RedisLeaseStore(redis_server.url, redis_namespace)
+    ledger.ensure([unit])
+    (lease,) = ledger.claim("worker-1", 1, ttl=60, slots=4)
+    ledger.release(lease, dead=True)
+    ledger.close()
+    return unit
+
+
+def shown_unit(run: Run) -> dict[str, Any]:
+    (unit,) = json.loads(run("status", "--json").stdout)["units"]
+    assert isinstance(unit, dict)
+    return unit
+
+
+def test_revive_makes_a_stopped_unit_ready_again(
+    run: Run, config: Path, redis_server: Server, redis_namespace: str
+) -> None:
+    a_stopped_stream(config, redis_server, redis_namespace)
+    assert (shown_unit(run)["phase"], shown_unit(run)["state"]) == ("failed", "dead")
+
+    done = run("revive", "stream:users", "--json")
+
+    assert json.loads(done.stdout) == {"revived": "stream:users", "was_stopped": True}
+    assert (shown_unit(run)["phase"], shown_unit(run)["state"]) == ("streaming", "due")
+    assert json.loads(run("revive", "stream:users", "--json").stdout)["was_stopped"] is False
+    unknown = run("revive", "stream:user")
+    assert unknown.returncode == 2
+    assert "did you mean 'stream:users'?" in unknown.stderr
+
+
+def test_resync_of_a_schema_starts_its_stopped_stream_over(
+    run: Run, config: Path, redis_server: Server, redis_namespace: str
+) -> None:
+    a_stopped_stream(config, redis_server, redis_namespace)
+    before = shown_unit(run)
+
+    done = run("resync", "users", "--json")
+
+    assert json.loads(done.stdout) == {"resync": "schema users", "units": ["stream:users"]}
+    after = shown_unit(run)
+    assert (after["phase"], after["state"]) == ("streaming", "due")
+    assert after["epoch"] == before["epoch"] + 1
+    unknown = run("resync", "users", "user")
+    assert unknown.returncode == 2
+    assert "did you mean 'users'?" in unknown.stderr
+
+
 def test_a_database_without_the_right_to_create_is_told_what_to_grant(
     run: Run, pg_database: str
 ) -> None:

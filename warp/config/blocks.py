@@ -7,6 +7,7 @@ that was not written is not in `model_fields_set`, which is how the levels of ta
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from collections.abc import Mapping
 from dataclasses import fields
@@ -114,16 +115,25 @@ def _schedule(value: object) -> str:
     return text
 
 
+_REDIS_SCHEMES: Final = (
+    "redis://",
+    "rediss://",
+    "unix://",
+    "redis+cluster://",
+    "rediss+cluster://",
+)
+
+
 def _redis_url(value: object) -> object:
-    if isinstance(value, str) and not value.startswith(("redis://", "rediss://", "unix://")):
+    if isinstance(value, str) and not value.startswith(_REDIS_SCHEMES):
         raise expected("a URL that starts with redis://, rediss:// or unix://")
     return value
 
 
 def _namespace(value: object) -> str:
-    # Braces would move the Redis keys to another hash slot than the scripts declare.
-    if not isinstance(value, str) or not value or set(value) & set("{}: \t\n"):
-        raise expected("a name without braces, colons and blanks")
+    # It becomes part of Redis keys, between braces that choose the hash slot.
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
+        raise expected("at most 64 letters, digits, '_', '.' and '-'")
     return value
 
 
@@ -364,12 +374,14 @@ class ErrorHandling(Block):
     """Waiting between tries, and rows that cannot be written."""
 
     max_retries: Natural = Field(
-        default=3, description="tries after the first, before the unit is failed"
+        default=3,
+        description="failures in a row that nobody foresaw, before the unit stops for a person "
+        "to see; a server that is away is waited for without limit",
     )
     backoff_factor: Factor = Field(
         default=2.0, description="each wait is this many times the one before"
     )
-    initial_delay: PositiveDuration = Field(default=1.0, description="the first wait")
+    initial_delay: PositiveDuration = Field(default=1.0, description="the first wait between tries")
     max_delay: PositiveDuration = Field(default=60.0, description="no wait is longer")
     dead_letter_queue: Switch = Field(
         default=True,
