@@ -20,7 +20,9 @@ from coordinator.watch import Watch
 from warp import startup
 from warp.assembly import Plugged
 from warp.config import Settings
+from warp.errors import ConfigError
 from warp.metrics import Meters, MetricsServer
+from warp.model import TableId, TableSettings
 from warp.startup import new_process_id
 
 log = structlog.get_logger(__name__)
@@ -109,10 +111,27 @@ def prepare(settings: Settings, assembly: Plugged) -> None:
     with contextlib.closing(assembly.bookkeeping()) as destination:
         destination.check()
         destination.metadata().prepare()
+    claimed: dict[TableId, str] = {}  # by destination table
     for number, schema in enumerate(settings.schemas):
+        selection = assembly.selection(schema.name)
         with contextlib.closing(assembly.source(schema.name)) as source:
             if number == 0:
                 source.check()
+            for table in source.tables():
+                settings_of = selection(table)
+                if settings_of is not None:
+                    _claim(claimed, settings_of)
+
+
+def _claim(claimed: dict[TableId, str], table: TableSettings) -> None:
+    """Two units that write one table would undo each other's work."""
+    other = claimed.setdefault(table.destination, table.schema)
+    if other != table.schema:
+        raise ConfigError(
+            f"expected each table in one schema, found {table.table} in {other!r} and "
+            f"{table.schema!r}; leave it out of one: `tables: ['!{table.table.name}']`",
+            place="schemas",
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,259 @@
+"""Coordinators and workers as processes, killed, stopped and cut off, on real servers."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+import redis
+from fix_servers import Server, database_url
+from processes import Fleet, eventually, fleet_between
+from pymongo.database import Database
+
+from warp.testing.servers import Postgres, RedisServer
+
+TTL = 2.0
+
+
+@pytest.fixture
+def fleet(
+    tmp_path: Path,
+    mongo: Server,
+    mongo_database: Database[dict[str, Any]],
+    pg_database: str,
+    redis_server: Server,
+) -> Iterator[Fleet]:
+    name = mongo_database.name
+    with fleet_between(tmp_path, mongo.url, name, pg_database, redis_server.url) as fleet:
+        fleet.insert("orders", 0, 500)
+        yield fleet
+
+
+def test_a_killed_workers_stream_goes_on_elsewhere_within_its_lease(
+    fleet: Fleet, record_property: Callable[[str, object], None]
+) -> None:
+    fleet.coordinator()
+    workers = [fleet.worker(), fleet.worker()]
+    fleet.until_running()
+    eventually(lambda: len(fleet.ledger.workers()) == 2, "both workers to be there")
+    before = fleet.owner()
+    (victim,) = [w for w in workers if w.owns(before)]
+    victim.kill9()
+    killed_at = time.monotonic()
+    fleet.insert("orders", 1000, 1010)
+    eventually(lambda: fleet.owner() not in ("", before), "another owner")
+    taken_over = time.monotonic() - killed_at
+    fleet.arrives("orders", 1009)
+    record_property("takeover_seconds", round(taken_over, 2))
+    assert taken_over < TTL + 1.0
+    assert len(fleet.rows("orders")) == 511
+
+
+def test_a_worker_asked_to_end_hands_its_stream_over_at_once(
+    fleet: Fleet, record_property: Callable[[str, object], None]
+) -> None:
+    fleet.coordinator()
+    workers = [fleet.worker(), fleet.worker()]
+    fleet.until_running()
+    eventually(lambda: len(fleet.ledger.workers()) == 2, "both workers to be there")
+    before = fleet.owner()
+    (leaving,) = [w for w in workers if w.owns(before)]
+    asked_at = time.monotonic()
+    leaving.process.send_signal(signal.SIGTERM)
+    eventually(lambda: fleet.owner() not in ("", before), "another owner")
+    handed_over = time.monotonic() - asked_at
+    assert leaving.process.wait(timeout=30) == 0
+    record_property("handover_seconds", round(handed_over, 2))
+    assert handed_over < 0.5
+    fleet.insert("orders", 1000, 1001)
+    fleet.arrives("orders", 1000)
+    runs = fleet.asked(
+        "select status from cartridge_warp_metadata.sync_runs where status = 'running'"
+    )
+    assert len(runs) == 1  # the new owner's
+
+
+def test_a_unit_that_cannot_go_on_leaves_the_others_running(fleet: Fleet) -> None:
+    name = fleet.database_name
+    with psycopg.connect(fleet.pg_url, autocommit=True) as connection:
+        connection.execute("create schema elsewhere")
+        connection.execute('create view elsewhere.broken as select 1 as "_id"')
+    fleet.settings["schemas"] = [
+        {"name": name, "tables": ["orders"]},
+        {"name": "broken", "destination_schema": "elsewhere"},
+    ]
+    fleet.source["broken"].insert_one({"_id": 1, "n": 1})
+    fleet.coordinator()
+    fleet.worker()
+    fleet.arrives("orders", 499)
+    eventually(
+        lambda: fleet.asked(
+            "select 1 from cartridge_warp_metadata.sync_markers "
+            "where phase = 'failed' and schema_name = 'broken'"
+        ),
+        "the unit to be marked as failed",
+    )
+    fleet.insert("orders", 1000, 1001)
+    fleet.arrives("orders", 1000)
+    (message,) = fleet.asked(
+        "select message from cartridge_warp_metadata.error_log order by 1 limit 1"
+    )[0]
+    assert "broken" in message
+
+
+def test_a_wiped_ledger_costs_a_pause_and_no_row(
+    fleet: Fleet, start_server: Callable[[Any], Any]
+) -> None:
+    own = start_server(RedisServer())
+    fleet.settings["coordination"]["redis_url"] = own.url
+    fleet.coordinator()
+    fleet.worker()
+    fleet.until_running()
+    with redis.Redis.from_url(own.url) as client:
+        for step in range(3):
+            client.flushall()
+            fleet.insert("orders", 2000 + step * 10, 2010 + step * 10)
+            fleet.arrives("orders", 2009 + step * 10)
+    assert len(fleet.rows("orders")) == 531
+
+
+def test_a_redis_that_is_gone_for_a_while_needs_no_restart(
+    fleet: Fleet, start_server: Callable[[Any], Any]
+) -> None:
+    own = start_server(RedisServer())
+    fleet.settings["coordination"]["redis_url"] = own.url
+    fleet.coordinator()
+    fleet.worker()
+    fleet.until_running()
+    own.kill9()
+    fleet.insert("orders", 2000, 2010)
+    time.sleep(TTL + 1)  # the outage itself: every lease has run out by now
+    own.start()
+    fleet.insert("orders", 2010, 2020)
+    fleet.arrives("orders", 2019)
+    assert len(fleet.rows("orders")) == 521
+
+
+def test_a_warehouse_that_restarts_needs_no_restart_of_ours(
+    fleet: Fleet, start_server: Callable[[Any], Any]
+) -> None:
+    own = start_server(Postgres())
+    with psycopg.connect(own.url, autocommit=True) as connection:
+        connection.execute("create database warehouse")
+    fleet.pg_url = database_url(own.url, "warehouse")
+    fleet.settings["destination"]["connection_string"] = fleet.pg_url
+    fleet.coordinator()
+    worker = fleet.worker()
+    fleet.until_running()
+    own.restart(hard=True)
+    fleet.insert("orders", 2000, 2010)
+    fleet.arrives("orders", 2009)
+    assert len(fleet.rows("orders")) == 511
+    assert worker.process.poll() is None
+    assert worker.said().count("unit_waits") < 5  # told once per change of state
+
+
+def test_a_killed_leader_is_replaced_and_the_replacement_does_the_duties(
+    fleet: Fleet, record_property: Callable[[str, object], None]
+) -> None:
+    leader = fleet.coordinator()
+    eventually(lambda: "leadership_taken" in leader.said(), "a leader")
+    standby = fleet.coordinator()
+    fleet.worker()
+    fleet.until_running()
+    leader.kill9()
+    killed_at = time.monotonic()
+    eventually(lambda: "leadership_taken" in standby.said(), "the standby to lead")
+    record_property("leader_seconds", round(time.monotonic() - killed_at, 2))
+    fleet.insert("new_table", 0, 10)  # somebody must plan its snapshot
+    eventually(
+        lambda: fleet.asked(
+            "select 1 from cartridge_warp_metadata.sync_markers where kind = 'table' "
+            "and source_table = 'new_table' and phase = 'streaming'"
+        ),
+        "the new table to be settled",
+    )
+    assert len(fleet.rows("new_table")) == 10
+
+
+def test_a_crashing_worker_process_is_started_again(fleet: Fleet) -> None:
+    fleet.coordinator()
+    pool = fleet.worker(processes=2)
+    fleet.until_running()
+    victim = psutil.Process(int(fleet.owner().split(":")[1]))
+    victim.kill()
+    fleet.insert("orders", 2000, 2010)
+    fleet.arrives("orders", 2009)
+    eventually(lambda: len(pool.family()) == 3, "the pool to be full again")
+    assert "process_crashed" in pool.said()
+
+
+def test_a_killed_pool_leaves_no_process_behind(fleet: Fleet) -> None:
+    fleet.coordinator()
+    pool = fleet.worker(processes=2)
+    fleet.until_running()
+    children = pool.family()[1:]
+    assert len(children) == 2
+    pool.process.kill()
+    pool.process.wait()
+    eventually(lambda: not any(child.is_running() for child in children), "the children to end")
+
+
+def test_once_brings_everything_over_and_ends(fleet: Fleet) -> None:
+    del fleet.settings["coordination"]["redis_url"]  # one of its own
+    fleet.settings["schemas"] = [
+        {"name": fleet.database_name, "tables": ["orders"]},
+        {"name": "batched", "mode": "batch", "schedule": "0 0 1 1 *"},
+    ]
+    fleet.insert("batched", 0, 50)
+    first = fleet.start("commands.cli", "--once")
+    assert first.process.wait(timeout=60) == 0, first.said()
+    assert fleet.rows("orders") == {n: n for n in range(500)}
+    assert len(fleet.rows("batched")) == 50
+    # And again: what changed since, although the schedule's next slot is far away.
+    fleet.source["orders"].delete_one({"_id": 0})
+    fleet.source["orders"].update_one({"_id": 1}, {"$set": {"n": -1}})
+    fleet.insert("batched", 50, 60)
+    second = fleet.start("commands.cli", "--once")
+    assert second.process.wait(timeout=60) == 0, second.said()
+    assert fleet.rows("orders") == {n: n for n in range(2, 500)} | {1: -1}
+    assert len(fleet.rows("batched")) == 60
+
+
+def test_once_ends_with_the_failed_unit(fleet: Fleet) -> None:
+    with psycopg.connect(fleet.pg_url, autocommit=True) as connection:
+        connection.execute(f'create schema "{fleet.database_name}"')
+        connection.execute(f'create view "{fleet.database_name}".orders as select 1 as "_id"')
+    run = fleet.start("commands.cli", "--once")
+    assert run.process.wait(timeout=60) == 1
+    assert "failed: chunk:" in run.said()
+
+
+def test_a_stopped_command_leaves_neither_process_nor_file(fleet: Fleet, tmp_path: Path) -> None:
+    del fleet.settings["coordination"]["redis_url"]
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    fleet.settings["monitoring"]["prometheus"] = {"enabled": True, "port": 0}
+    command = fleet.start("commands.cli", TMPDIR=str(temporary))
+    fleet.until_running()
+    family = command.family()
+    assert len(family) >= 4  # itself, coordinator, worker, Redis
+    assert list(temporary.iterdir())
+    assert command.stop(signal.SIGINT) == 0
+    assert not [member for member in family if member.is_running()]
+    assert not list(temporary.iterdir())
+
+
+def test_two_schemas_that_select_one_table_are_a_mistake_told_at_the_start(fleet: Fleet) -> None:
+    fleet.settings["schemas"].append({"name": "orders"})
+    command = fleet.coordinator()
+    assert command.process.wait(timeout=30) == 2
+    (line,) = command.said().splitlines()
+    assert line.startswith("WARP-100")
+    assert "orders" in line
