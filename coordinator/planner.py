@@ -152,7 +152,20 @@ def by_schema(markers: Iterable[Marker]) -> dict[str, MarkersOf]:
             of.polls[unit.table] = marker
         elif unit.kind is UnitKind.CHUNK:
             of.chunks.setdefault(unit.table, {})[unit.id] = marker
+    for of in sorted_.values():
+        for table, chunks in of.chunks.items():
+            _leave_out_earlier_epochs(chunks, of.tables.get(table))
     return sorted_
+
+
+def _leave_out_earlier_epochs(chunks: dict[str, Marker], table: Marker | None) -> None:
+    """A worker that adopts its chunk just after the table was planned anew makes its marker again.
+
+    Nobody can write under it, so waiting for it to be done would be for ever.
+    """
+    for id, chunk in list(chunks.items()):
+        if table is not None and chunk.epoch < table.epoch:
+            del chunks[id]
 
 
 def plan(

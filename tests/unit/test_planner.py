@@ -83,6 +83,20 @@ def test_nothing_is_planned_before_the_streams_start_is_stored() -> None:
     assert duties(table(ORDERS, Phase.PLANNED)) == [StartStream("shop")]
 
 
+def test_a_chunk_of_an_earlier_epoch_is_neither_offered_nor_waited_for() -> None:
+    # Its worker adopted it just after the table was planned anew, which made its marker again.
+    stale = chunk(1, Phase.PLANNED)
+    unit = WorkUnit.of_chunk("shop", Chunk(ORDERS, 0), 1)
+    present = Marker(unit, epoch=1, phase=Phase.DONE)
+    again = replace(table(ORDERS, Phase.SNAPSHOT), epoch=1)
+    for order in ([again, stale, present], [stale, present, again]):
+        found = duties(STREAM, *order)
+        assert Settle("shop", ORDERS) in found
+        assert offered(found) == ["stream:shop"]
+    of = by_schema([STREAM, again, stale, present])
+    assert to_withdraw(["shop"], of, [LeasedUnit(stale.unit, "due")]) == [stale.unit.id]
+
+
 def test_a_new_table_is_cut_into_chunks_while_the_stream_runs() -> None:
     found = duties(STREAM)
     assert PlanSnapshot("shop", ORDERS, ORDERS_SETTINGS.chunk_rows) in found
