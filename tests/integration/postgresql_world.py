@@ -72,14 +72,12 @@ class World:
         destination.metadata().prepare()
         return destination
 
-    def unit(self, unit: WorkUnit = STREAM, **options: Any) -> Unit:
-        destination = self.destination(**options)
-        destination.metadata().prepare()
-        return Unit(self, destination, unit)
+    def unit(self, unit: WorkUnit = STREAM, fence: int = 0) -> Unit:
+        return Unit(self, self.prepared(), unit, fence)
 
-    def settled(self, schema: TableSchema = SCHEMA, **options: Any) -> Unit:
+    def settled(self, schema: TableSchema = SCHEMA, fence: int = 0) -> Unit:
         """A stream whose table exists and has no snapshot under way."""
-        unit = self.unit(**options)
+        unit = self.unit(fence=fence)
         table = WorkUnit.of_table("shop", schema.table)
         unit.destination.metadata().register(table, position=None, phase=Phase.STREAMING)
         unit.create(schema)
@@ -101,11 +99,15 @@ class Unit:
     """A unit under a lease; it keeps the marker as a worker does."""
 
     def __init__(
-        self, world: World, destination: PostgresDestination, unit: WorkUnit = STREAM
+        self,
+        world: World,
+        destination: PostgresDestination,
+        unit: WorkUnit = STREAM,
+        fence: int = 0,
     ) -> None:
         self.world = world
         self.destination = destination
-        self.lease = Lease(unit, f"worker-{next(world.fences)}", next(world.fences) * 10)
+        self.lease = Lease(unit, f"worker-{next(world.fences)}", fence or next(world.fences))
         self.marker: Marker = destination.open(self.lease)
 
     def create(self, schema: TableSchema = SCHEMA) -> TableSchema:

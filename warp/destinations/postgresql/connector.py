@@ -124,30 +124,32 @@ class PostgresDestination:
     def open(self, lease: Lease) -> Marker:
         unit = lease.unit
         with self._session.meaning(f"adopting {unit.id}"):
-            self._metadata.register(unit, position=None, phase=Phase.PLANNED)
-            try:
-                with self._session.block():
-                    self._session.run(b"SET LOCAL lock_timeout = '1s'")
-                    row = self._adopt(lease)
-            except LockNotAvailable:
-                # The predecessor was paused inside its transaction.  Ours is the newer fence.
-                self._session.named("end_superseded", unit=unit.id, fence=lease.fence)
+            row = self._adopt(lease)
+            # Not before: an insert would wait for a predecessor paused in its transaction.
+            if row is None and self._metadata.register(unit, position=None, phase=Phase.PLANNED):
                 row = self._adopt(lease)
-        if row is None:
-            found = self._metadata.fence_of(unit.id)
-            raise FenceBehind(
-                f"expected a fence below {lease.fence}, found {found}; refence or drop the unit",
-                found=found,
-                place=unit.id,
-            )
+            if row is None:
+                found = self._metadata.fence_of(unit.id)
+                raise FenceBehind(
+                    f"expected a fence below {lease.fence}, found {found}; refence or drop the "
+                    "unit",
+                    found=found,
+                    place=unit.id,
+                )
         marker = markers.from_row(row)
         # The lease's unit is the fuller one where the plan has not been stored.
         return marker if marker.unit.chunk else replace(marker, unit=unit)
 
     def _adopt(self, lease: Lease) -> Sequence[Any] | None:
-        row: Sequence[Any] | None = self._session.named(
-            "adopt_marker", unit=lease.unit.id, fence=lease.fence, owner=lease.owner
-        ).fetchone()
+        """Raise the fence; a predecessor that was paused inside its transaction is ended."""
+        mine = {"unit": lease.unit.id, "fence": lease.fence, "owner": lease.owner}
+        try:
+            with self._session.block():
+                self._session.run(b"SET LOCAL lock_timeout = '1s'")
+                row: Sequence[Any] | None = self._session.named("adopt_marker", **mine).fetchone()
+        except LockNotAvailable:
+            self._session.named("end_superseded", unit=lease.unit.id, fence=lease.fence)
+            row = self._session.named("adopt_marker", **mine).fetchone()
         return row
 
     def get_schema(self, table: TableId) -> TableSchema | None:
