@@ -221,8 +221,8 @@ class Demo:
         for taken in new:
             owners = [self._watcher.label(o) for o in (taken.from_owner, taken.to_owner)]
             self._screen.say(
-                f"{taken.unit}: {' → '.join(owners)}, fence {taken.from_fence} → "
-                f"{taken.to_fence}, {taken.seconds:.1f} s after the kill",
+                f"{taken.unit}: {' → '.join(owners)}, {taken.seconds:.1f} s after the kill, "
+                f"fence {_last_digits(taken.from_fence)} → {_last_digits(taken.to_fence)}",
                 loud=True,
             )
         self._screen.show(look)
@@ -308,6 +308,11 @@ def configuration(mongodb: str, warehouse: str, redis: str) -> str:
         },
         sort_keys=False,
     )
+
+
+def _last_digits(fence: int) -> str:
+    """A fence is a count of microseconds: only its end tells two of them apart."""
+    return f"…{fence % 10**9:09}" if fence >= 10**9 else str(fence)
 
 
 def _few(names: Iterable[str]) -> str:

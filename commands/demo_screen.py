@@ -110,7 +110,7 @@ class LiveScreen:
 
 
 def dashboard(look: Look) -> RenderableType:
-    table = Table(expand=False, pad_edge=False)
+    table = Table()
     for name in ("table", "MongoDB", "PostgreSQL"):
         table.add_column(name, justify="left" if name == "table" else "right")
     table.add_column("", width=24)
@@ -129,7 +129,7 @@ def dashboard(look: Look) -> RenderableType:
     for label, state, held in look.workers:
         fleet.append(f"{label} ", style="bold" if state == "running" else "red strike")
         fleet.append(f"{state}, {held} units   " if state == "running" else f"{state}   ")
-    facts = Text(f"{look.seconds:5.1f} s   {look.changes:,} live changes   {lag_text(look)}")
+    facts = Text(f"{look.changes:,} live changes   {lag_text(look)}")
     return Group(table, facts, fleet)
 
 

@@ -51,7 +51,6 @@ class TableState:
 class Look:
     """What stands in both databases at one moment."""
 
-    seconds: float
     tables: list[TableState]
     units: list[Unit]
     workers: list[tuple[str, str, int]]  # label, state, units held
@@ -122,7 +121,7 @@ class Watcher:
         self._warehouse = warehouse
         self._workers = workers
         self._tables = {name: TableState(name) for name in ROWS}
-        self._looked = self._begun = time.monotonic()
+        self._looked = time.monotonic()
         self._owners: dict[str, str] = {}
         self._lags: list[float] = []
         self.changes = changes
@@ -139,7 +138,6 @@ class Watcher:
             if self.holds(worker.label, unit)
         )
         return Look(
-            seconds=time.monotonic() - self._begun,
             tables=list(self._tables.values()),
             units=units,
             workers=[

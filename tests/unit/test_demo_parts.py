@@ -46,7 +46,7 @@ def test_every_table_has_documents_of_the_types_an_application_stores() -> None:
 
 def look() -> Look:
     table = TableState("flights", 1000, 400, 400, 123.0, "snapshot")
-    return Look(12.0, [table], [STREAM], [("worker-1", "killed", 0)], 0.25, 1.5, 42)
+    return Look([table], [STREAM], [("worker-1", "killed", 0)], 0.25, 1.5, 42)
 
 
 def test_the_screen_shows_tables_workers_and_lag() -> None:
