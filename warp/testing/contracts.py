@@ -290,6 +290,19 @@ class DestinationContract(ABC):
         assert metadata.settle("shop", ORDERS)
         assert not metadata.settle("shop", ORDERS)
 
+    def test_a_table_that_is_gone_at_the_source_settles_without_a_chunk(self) -> None:
+        stream, [unit] = self.planned()
+        reader = Unit(self.make(), unit)
+        reader.write("s", (READ, 5, 1, "gone meanwhile"))
+        self.finish(reader)
+        metadata = stream.destination.metadata()
+        metadata.settle("shop", ORDERS)
+        stream.write("9", reload=[ORDERS])
+        assert not metadata.settle("shop", ORDERS)  # not planned yet
+        assert metadata.plan_snapshot("shop", ORDERS, [], version=20)
+        assert metadata.settle("shop", ORDERS)
+        assert self.read(ORDERS) == set()
+
     def test_a_snapshot_is_planned_once(self) -> None:
         stream, _ = self.planned(2)
         again = self.make().metadata()

@@ -140,14 +140,14 @@ class PostgresMetadata:
             state = self._lock(schema, table)
             if state.phase != Phase.SNAPSHOT:
                 return False
-            planned, unfinished = self._session.named(
+            unfinished = self._session.named(
                 "count_chunks",
                 schema=schema,
                 namespace=table.namespace,
                 table=table.name,
                 epoch=state.epoch,
-            ).fetchone() or (0, 0)
-            if planned == 0 or unfinished:
+            ).fetchone()
+            if unfinished != (0,):
                 return False
             target = self._target(state.unit)
             if target is not None:

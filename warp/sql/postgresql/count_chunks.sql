@@ -1,5 +1,6 @@
--- How many chunks the table's present snapshot has, and how many are not done.
-select count(*), count(*) filter (where phase <> 'done')
+-- How many chunks of the table's present snapshot are not done.  A table that was gone when its
+-- snapshot was planned has none at all.
+select count(*)
 from {meta}.sync_markers
 where kind = 'chunk' and schema_name = %(schema)s and source_namespace = %(namespace)s
-    and source_table = %(table)s and epoch = %(epoch)s
+    and source_table = %(table)s and epoch = %(epoch)s and phase <> 'done'
