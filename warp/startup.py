@@ -21,6 +21,7 @@ from warp import logs
 from warp.config import Settings, load
 from warp.errors import ConfigError, WarpError
 from warp.leases.redis import RedisLeaseStore
+from warp.options import redact
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -39,11 +40,16 @@ def exit_code(body: Callable[[], int]) -> int:
     try:
         return body()
     except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(_one_line(error))
         return MISUSED
     except WarpError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(_one_line(error))
         return FAILED
+
+
+def _one_line(error: WarpError) -> str:
+    """Servers and drivers explain themselves over several lines."""
+    return redact(" ".join(str(error).split())) + "\n"
 
 
 def open_ledger(settings: Settings, namespace: str | None = None) -> RedisLeaseStore:
