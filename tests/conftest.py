@@ -2,7 +2,7 @@
 
 from warp.testing.servers import describe_programs
 
-pytest_plugins = ["fix_servers"]
+pytest_plugins = ["fix_servers", "fix_fragile"]
 
 
 def pytest_report_header() -> list[str]:
