@@ -31,7 +31,7 @@ from warp.model import (
     TableSchema,
     TableSelection,
 )
-from warp.options import ConnectorOptions, Count, PositiveDuration
+from warp.options import ConnectorOptions, Count, PositiveDuration, redact
 from warp.sources.documents import EMPTY, BsonDocuments, decode, propose
 from warp.sources.mongodb import poll, snapshot
 from warp.sources.mongodb.cursor import RawCursor
@@ -320,7 +320,7 @@ class MongoSource:
 
     def _connect(self) -> pymongo.MongoClient[dict[str, Any]]:
         options = self._options
-        with translated("read the connection string"):
+        try:
             return pymongo.MongoClient(
                 options.url,
                 serverSelectionTimeoutMS=int(options.server_selection_timeout * 1000),
@@ -332,6 +332,10 @@ class MongoSource:
                 server_selector=_stay_with_one_mongos,
                 appname="cartridge-warp",
             )
+        except (PyMongoError, ValueError) as error:
+            # Without its cause, which may repeat the connection string (guarantee 10).
+            said = redact(str(error))
+            raise SourceRefused(f"a valid connection string was expected: {said}") from None
 
     def close(self) -> None:
         self._closed.set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,11 +20,13 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
+from pymongo.errors import InvalidOperation, PyMongoError
 
 from warp.sources.documents import elements
 
 RAW: Final = CodecOptions(document_class=RawBSONDocument)
+
+_PATIENCE: Final = 5.0  # seconds for a read to notice that its cursor is gone
 
 _LENGTH: Final = struct.Struct("<i").unpack_from
 
@@ -48,6 +51,8 @@ class RawCursor:
         self._session: ClientSession | None = None
         self._id: int | None = None
         self._collection = ""
+        self._closed = False
+        self._busy = threading.Lock()
 
     @property
     def exhausted(self) -> bool:
@@ -65,7 +70,10 @@ class RawCursor:
         return self._take(self._run(more))
 
     def _run(self, command: dict[str, Any]) -> bytes:
-        reply = self._database.command(command, codec_options=RAW, session=self._session)
+        with self._busy:
+            if self._closed:
+                raise InvalidOperation("the cursor was closed")
+            reply = self._database.command(command, codec_options=RAW, session=self._session)
         return bytes(reply.raw)
 
     def _take(self, reply: bytes) -> Reply:
@@ -86,11 +94,19 @@ class RawCursor:
 
     def close(self) -> None:
         """End the cursor at the server, which also ends a read that waits there."""
+        if self._closed:
+            return
+        self._closed = True
         if self._id:
             command = {"killCursors": self._collection, "cursors": [Int64(self._id)]}
             with contextlib.suppress(PyMongoError):  # it dies with its session anyway
                 self._database.command(command)
-        if self._session is not None:
+        # Not before the read has come back: a client closed under it would make it wait for a
+        # server until its timeout.
+        came_back = self._busy.acquire(timeout=_PATIENCE)
+        if came_back:
+            self._busy.release()
+        if self._session is not None and came_back:
             self._session.end_session()
 
 

@@ -12,7 +12,6 @@ from typing import Final
 from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
-    InvalidOperation,
     InvalidURI,
     OperationFailure,
     PyMongoError,
@@ -141,5 +140,5 @@ def translated(doing: str) -> Iterator[None]:
     """Errors of the driver inside leave as errors of ours."""
     try:
         yield
-    except (PyMongoError, InvalidOperation) as error:
+    except PyMongoError as error:
         raise translate(error, doing) from error

@@ -29,6 +29,9 @@ from warp.sources.mongodb.tokens import Token
 
 # After activity the server is asked for so long before the stream says that it has caught up.
 _QUICK_MS: Final = 10
+# Killing a cursor does not always wake a read that waits there (seen on 6.0.5), so that `close`
+# may have to wait for this long.
+_LONGEST_WAIT: Final = 0.5  # seconds
 # New cursors at the same place before somebody else is told: an election takes one or two.
 _REOPENINGS: Final = 3
 
@@ -159,7 +162,7 @@ class ChangeStream:
         # Events of the moment itself come again when a stream starts at it.
         known = place.resume.version if not place.resume.data else -1
         cursor.read(0)
-        wait_ms = _QUICK_MS
+        wait_ms, busy = _QUICK_MS, True
         spoken = time.monotonic()
         while not self._closed.is_set():
             reply = cursor.read(self._read_size, wait_ms)
@@ -168,10 +171,11 @@ class ChangeStream:
                 spoken = time.monotonic()
             if cursor.exhausted:  # invalidated: open anew behind the event that did it
                 return
-            if not reply.documents or time.monotonic() - spoken >= idle:
+            was_busy, busy = busy, bool(reply.documents)
+            if (was_busy and not busy) or time.monotonic() - spoken >= idle:
                 yield ChangeBatch([], place.shown, read_at=time.time())
                 spoken = time.monotonic()
-            wait_ms = _QUICK_MS if reply.documents else max(1, int(idle * 1000))
+            wait_ms = _QUICK_MS if busy else max(1, int(min(idle, _LONGEST_WAIT) * 1000))
 
     def _batches(
         self, reply: Reply, place: _Place, selection: TableSelection, known: int
