@@ -66,8 +66,7 @@ class AdoptTable:
 class PlanSnapshot:
     """Cut a table into chunks of about `rows`.
 
-    None: the source has the table no more; one chunk, which will find no row, so that settling
-    sweeps what is left.
+    None: the source has the table no more; no chunks, so that settling sweeps what is left.
     """
 
     schema: str

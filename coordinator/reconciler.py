@@ -39,7 +39,7 @@ from warp.assembly import Assembly
 from warp.config import Mode, SchemaSettings, Settings
 from warp.errors import LedgerUnavailable, TransientError, UnitFailed, WarpError
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
-from warp.model import Chunk, LeasedUnit, Marker, Phase, TableSettings, WorkUnit
+from warp.model import LeasedUnit, Marker, Phase, TableSettings, WorkUnit
 
 log = structlog.get_logger(__name__)
 
@@ -298,7 +298,7 @@ class Reconciler:
             case PlanSnapshot(schema, table, rows):
                 # The version first: what chunks read later must not count as older than it.
                 version = source.version()
-                chunks = [Chunk(table, 0)] if rows is None else source.chunks(table, rows)
+                chunks = [] if rows is None else source.chunks(table, rows)
                 planned = metadata.plan_snapshot(schema, table, chunks, version=version)
                 log.info("snapshot_planned", table=str(table), chunks=len(chunks), by_us=planned)
                 return True

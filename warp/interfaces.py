@@ -252,7 +252,10 @@ class MetadataStore(Protocol):
         ...
 
     def mark(self, unit_id: str, phase: Phase) -> None:
-        """Set a unit's phase without touching its position: FAILED, or back after a revival."""
+        """Set a unit's phase without touching its position: FAILED, PAUSED, or back again.
+
+        The fence grows, so that a worker that is at the unit must adopt it anew, and sees it.
+        """
         ...
 
     def resync(self, schema: str, table: TableId | None, *, position: Position) -> list[WorkUnit]:

@@ -304,7 +304,9 @@ class Turn:
                 self._begun = True
             inner = self._probe.meter(self._unit)
             meter = UnitMeter(inner, self._held, self._works)
-            return self._drive(source, destination, marker, meter)
+            outcome = self._drive(source, destination, marker, meter)
+            self._tell_end(destination.metadata(), outcome)
+            return outcome
 
     def _drive(
         self,
@@ -381,16 +383,14 @@ class Turn:
 
         self._book("log_error", log_error)
 
+    def _tell_end(self, metadata: MetadataStore, outcome: Outcome) -> None:
+        metadata.end_run(self.run, status=outcome.status, rows=self._held.rows, error=outcome.error)
+        self._begun = False
+
     def _end_run(self, outcome: Outcome) -> None:
-        if not self._begun:
-            return
-
-        def end_run(metadata: MetadataStore) -> None:
-            metadata.end_run(
-                self.run, status=outcome.status, rows=self._held.rows, error=outcome.error
-            )
-
-        self._book("end_run", end_run)
+        """For a turn that ended by an error, whose connection may be what failed."""
+        if self._begun:
+            self._book("end_run", lambda metadata: self._tell_end(metadata, outcome))
 
     def _book(self, what: str, act: Callable[[MetadataStore], None]) -> None:
         """Bookkeeping must not change how a unit ends: the destination may be what failed."""

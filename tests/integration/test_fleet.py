@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import psycopg
 import pytest
 import redis
 from fix_servers import Server, database_url
-from processes import Fleet, eventually, fleet_between
+from processes import Command, Fleet, eventually, fleet_between
 from pymongo.database import Database
 
 from warp.testing.servers import Postgres, RedisServer
@@ -257,3 +260,45 @@ def test_two_schemas_that_select_one_table_are_a_mistake_told_at_the_start(fleet
     (line,) = command.said().splitlines()
     assert line.startswith("WARP-100")
     assert "orders" in line
+
+
+def test_one_port_answers_for_every_process_of_a_command(fleet: Fleet) -> None:
+    fleet.settings["monitoring"]["prometheus"] = {"enabled": True, "port": 0}
+    coordinator = fleet.coordinator()
+    pool = fleet.worker(processes=2)
+    fleet.until_running()
+    assert asked_of(coordinator, "/readyz") == {"ok": True}
+    assert asked_of(coordinator, "/healthz") == {"ok": True}
+    assert asked_of(pool, "/readyz") == {"ok": True}
+    eventually(lambda: asked_of(coordinator, "/status")["caught_up"], "the fleet to catch up")
+    status = asked_of(coordinator, "/status")
+    (stream,) = [unit for unit in status["units"] if unit["kind"] == "stream"]
+    assert stream["owner"] == fleet.owner()
+    assert len(status["workers"]) == 2
+    assert status["scaling"] == {"demand": 1, "workers": 1}
+    labels = f'database="{fleet.database_name}",schema="{fleet.database_name}"'
+    queue = f'cartridge_warp_queue_size{{{labels},table="*"}} 1.0'
+    eventually(lambda: queue in text_of(coordinator, "/metrics"), "the queue's size")
+    metrics = text_of(pool, "/metrics")
+    read = re.search(r'records_processed_total\{[^}]*operation="read"[^}]*\} (\d+)', metrics)
+    assert read is not None
+    assert int(read[1]) >= 500
+    fleet.insert("orders", 1000, 1001)  # by the stream, whose lag is measured
+    idle = f'cartridge_warp_lag_seconds{{{labels},table="orders"}} 0.0'
+    eventually(lambda: idle in text_of(pool, "/metrics"), "the lag to fall to 0")
+
+
+def port_of(command: Command) -> int:
+    found = re.search(r'"metrics_served".*"port":(\d+)', command.said())
+    assert found is not None, command.said()
+    return int(found[1])
+
+
+def text_of(command: Command, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port_of(command)}{path}") as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def asked_of(command: Command, path: str) -> Any:
+    return json.loads(text_of(command, path))

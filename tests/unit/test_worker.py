@@ -32,6 +32,7 @@ from warp.testing.memory import (
     MemoryDestination,
     MemorySource,
 )
+from workers.hold import Held
 from workers.worker import Pace, Worker
 
 PACE = Pace(
@@ -255,6 +256,18 @@ def test_a_stopped_unit_that_is_still_in_the_ledger_is_put_down(
     assert shop.warehouse.runs == {}
 
 
+def test_a_unit_paused_while_it_runs_stops(shop: Shop, ledger: MemoryLeaseStore) -> None:
+    ledger.ensure([STREAM])
+    with working(shop, ledger):
+        shop.database.put(ORDERS, id=1, name="a")
+        eventually(lambda: shop.names() == {"a"})
+        shop.bookkeeping().metadata().mark(STREAM.id, Phase.PAUSED)
+        shop.database.put(ORDERS, id=2, name="b")
+        eventually(lambda: state_of(ledger, STREAM) == "absent")
+    assert shop.phase(STREAM) is Phase.PAUSED
+    assert shop.names() == {"a"}
+
+
 def test_a_schema_configured_elsewhere_only_is_left_to_others(
     shop: Shop, ledger: MemoryLeaseStore
 ) -> None:
@@ -300,3 +313,18 @@ def test_a_worker_cut_off_from_the_ledger_writes_nothing_after_its_deadline(shop
         eventually(lambda: len(worker.holds) == 0)
         first = next(iter(shop.warehouse.runs.values()))
         assert first["status"] == "lost"
+
+
+def test_without_the_deadline_a_worker_cut_off_from_the_ledger_would_write_on(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin of the test before, with the guarded line removed."""
+    monkeypatch.setattr(Held, "check", lambda self: None)
+    deaf = Deaf(lease_ttl=PACE.ttl)
+    deaf.ensure([STREAM])
+    with working(shop, deaf) as worker:
+        eventually(lambda: len(worker.holds) == 1)
+        (held,) = worker.holds.all()
+        eventually(lambda: not held.alive())
+        shop.database.put(ORDERS, id=1, name="too late")
+        eventually(lambda: shop.names() == {"too late"})

@@ -483,7 +483,10 @@ class MemoryMetadata:
         with self.warehouse.lock:
             if unit_id in self.warehouse.markers:
                 marker = self.warehouse.markers[unit_id]
-                self.warehouse.markers[unit_id] = replace(marker, phase=phase)
+                # The fence grows, so that a worker that is at it adopts it anew and sees the phase.
+                self.warehouse.markers[unit_id] = replace(
+                    marker, phase=phase, fence=marker.fence + 1
+                )
 
     def resync(self, schema: str, table: TableId | None, *, position: Position) -> list[WorkUnit]:
         with self.warehouse.lock:

@@ -1,3 +1,5 @@
--- A phase set by hand: failed, paused, or back after a revival.
-update {meta}.sync_markers set phase = %(phase)s, updated_at = clock_timestamp()
+-- A phase set by hand: failed, paused, or back after a revival.  The fence grows, so that a worker
+-- that is at it must adopt the unit anew and then sees the phase; its next write would hide it.
+update {meta}.sync_markers
+set phase = %(phase)s, fence = fence + 1, updated_at = clock_timestamp()
 where unit = %(unit)s
