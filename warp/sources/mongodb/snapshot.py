@@ -84,6 +84,8 @@ def _edges(database: Database[Any], table: TableId, chunks: int) -> list[Any]:
             ids += decode_ids(cursor.read(_REPLY_ROWS).documents)
     finally:
         cursor.close()
+    if not ids:  # dropped since it was counted
+        return []
     picked = [ids[i * len(ids) // chunks] for i in range(1, chunks)]
     # The server may sample a document twice, and an edge twice would be an empty range.
     return list({tagged(id): id for id in picked}.values())
