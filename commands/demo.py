@@ -8,11 +8,12 @@ sides row by row.  Everything is stopped and removed at the end, however it ends
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -31,6 +32,7 @@ from commands.demo_compare import Comparison, compare, same
 from commands.demo_data import DATABASE, ROWS, LiveChanges, load
 from commands.demo_screen import Lines, LiveScreen, Screen, report
 from commands.demo_watch import Look, Takeovers, Watcher
+from warp.config.layers import PREFIX
 from warp.errors import StartFailed, WarpError
 from warp.leases.embedded import embedded_redis
 from warp.own_process import OwnProcess
@@ -62,6 +64,12 @@ class Member(OwnProcess):
             *("--config", str(self._configuration)),
             *self.arguments,
         ]
+
+    def _popen_options(self) -> Mapping[str, Any]:
+        # The environment outranks the file: a CARTRIDGE_WARP_DESTINATION set for a real warehouse
+        # would send the demo's rows there.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        return {"env": kept}
 
     def is_owner(self, owner: str) -> bool:
         """A worker's id is host:pid:random; the pid is that of this process or of a child."""

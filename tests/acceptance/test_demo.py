@@ -28,6 +28,12 @@ pytestmark = pytest.mark.timeout(300)
 
 ROWS = "4000"
 LIMIT = 240.0
+# A person's own settings must not lead the demo to their own databases.
+FOREIGN = {
+    "CARTRIDGE_WARP_SOURCE": "mongodb://127.0.0.1:1/",
+    "CARTRIDGE_WARP_DESTINATION": "postgresql://127.0.0.1:1/",
+    "CARTRIDGE_WARP_REDIS_URL": "redis://127.0.0.1:1/0",
+}
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "TMPDIR": str(place)},
+            env={**os.environ, **FOREIGN, "TMPDIR": str(place)},
         )
         self.said = ""
         self._listener = threading.Thread(target=self._listen)
