@@ -190,13 +190,16 @@ class Worker(Program):
 class Fleet:
     """Processes of one configuration, on databases of their own, with a supervisor and an audit."""
 
-    def __init__(self, servers: Servers, *, audited: bool = True, **settings: Any) -> None:
+    def __init__(
+        self, servers: Servers, *, audited: bool = True, ttl: float = TTL, **settings: Any
+    ) -> None:
         """`settings` are laid over the schema's block, save `schemas`, which replaces all."""
         self.servers = servers
         self.name = f"t_{secrets.token_hex(6)}"
         self.programs: list[Program] = []
         self.deaths: list[str] = []  # of programs that were not told to end
         self._audited = audited
+        self._ttl = ttl
         self._settings = settings
         self._stack = contextlib.ExitStack()
         self._supervised = threading.Event()
@@ -250,7 +253,7 @@ class Fleet:
             "coordination": {
                 "redis_url": self.servers.redis.url,
                 "namespace": self.name,
-                "lease_ttl": f"{TTL:g}s",
+                "lease_ttl": f"{self._ttl:g}s",
                 "reconcile_every": "1s",
             },
         }
