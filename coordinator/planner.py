@@ -50,9 +50,10 @@ class StartStream:
 
 @dataclass(frozen=True, slots=True)
 class StartPoll:
-    """Give a polled table its marker."""
+    """Store where polling a table goes on after its snapshot."""
 
     unit: WorkUnit
+    table: TableId
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,8 @@ def _plan_tables(
     present = {settings.table: settings for settings in tables}
     for table, settings in present.items():
         if not view.of_log(settings) and table not in markers.polls:
-            yield StartPoll(WorkUnit.poll(view.name, table))
+            yield StartPoll(WorkUnit.poll(view.name, table), table)
+            continue  # its chunks come once that is stored
         marker = markers.tables.get(table)
         if marker is None and settings.snapshot is SnapshotMode.NEVER:
             yield AdoptTable(WorkUnit.of_table(view.name, table))

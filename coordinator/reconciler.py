@@ -291,8 +291,11 @@ class Reconciler:
                 added = metadata.register(unit, position=position, phase=Phase.STREAMING)
                 log.info("stream_registered", schema=schema, position=position.token, added=added)
                 return added
-            case StartPoll(poll):
-                return metadata.register(poll, position=None, phase=Phase.PLANNED)
+            case StartPoll(poll, table):
+                # Before its chunks are cut: the snapshot counts as the first run, and the next
+                # one finds whatever changes from here on.
+                start = source.poll_start(table, fire_time=self._wall())
+                return metadata.register(poll, position=start, phase=Phase.IDLE)
             case AdoptTable(adopted):
                 return metadata.register(adopted, position=None, phase=Phase.STREAMING)
             case PlanSnapshot(schema, table, rows):

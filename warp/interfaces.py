@@ -140,6 +140,13 @@ class SourceConnector(Protocol):
         """
         ...
 
+    def poll_start(self, table: TableId, *, fire_time: float) -> Position:
+        """Where polling goes on after a snapshot that begins now.
+
+        Taken before the snapshot: a poll from here finds whatever changed since.
+        """
+        ...
+
     def acknowledge(self, position: Position) -> None:
         """Everything up to here is durable; the source may forget it (guarantee 3)."""
         ...

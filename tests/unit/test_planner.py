@@ -165,10 +165,11 @@ def test_a_settled_table_that_was_dropped_stays_as_it_is() -> None:
 POLLED = (replace(ORDERS_SETTINGS, capture=Capture.TIMESTAMP),)
 
 
-def test_a_polled_table_gets_its_marker_before_its_chunks() -> None:
-    found = duties(streams=False, tables=POLLED)
-    kinds = [type(duty) for duty in found]
-    assert kinds.index(StartPoll) < kinds.index(PlanSnapshot)
+def test_a_polled_table_is_cut_into_chunks_only_once_its_start_is_stored() -> None:
+    unit = WorkUnit.poll("shop", ORDERS)
+    assert duties(streams=False, tables=POLLED) == [StartPoll(unit, ORDERS)]
+    found = duties(poll(Phase.IDLE, ran_at=100.0), streams=False, tables=POLLED)
+    assert [type(duty) for duty in found] == [PlanSnapshot]
 
 
 def test_a_polled_table_is_offered_only_when_its_first_rows_are_there() -> None:

@@ -166,6 +166,9 @@ class JsonLinesSource:
     ) -> Iterator[ChangeBatch]:
         raise SourceRefused("a file of JSON lines is a log; use `mode: stream`", place=str(table))
 
+    def poll_start(self, table: TableId, *, fire_time: float) -> Position:
+        raise SourceRefused("a file of JSON lines is a log; use `mode: stream`", place=str(table))
+
     def acknowledge(self, position: Position) -> None:
         """The file forgets nothing."""
 

@@ -188,6 +188,9 @@ class MemorySource:
         changes = [self._changes(table, part)] if part else []
         yield ChangeBatch(changes, Position(str(version), time.time()), read_at=time.time())
 
+    def poll_start(self, table: TableId, *, fire_time: float) -> Position:
+        return Position(str(self.database.version), fire_time)
+
     def acknowledge(self, position: Position) -> None:
         self.acknowledged = position
 

@@ -307,6 +307,13 @@ class MongoSource:
         gone = [] if timed else [EMPTY]  # of a full comparison: rows older than this run
         yield _rows(table, Operation.TRUNCATE, version - 1, gone, reached.position(fire_time))
 
+    def poll_start(self, table: TableId, *, fire_time: float) -> Position:
+        settings = self._selection(table)
+        if settings is None:
+            raise SourceRefused("a selected collection was expected", place=str(table))
+        reached = poll.newest(self._client[table.namespace], table, settings.timestamp_column)
+        return reached.position(fire_time)
+
     # -- the connection
 
     @property

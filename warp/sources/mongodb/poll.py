@@ -87,6 +87,28 @@ def has_field(database: Database[Any], table: TableId, field: str) -> bool:
     return bool(found["cursor"]["firstBatch"])
 
 
+def newest(database: Database[Any], table: TableId, field: str) -> Reached:
+    """The greatest value of each family now; ties with it are read again by the next poll."""
+    reached = Reached({})
+    for type_name in _FAMILIES.values():
+        command = {
+            "find": table.name,
+            "filter": {field: {"$type": type_name}},
+            "sort": {field: -1},
+            "projection": {field: 1, "_id": 0},
+            "limit": 1,
+            "batchSize": 1,
+            "singleBatch": True,
+        }
+        cursor = RawCursor(database, command)
+        try:
+            with translated(f"find the newest of {table}"):
+                reached = _reached(reached, cursor.read(1).documents, field)
+        finally:
+            cursor.close()
+    return reached
+
+
 def read(
     database: Database[Any],
     table: TableId,
