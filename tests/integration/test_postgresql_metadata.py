@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from postgresql_world import CREATE, META, ORDERS, READ, STREAM, TABLE, Unit, World
 
-from warp.destinations.postgresql import metadata
+from warp.destinations.postgresql import PostgresDestination, PostgresOptions, metadata
 from warp.errors import DestinationRefused, FenceBehind
 from warp.model import Chunk, Lease, Phase, Position, TableId, UnitKind, WorkUnit
 from warp.sql import Migration, migrations
@@ -165,6 +165,23 @@ def test_a_table_without_rows_settles_too(world: World) -> None:
     chunk.write("s", phase=Phase.DONE)
     assert store.settle("shop", ORDERS)
     assert not store.settle("shop", TableId("shop", "unknown"))
+
+
+def test_a_plan_without_chunks_settles_at_once(world: World) -> None:
+    store = world.prepared().metadata()
+    assert store.plan_snapshot("shop", ORDERS, [], version=0)
+    assert store.settle("shop", ORDERS)
+
+
+def test_a_table_is_not_settled_by_whoever_does_not_know_where_it_lies(world: World) -> None:
+    store = world.prepared().metadata()
+    store.plan_snapshot("shop", ORDERS, [], version=0)
+    stranger = PostgresDestination(
+        PostgresOptions.model_validate({"connection_string": world.url}), lambda table: None
+    )
+    with pytest.raises(DestinationRefused, match="destination of its schema"):
+        stranger.metadata().settle("shop", ORDERS)
+    stranger.close()
 
 
 def test_a_reload_forgets_the_chunks_and_shuts_their_readers_out(world: World) -> None:

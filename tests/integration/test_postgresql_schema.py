@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from bson import Binary, ObjectId
 from bson.datetime_ms import DatetimeMS
-from postgresql_world import CREATE, META, ORDERS, READ, SCHEMA, TABLE, UPDATE, World
+from postgresql_world import CREATE, DELETE, META, ORDERS, READ, SCHEMA, TABLE, UPDATE, World
 
 from warp.destinations.postgresql import backfill
 from warp.errors import DestinationRefused, DestinationUnavailable, SchemaMoved
@@ -348,6 +348,13 @@ def test_a_table_that_was_there_and_cannot_be_used_is_refused_with_what_to_do(
 
 
 # -- tables changed under us
+
+
+def test_deletes_may_be_made_soft_when_the_table_is_there_already(world: World) -> None:
+    world.settled().write("1", (CREATE, 1, 1, "a"))
+    world.table["soft_delete_column"] = "gone"
+    world.unit().write("2", (DELETE, 2, 1))
+    assert world.rows(columns="id, name, gone") == [(1, "a", True)]
 
 
 def test_a_column_dropped_at_the_destination_is_seen_and_can_come_back(world: World) -> None:

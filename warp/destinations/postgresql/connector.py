@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from warp import faults
 from warp.compact import compact
-from warp.destinations.postgresql import backfill, ddl, markers, merge
+from warp.destinations.postgresql import ddl, markers, merge
 from warp.destinations.postgresql.carriers import DUMPED_AS, PARTIAL, Staged, readable, stage
 from warp.destinations.postgresql.merge import Target
 from warp.destinations.postgresql.metadata import PostgresMetadata
@@ -157,9 +157,7 @@ class PostgresDestination:
         if settings is None:
             return None
         with self._session.meaning(f"reading the schema of {settings.destination}"):
-            schema = ddl.registered(self._session, settings)
-            backfill.finish(self._session, settings, schema)
-        return schema
+            return ddl.current(self._session, settings)
 
     def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:
         for change in changes:

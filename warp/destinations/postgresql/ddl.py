@@ -64,6 +64,20 @@ def registered(session: Session, settings: TableSettings) -> TableSchema | None:
     return TableSchema(settings.table, kept, tuple(key), version)
 
 
+def current(session: Session, settings: TableSettings) -> TableSchema | None:
+    """As `registered`, after finishing what configuration or a killed process left to do."""
+    schema = registered(session, settings)
+    if schema is None:
+        return None
+    soft = settings.soft_delete_column
+    if soft is not None and fitting(soft) not in _server_types(session, settings):
+        # The table was made before deletes were configured to be soft.
+        for definition in _meta_columns(settings):
+            session.run(_add_column(settings, definition))
+    backfill.finish(session, settings, schema)
+    return schema
+
+
 def apply(session: Session, settings: TableSettings, change: SchemaChange) -> None:
     """Make one change, or find it made."""
     unit = unit_of(settings)

@@ -141,13 +141,13 @@ class PostgresMetadata:
             if state.phase != Phase.SNAPSHOT:
                 return False
             unfinished = self._session.named(
-                "count_chunks",
+                "unfinished_chunk",
                 schema=schema,
                 namespace=table.namespace,
                 table=table.name,
                 epoch=state.epoch,
             ).fetchone()
-            if unfinished != (0,):
+            if unfinished is not None:
                 return False
             target = self._target(state.unit)
             if target is not None:
@@ -164,9 +164,16 @@ class PostgresMetadata:
         return Marker(unit) if row is None else markers.from_row(row)
 
     def _target(self, unit: WorkUnit) -> Target | None:
+        """The table to purge and sweep; None where no row has ever been written."""
         settings = self._selection(unit.table) if unit.table else None
-        found = None if settings is None else ddl.registered(self._session, settings)
-        if settings is None or found is None:
+        if settings is None:
+            raise DestinationRefused(
+                f"expected a table of the configuration, found {unit.table}; settle it with a "
+                "destination of its schema, which knows where it lies",
+                place=unit.id,
+            )
+        found = ddl.registered(self._session, settings)
+        if found is None:
             return None
         return Target(
             found,
