@@ -219,6 +219,7 @@ class MemoryLeaseStore:
         with self._bell:
             alive_until = self._clock() + self._lease_ttl
             known = self._state.workers.setdefault(worker, _Worker(alive_until, 0))
+            known.alive_until = max(known.alive_until, alive_until)
             known.draining = True
 
     # ------------------------------------------------------------ what is to be seen
@@ -237,7 +238,7 @@ class MemoryLeaseStore:
                 **count,
                 expired=len(self._in("leased", until=now)),
                 demand=count["due"] + count["leased"],
-                oldest_due=max((now - e.at for e in self._in("due")), default=0.0),
+                oldest_due=max((now - e.at for e in self._in("due") if e.at < now), default=0.0),
                 capacity=sum(w.taking for w in alive),
                 workers=len(alive),
             )

@@ -294,9 +294,12 @@ class RedisLeaseStore:
 @cache
 def _script(name: str) -> tuple[str, str]:
     """(SHA-1, text) of a script behind the prelude."""
-    folder = resources.files("warp.leases") / "lua"
-    text = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("prelude", name))
+    text = f"{_read('prelude')}\n{_read(name)}"
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text
+
+
+def _read(name: str) -> str:
+    return (resources.files("warp.leases") / "lua" / f"{name}.lua").read_text("utf-8")
 
 
 def _connector(url: str, *, timeout: float) -> tuple[str, Callable[[], Client]]:
