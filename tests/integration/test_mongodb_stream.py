@@ -371,6 +371,33 @@ def test_a_document_of_16_megabytes_and_its_update_pass(shop: tuple[str, Databas
     assert [e[:3] for e in found] == [(CREATE, "a", 1), (UPDATE, "a", 1), (CREATE, "a", 2)]
 
 
+def test_an_event_larger_than_a_reply_is_read_by_its_key_and_the_stream_goes_on(
+    shop: tuple[str, Database[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id comes three times in an event: in the document, in the key and in the token."""
+    url, database = shop
+    source = connect(url, Selection(database.name))
+    leans: list[bool] = []
+    pipeline = streams.ChangeStream.pipeline
+
+    def noted(self: streams.ChangeStream, token: Any, *, lean: bool = False) -> Any:
+        leans.append(lean)
+        return pipeline(self, token, lean=lean)
+
+    monkeypatch.setattr(streams.ChangeStream, "pipeline", noted)
+    start = source.position()
+    long = "x" * 300_000
+    database.a.insert_one({"_id": 1})
+    database.a.insert_one({"_id": long, "v": "y" * 15_900_000})
+    database.a.insert_one({"_id": 2})
+    idle = source.get_changes(start, selection=source._selection, idle=0.1)
+    batches = list(itertools.takewhile(lambda batch: batch.changes, idle))
+    assert [e[2] for e in flat(batches)] == [1, long, 2]
+    document = batches[1].changes[0].documents.documents()[0]  # type: ignore[union-attr]
+    assert len(document["v"]) == 15_900_000
+    assert leans == [False, True, False]
+
+
 def test_ids_of_every_type_are_resumed_behind(shop: tuple[str, Database[Any]]) -> None:
     """Some put type bits into the resume token."""
     from bson import Decimal128, Int64, ObjectId

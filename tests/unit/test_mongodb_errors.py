@@ -99,7 +99,7 @@ class Scripted(ChangeStream):
             oldest=lambda: "2026-01-01 00:00:00 UTC",
         )
 
-    def open(self, token: Token) -> Any:
+    def open(self, token: Token, *, lean: bool = False) -> Any:
         self.opened.append(str(token))
         return FakeCursor(self.answers)
 
@@ -225,3 +225,9 @@ def test_what_was_read_at_the_start_moment_does_not_come_again() -> None:
     stream = Scripted(reply(event(1, 1), event(2, 2), second=2))
     [batch] = stream.batches(Token.at((1 << 32) | 1), 1)
     assert len(batch) == 1
+
+
+def test_an_event_too_large_even_without_its_document_is_reported() -> None:
+    stream = Scripted(failure(10334), failure(10334))
+    with pytest.raises(SourceRefused):
+        stream.batches(token(2), 1)

@@ -378,76 +378,102 @@ class BsonDocuments:
     other column.
     """
 
-    __slots__ = ("_bare", "_decoded", "_raw", "_table")
+    __slots__ = ("_operations", "_raw", "_table")
 
     def __init__(
-        self, table: TableId, raw: Sequence[bytes], operations: bytes | bytearray | None = None
+        self, table: TableId, raw: Sequence[bytes], operations: bytes | bytearray = b""
     ) -> None:
+        """Without `operations` every document is a whole row."""
         self._table = table
         self._raw = raw
-        self._decoded: list[dict[str, Any]] | None = None
-        self._bare: list[int] = []  # rows that say nothing but their key
-        if operations is not None and not _BARE.isdisjoint(operations):
-            self._bare = [i for i, o in enumerate(operations) if o in _BARE]
+        self._operations = b"" if _BARE.isdisjoint(operations) else operations
 
     def __len__(self) -> int:
         return len(self._raw)
 
     def documents(self) -> list[dict[str, Any]]:
-        if self._decoded is None:
-            self._decoded = decode(self._raw)
-            for row in self._bare:  # a sharded collection's keys carry the shard key too
-                document = self._decoded[row]
-                self._decoded[row] = {KEY: document[KEY]} if KEY in document else {}
-        return self._decoded
+        """All of them, decoded."""
+        return [document for documents, _ in self._blocks() for document in documents]
+
+    def _blocks(self) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
+        """A part of the documents at a time, and which of these say nothing but their key."""
+        for start in range(0, len(self._raw), _BLOCK):
+            documents = decode(self._raw[start : start + _BLOCK])
+            operations = self._operations[start : start + _BLOCK]
+            bare = [row for row, operation in enumerate(operations) if operation in _BARE]
+            for row in bare:  # a sharded collection's keys carry the shard key too
+                document = documents[row]
+                documents[row] = {KEY: document[KEY]} if KEY in document else {}
+            yield documents, bare
 
     def shape(self, known: TableSchema, settings: TableSettings) -> Shaped:
         """Columns exactly as `known` lists them; what has none or does not fit goes to `_extra`."""
-        return _Shaping(self.documents(), self._bare, known).shaped()
+        shaping = _Shaping(known)
+        for documents, bare in self._blocks():
+            shaping.add(documents, bare)
+        return shaping.shaped()
 
     def describe(self, settings: TableSettings) -> TableSchema:
         """The schema these documents alone would propose, for a table nobody has seen yet."""
-        bare = set(self._bare)
-        full = (d for i, d in enumerate(self.documents()) if i not in bare)
-        ids = (d[KEY] for i, d in enumerate(self.documents()) if i in bare and KEY in d)
-        return propose(self._table, list(full), settings, more_ids=ids)
+        whole: list[dict[str, Any]] = []
+        ids: list[Any] = []
+        for documents, rows in self._blocks():
+            bare = set(rows)
+            whole += [d for row, d in enumerate(documents) if row not in bare]
+            ids += [documents[row][KEY] for row in rows if documents[row]]
+        return propose(self._table, whole, settings, more_ids=ids)
 
 
 _BARE: Final = frozenset({Operation.DELETE, Operation.TRUNCATE})
 
+# Documents decoded at once.  As objects these fit a processor's cache: 3.9 us a document, against
+# 8.2 with blocks of 5,000 [measured, 228 bytes of 8 fields].
+_BLOCK: Final = 128
+
 
 class _Shaping:
-    """One call of `shape`: what it has found so far."""
+    """One call of `shape`: block after block of documents, and what has come of them so far."""
 
-    def __init__(
-        self, documents: list[dict[str, Any]], bare: list[int], known: TableSchema
-    ) -> None:
-        self.documents = documents
-        self.bare = bare
+    def __init__(self, known: TableSchema) -> None:
         self.known = known
-        self.extra: dict[int, dict[str, Any]] = {}  # row -> field -> value
-        self.unknown: dict[str, Column] = {}
+        self.columns: list[list[Any]] = [[] for _ in known.columns]
+        self.seen: dict[str, _Seen] = {}  # fields without a column
+        self.rows = 0
         self.misfits: Counter[tuple[str, str]] = Counter()
         self.key_kind: Kind | None = None
         self.keeps_extra = any(c.role is Role.EXTRA for c in known.columns)
         self.keeps_whole = any(c.role is Role.DOCUMENT for c in known.columns)
+        # Of the block at hand:
+        self.documents: list[dict[str, Any]] = []
+        self.bare: list[int] = []
+        self.extra: dict[int, dict[str, Any]] = {}  # row -> field -> value
+
+    def add(self, documents: list[dict[str, Any]], bare: list[int]) -> None:
+        self.documents, self.bare, self.extra = documents, bare, {}
+        self.rows += len(documents)
+        cells = self._cells()
+        for column, done in zip(self.known.columns, self.columns, strict=True):
+            if column.role is Role.FIELD:
+                done += self._field(column, cells[_field_of(column)])
+            elif column.role is Role.DOCUMENT:
+                done += self._whole(column)
+        if self.keeps_extra:  # now that all columns have said what they leave over
+            left_over = self._left_over()
+            for column, done in zip(self.known.columns, self.columns, strict=True):
+                if column.role is Role.EXTRA:
+                    done += left_over
 
     def shaped(self) -> Shaped:
-        cells = self._cells()
-        columns: list[list[Any]] = []
-        for column in self.known.columns:
-            if column.role is Role.FIELD:
-                columns.append(self._field(column, cells[_field_of(column)]))
-            elif column.role is Role.DOCUMENT:
-                columns.append(self._whole(column))
-            else:
-                columns.append([])  # filled below, when all columns have said what they leave over
-        if self.keeps_extra:
-            left_over = self._left_over()
-            for place, column in enumerate(self.known.columns):
-                if column.role is Role.EXTRA:
-                    columns[place] = left_over
-        return Shaped(columns, self.unknown, dict(self.misfits), self.key_kind)
+        unknown: dict[str, Column] = {}
+        taken = set(self.known.names())
+        for field, values in self.seen.items():
+            kind = values.kind()
+            if kind is not None:
+                name = column_name(field, taken)
+                taken.add(name)
+                comment = values.comment(field, self.rows)
+                unknown[field] = Column(name, kind, source=field, comment=comment)
+        return Shaped(self.columns, unknown, dict(self.misfits), self.key_kind)
 
     def _cells(self) -> dict[str, list[Any]]:
         """The cells of each known field, and into `extra` all others."""
@@ -468,7 +494,7 @@ class _Shaping:
         return cells
 
     def _collect_unknown(self, fields: frozenset[str]) -> None:
-        seen: dict[str, _Seen] = {}
+        seen = self.seen
         for row, document in enumerate(self.documents):
             if document.keys() <= fields:
                 continue
@@ -484,14 +510,6 @@ class _Shaping:
                 f"{self.known.table}: a schema with `_extra` or `doc` was expected, for the fields "
                 f"{sorted(seen)[:5]} have no column; give the table one of the two"
             )
-        taken = set(self.known.names())
-        for field, values in seen.items():
-            kind = values.kind()
-            if kind is not None:
-                name = column_name(field, taken)
-                taken.add(name)
-                comment = values.comment(field, len(self.documents))
-                self.unknown[field] = Column(name, kind, source=field, comment=comment)
 
     def _field(self, column: Column, cells: list[Any]) -> list[Any]:
         if column.name in self.known.key:
@@ -537,7 +555,7 @@ class _Shaping:
             self.key_kind = Kind.TAGGED
             return [None] * len(cells)
         fitted, misfits = _fit(cells, _KEY_WHOLE.get(column.kind, ()), single)
-        if misfits or any(c is None for c in cells):
+        if misfits or None in fitted:
             self.key_kind = Kind.TAGGED
         return fitted
 

@@ -302,8 +302,6 @@ class MongoSource:
         )
         for documents, reached in parts:
             yield _rows(table, Operation.READ, version, documents, reached.position(fire_time))
-        if self._closed.is_set():
-            return
         gone = [] if timed else [EMPTY]  # of a full comparison: rows older than this run
         yield _rows(table, Operation.TRUNCATE, version - 1, gone, reached.position(fire_time))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -94,9 +95,24 @@ def fast(event: bytes) -> RowEvent | None:
     )
 
 
+def parse(event: bytes) -> RowEvent | OtherEvent:
+    return fast(event) or careful(event)
+
+
 def careful(event: bytes) -> RowEvent | OtherEvent:
     """Any event, element by element."""
+    return _of_parts({name: value for _, name, value in elements(event)})
+
+
+def with_document(event: bytes, look_up: Callable[[bytes], bytes | None]) -> RowEvent | OtherEvent:
+    """An event that was sent without its document, with what `look_up` finds by its key."""
     parts = {name: value for _, name, value in elements(event)}
+    if b"documentKey" in parts:
+        parts[b"fullDocument"] = look_up(parts[b"documentKey"]) or b""
+    return _of_parts(parts)
+
+
+def _of_parts(parts: dict[bytes, bytes]) -> RowEvent | OtherEvent:
     token: dict[str, Any] = bson.decode(parts[b"_id"])
     operation = parts[b"operationType"][4:-1]
     version = int.from_bytes(parts[b"clusterTime"], "little")

@@ -20,7 +20,7 @@ from typing import Any, Final
 from bson import Timestamp, json_util
 from pymongo.database import Database
 
-from warp.errors import SourceRefused
+from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import Position, TableId
 from warp.sources.documents import decode
 from warp.sources.mongodb.cursor import RawCursor
@@ -78,7 +78,7 @@ def family_of(value: Any) -> str | None:
     if name in ("datetime", "DatetimeMS"):
         return "date"
     if name in ("int", "Int64", "float", "Decimal128"):
-        return None if value != value else "number"  # nothing is greater than NaN
+        return None if str(value).lower() == "nan" else "number"  # nothing is greater than NaN
     return "string" if name == "str" else None
 
 
@@ -134,7 +134,9 @@ def read(
     documents: list[bytes] = []
     size = 0
     try:
-        while not cursor.exhausted and not closed.is_set():
+        while not cursor.exhausted:
+            if closed.is_set():  # to end here would look like the end of the rows
+                raise SourceUnavailable("the connector was closed", place=str(table))
             with translated(f"poll {table}"):
                 reply = cursor.read(max(1, min(rows - len(documents), _REPLY_ROWS)))
             documents += reply.documents

@@ -19,6 +19,7 @@ from bson.json_util import JSONMode, JSONOptions
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
+from warp.errors import SourceUnavailable
 from warp.model import Chunk, TableId
 from warp.sources.documents import KEY, decode, decode_ids
 from warp.sources.extjson import tagged
@@ -108,7 +109,7 @@ def read(
     lower = unbound(chunk.lower) if chunk.lower is not None else None
     failures = 0
     yielded = False
-    while not closed.is_set():
+    while True:
         version = now()
         last: bytes | None = None
         try:
@@ -116,10 +117,10 @@ def read(
                 failures, yielded = 0, True
                 last = documents[-1]
                 yield order_key(version), documents
-                if closed.is_set():
-                    return
+                _still_open(closed, chunk)
             break
         except PyMongoError as error:
+            _still_open(closed, chunk)
             failures += 1
             if failures > _ATTEMPTS or not _mended_by_a_new_version(error):
                 raise errors.translate(error, f"read {chunk.table}") from error
@@ -127,6 +128,12 @@ def read(
             lower = {KEY: decode([last])[0][KEY]}
     if not yielded:
         yield order_key(version), []
+
+
+def _still_open(closed: threading.Event, chunk: Chunk) -> None:
+    """To end a read without an error would look like the end of its rows (guarantee 8)."""
+    if closed.is_set():
+        raise SourceUnavailable("the connector was closed", place=str(chunk.table))
 
 
 def _mended_by_a_new_version(error: PyMongoError) -> bool:

@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
 from warp.errors import PositionLost
 from warp.model import ChangeBatch, Operation, Position, TableChanges, TableId, TableSelection
-from warp.sources.documents import EMPTY, BsonDocuments
+from warp.sources.documents import EMPTY, BsonDocuments, elements
 from warp.sources.mongodb import errors
 from warp.sources.mongodb.cursor import RawCursor, Reply
-from warp.sources.mongodb.events import OtherEvent, careful, fast, table_of
+from warp.sources.mongodb.events import OtherEvent, RowEvent, parse, table_of, with_document
 from warp.sources.mongodb.tokens import Token
 
 # After activity the server is asked for so long before the stream says that it has caught up.
@@ -80,7 +81,8 @@ class ChangeStream:
 
     # -- opening
 
-    def pipeline(self, token: Token) -> list[dict[str, Any]]:
+    def pipeline(self, token: Token, *, lean: bool = False) -> list[dict[str, Any]]:
+        """With `lean` the events come without their documents."""
         options: dict[str, Any] = {"fullDocument": "updateLookup", **token.resume()}
         if self._whole_cluster:
             options["allChangesForCluster"] = True
@@ -96,11 +98,12 @@ class ChangeStream:
         if wanted:
             stages.append({"$match": wanted})
         # Never used, and with it an event may pass 16 MB, which ends the stream (10334).
-        stages.append({"$unset": "updateDescription"})
+        stages.append({"$unset": ["updateDescription", *(["fullDocument"] if lean else [])]})
         return stages
 
-    def open(self, token: Token) -> RawCursor:
-        command = {"aggregate": 1, "pipeline": self.pipeline(token), "cursor": {"batchSize": 0}}
+    def open(self, token: Token, *, lean: bool = False) -> RawCursor:
+        pipeline = self.pipeline(token, lean=lean)
+        command = {"aggregate": 1, "pipeline": pipeline, "cursor": {"batchSize": 0}}
         self._cursor = RawCursor(self._database, command)
         return self._cursor
 
@@ -128,13 +131,15 @@ class ChangeStream:
                 if self._closed.is_set():
                     return
                 reopened += 1
-                place.retry(self._reaction(error, place, reopened))
+                place.too_large = _code(error) == errors.OBJECT_TOO_LARGE and not place.too_large
+                if not place.too_large:
+                    place.resume = self._reaction(error, place, reopened)
             finally:
                 self.close()
 
     def _reaction(self, error: PyMongoError, place: _Place, reopened: int) -> Token:
         """Where to open the stream again after an error, or the error of ours to end with."""
-        code = error.code if isinstance(error, OperationFailure) else None
+        code = _code(error)
         once = reopened == 1
         if code == errors.CHANGE_STREAM_HISTORY_LOST or (
             code == errors.CAPPED_POSITION_LOST and not once
@@ -158,18 +163,24 @@ class ChangeStream:
 
     def _read(self, place: _Place, selection: TableSelection, idle: float) -> Iterator[ChangeBatch]:
         """Batches of one open cursor; empty ones while nothing happens."""
-        cursor = self.open(place.resume)
+        lean = place.too_large
+        cursor = self.open(place.resume, lean=lean)
         # Events of the moment itself come again when a stream starts at it.
         known = place.resume.version if not place.resume.data else -1
         cursor.read(0)
-        wait_ms, busy = _QUICK_MS, True
+        wait_ms, busy, passed = _QUICK_MS, True, 0
         spoken = time.monotonic()
         while not self._closed.is_set():
-            reply = cursor.read(self._read_size, wait_ms)
-            for batch in self._batches(reply, place, selection, known):
+            reply = cursor.read(1 if lean else self._read_size, wait_ms)
+            found = self._looked_up(reply) if lean else map(parse, reply.documents)
+            for batch in self._batches(found, reply, place, selection, known):
                 yield batch
                 spoken = time.monotonic()
             if cursor.exhausted:  # invalidated: open anew behind the event that did it
+                return
+            passed += len(reply.documents)
+            if lean and (passed >= self._read_size or not reply.documents):
+                place.too_large = False  # the one that did not fit was among those that passed
                 return
             was_busy, busy = busy, bool(reply.documents)
             if (was_busy and not busy) or time.monotonic() - spoken >= idle:
@@ -177,16 +188,36 @@ class ChangeStream:
                 spoken = time.monotonic()
             wait_ms = _QUICK_MS if busy else max(1, int(min(idle, _LONGEST_WAIT) * 1000))
 
+    def _looked_up(self, reply: Reply) -> Iterator[RowEvent | OtherEvent]:
+        """Events without documents, each with the document as it is now, found by its key."""
+        for event in reply.documents:
+            namespace = next((v for _, name, v in elements(event) if name == b"ns"), b"")
+
+            def look_up(key: bytes, namespace: bytes = namespace) -> bytes | None:
+                database, collection = table_of(namespace)
+                find = {"find": collection, "filter": RawBSONDocument(key), "limit": 1}
+                cursor = RawCursor(self._database.client[database], find)
+                try:
+                    return next(iter(cursor.read(1).documents), None)
+                finally:
+                    cursor.close()
+
+            yield with_document(event, look_up)
+
     def _batches(
-        self, reply: Reply, place: _Place, selection: TableSelection, known: int
+        self,
+        events: Iterable[RowEvent | OtherEvent],
+        reply: Reply,
+        place: _Place,
+        selection: TableSelection,
+        known: int,
     ) -> Iterator[ChangeBatch]:
         """The batches of one reply.  It holds 16 MB at most, so only rows need counting."""
         parts: dict[bytes, _Part | None] = {}
         reload: list[TableId] = []
         rows, limit = 0, _NO_LIMIT
         wall_ms = 0
-        for raw in reply.documents:
-            row = fast(raw) or careful(raw)
+        for row in events:
             if isinstance(row, OtherEvent):
                 wall_ms = row.wall_ms
                 if row.version > known:
@@ -225,11 +256,12 @@ _NO_LIMIT: Final = 1 << 62
 class _Place:
     """How far the stream has got: where to resume, and what the consumer was told."""
 
-    __slots__ = ("_furthest", "resume", "shown")
+    __slots__ = ("_furthest", "resume", "shown", "too_large")
 
     def __init__(self, resume: Token, shown: Position) -> None:
         self.resume = resume
         self.shown = shown
+        self.too_large = False  # the next event does not fit a reply with its document
         self._furthest = resume
 
     def move(self, token: Token, wall_ms: int) -> None:
@@ -241,9 +273,6 @@ class _Place:
                 wall_ms / 1000 if wall_ms else max(self.shown.committed_at, token.seconds)
             )
             self.shown = token.position(committed_at)
-
-    def retry(self, token: Token) -> None:
-        self.resume = token
 
 
 def _batch(parts: dict[bytes, _Part | None], reload: list[TableId], end: Position) -> ChangeBatch:
@@ -284,3 +313,7 @@ def _structural(
             rows += _truncate(parts, target, event.version - 1)
             reload.append(target)
     return rows
+
+
+def _code(error: PyMongoError) -> int | None:
+    return error.code if isinstance(error, OperationFailure) else None
