@@ -38,8 +38,19 @@ def fleet(
         yield fleet
 
 
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
+    """Keep a figure with the test's result, where `--junitxml` shows it."""
+
+    def keep(name: str, seconds: float) -> None:
+        # Not `record_property`, which warns about the very format pytest writes by default.
+        request.node.user_properties.append((name, round(seconds, 2)))
+
+    return keep
+
+
 def test_a_killed_workers_stream_goes_on_elsewhere_within_its_lease(
-    fleet: Fleet, record_property: Callable[[str, object], None]
+    fleet: Fleet, measured: Callable[[str, float], None]
 ) -> None:
     fleet.coordinator()
     workers = [fleet.worker(), fleet.worker()]
@@ -53,13 +64,13 @@ def test_a_killed_workers_stream_goes_on_elsewhere_within_its_lease(
     eventually(lambda: fleet.owner() not in ("", before), "another owner")
     taken_over = time.monotonic() - killed_at
     fleet.arrives("orders", 1009)
-    record_property("takeover_seconds", round(taken_over, 2))
+    measured("takeover_seconds", taken_over)
     assert taken_over < TTL + 1.0
     assert len(fleet.rows("orders")) == 511
 
 
 def test_a_worker_asked_to_end_hands_its_stream_over_at_once(
-    fleet: Fleet, record_property: Callable[[str, object], None]
+    fleet: Fleet, measured: Callable[[str, float], None]
 ) -> None:
     fleet.coordinator()
     workers = [fleet.worker(), fleet.worker()]
@@ -72,7 +83,7 @@ def test_a_worker_asked_to_end_hands_its_stream_over_at_once(
     eventually(lambda: fleet.owner() not in ("", before), "another owner")
     handed_over = time.monotonic() - asked_at
     assert leaving.process.wait(timeout=30) == 0
-    record_property("handover_seconds", round(handed_over, 2))
+    measured("handover_seconds", handed_over)
     assert handed_over < 0.5
     fleet.insert("orders", 1000, 1001)
     fleet.arrives("orders", 1000)
@@ -163,7 +174,7 @@ def test_a_warehouse_that_restarts_needs_no_restart_of_ours(
 
 
 def test_a_killed_leader_is_replaced_and_the_replacement_does_the_duties(
-    fleet: Fleet, record_property: Callable[[str, object], None]
+    fleet: Fleet, measured: Callable[[str, float], None]
 ) -> None:
     leader = fleet.coordinator()
     eventually(lambda: "leadership_taken" in leader.said(), "a leader")
@@ -173,7 +184,7 @@ def test_a_killed_leader_is_replaced_and_the_replacement_does_the_duties(
     leader.kill9()
     killed_at = time.monotonic()
     eventually(lambda: "leadership_taken" in standby.said(), "the standby to lead")
-    record_property("leader_seconds", round(time.monotonic() - killed_at, 2))
+    measured("leader_seconds", time.monotonic() - killed_at)
     fleet.insert("new_table", 0, 10)  # somebody must plan its snapshot
     eventually(
         lambda: fleet.asked(
