@@ -28,7 +28,7 @@ check: $(READY) ## Format, lint, types, import contracts, generated documents
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m warp.config.reference --check docs/configuration.md
+	$(BIN)/python -m warp.config.reference | diff docs/configuration.md -
 
 bench: $(READY) ## Benchmarks as ratios to the floor, measured in one run; see benchmarks/README.md
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -37,7 +37,7 @@ soak: $(READY) ## Thousands of randomised hand-over trials (TRIALS=2000)
 	CARTRIDGE_WARP_TRIALS=$(or $(TRIALS),2000) $(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
 
 docs: $(READY) ## Write the generated documents anew
-	$(BIN)/python -m warp.config.reference docs/configuration.md
+	$(BIN)/python -m warp.config.reference > docs/configuration.md
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff format .

@@ -74,7 +74,7 @@ _PHRASES: Final = {
     blocks.Switch: "true, false",
     blocks.Timezone: "time zone",
     blocks.Cron: "cron expression",
-    blocks.RedisUrl: "Redis URL",  # before Secret, which it contains
+    blocks.RedisUrl: "secret URL",
     options.Secret: "secret text",
     blocks.LedgerNamespace: "name",
     blocks.Tables: "list or block",

@@ -20,7 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from warp.errors import PositionLost, SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
@@ -57,7 +57,7 @@ class JsonLinesOptions(BaseModel):
     """The `source:` block."""
 
     model_config = ConfigDict(extra="forbid")
-    path: Path
+    path: Path = Field(description="the file to follow; its name without the ending is the namespace")
 
 
 class JsonLinesSource:
