@@ -270,7 +270,8 @@ class Session:
         if found[:2] in _REFUSED:
             return DestinationRefused(f"{doing}: {said}; {_REFUSED[found[:2]]}", place=place)
         if found in _WAITING or found[:2] in _WAITING or self._is_lost(error):
-            return DestinationUnavailable(f"{doing}: {said}; trying again helps", place=place)
+            what = _ADVICE.get(found[:2], "it is tried again") if found else _UNREACHABLE
+            return DestinationUnavailable(f"{doing}: {said}; {what}", place=place)
         return DestinationRefused(f"{doing}: {said} (SQLSTATE {found or 'unknown'})", place=place)
 
     def _is_lost(self, error: psycopg.Error) -> bool:
@@ -279,6 +280,12 @@ class Session:
         )
 
 
+_UNREACHABLE: Final = "start the server or correct the destination's connection string"
+_ADVICE: Final = {
+    "53": "free connections, memory or disk at the server; it is tried again",
+    "55": "another session holds the lock; it is tried again",
+    "57": "the server is stopping or was told to end this session; it is tried again",
+}
 _REFUSED: Final = {
     "28": "check the user and the password in the connection string",
     "3D": "create the database or name another in the connection string",

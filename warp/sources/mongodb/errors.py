@@ -5,6 +5,7 @@ Every reaction was seen on a three-member set (MongoDB 6.0.5) except where a com
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -85,15 +86,18 @@ def position_lost(place: str, why: str, oldest: str) -> PositionLost:
     return PositionLost(
         f"the oplog was expected to reach back to the marker, found its start at {oldest} ({why}); "
         "changes in between are gone from the log: run `cartridge-warp resync SCHEMA`, which "
-        "compares and writes only what differs, and make the oplog larger "
-        "(replSetResizeOplog, oplogMinRetentionHours)",
+        "reads the tables again beside the stream and removes what is gone, and make the oplog "
+        "larger (replSetResizeOplog, oplogMinRetentionHours)",
         place=place,
     )
 
 
 def translate(error: PyMongoError, doing: str) -> WarpError:
     """The error of ours that a driver's error is.  `doing` completes "could not …"."""
-    said = redact(str(error).split(", full error:")[0])
+    # Behind these the driver prints its whole view of the servers, which helps nobody at night.
+    said = redact(
+        re.split(r", full error:|, Timeout: |\(configured timeouts: ", str(error))[0].strip()
+    )
     if isinstance(error, OperationFailure):
         return _translate_failure(error, doing, said)
     if isinstance(error, ConfigurationError | InvalidURI):
@@ -103,7 +107,10 @@ def translate(error: PyMongoError, doing: str) -> WarpError:
             f"a primary of the replica set in the connection string was expected; "
             f"could not {doing}: {said}"
         )
-    return SourceUnavailable(f"could not {doing}: {said}")
+    return SourceUnavailable(
+        f"a MongoDB that answers was expected; could not {doing}: {said}; start the server or "
+        "correct the source's connection string"
+    )
 
 
 def _translate_failure(error: OperationFailure, doing: str, said: str) -> WarpError:
