@@ -386,7 +386,9 @@ class Trial:
         hand = Hand(lease, self._over, turn, zombie=style in ("crashes", "zombie"))
         source = self.source()
         if marker is not None and marker.position is not None:
-            self._history.append(marker.position)
+            # A replay moves the marker back, so an older marker may lie ahead of this one.
+            here = marker.position
+            self._history = [p for p in self._history if source.reached(here, p)] + [here]
             if luck.random() < self.setting.replays:
                 source.earlier = luck.choice(self._history[-4:])
                 self.outcome.counts["replays"] += 1

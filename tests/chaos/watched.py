@@ -48,7 +48,7 @@ def write_history(mongo: str, namespace: str) -> History:
         start = source.position()
         for key in range(40):
             collection.insert_one({"_id": key, "v": 13 if key in POISON else 1000 + key})
-        for key in range(20):
+        for key in range(8, 20):
             if key not in POISON:
                 collection.update_one({"_id": key}, {"$set": {"v": 2000 + key}})
         for key in DELETED:
@@ -151,7 +151,9 @@ class Watched:
     def close(self) -> None:
         for process in self.processes:
             process.kill()
-            process.communicate()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
         with psycopg.connect(self.postgres, autocommit=True) as connection:
             connection.execute("set client_min_messages = warning")
             for schema in (self.place, f"cw_{self.place}", f"{self.place}_log"):

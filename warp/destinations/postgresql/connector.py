@@ -136,7 +136,9 @@ class PostgresDestination:
                     found=found,
                     place=unit.id,
                 )
-        marker = markers.from_row(row)
+            marker = markers.from_row(row)
+            if unit.kind is UnitKind.CHUNK and marker.phase is not Phase.DONE:
+                self._session.named("forget_set_aside", unit=unit.id)
         # The lease's unit is the fuller one where the plan has not been stored.
         return marker if marker.unit.chunk else replace(marker, unit=unit)
 

@@ -1,0 +1,103 @@
+"""Guarantees 1, 4, 7 and 8: a process killed between any two statements of a write loses nothing
+and repeats nothing.
+
+A stream and a chunk of a real MongoDB are followed by a process that is killed at a fault point of
+the write transaction; a successor finishes; triggers at the destination tell what really happened.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from one_unit import run
+from watched import History, Watched, write_history
+
+import warp.destinations.postgresql
+
+POINTS = (
+    "before_marker",
+    "after_marker",
+    "after_table_lock",
+    "in_copy",
+    "after_copy",
+    "after_merge",
+    "after_deletes",
+    "after_quarantine",
+    "before_commit",
+    "after_commit",
+)
+
+Case = Callable[[str], Watched]
+
+
+@pytest.fixture(scope="module")
+def history(mongo: Any) -> History:
+    return write_history(mongo.url, f"boundaries_{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+def case(history: History, postgres: Any) -> Iterator[Case]:
+    """A fresh destination for a unit of this kind."""
+    made: list[Watched] = []
+
+    def make(kind: str) -> Watched:
+        made.append(Watched(history, postgres.url, f"b_{secrets.token_hex(4)}", kind))
+        made[-1].prepare()
+        return made[-1]
+
+    yield make
+    for watched in made:
+        watched.close()
+
+
+def test_every_fault_point_of_a_write_is_tried() -> None:
+    package = Path(warp.destinations.postgresql.__file__).parent
+    text = "".join(file.read_text() for file in package.glob("*.py"))
+    assert set(re.findall(r'faults\.hit\("(\w+)"\)', text)) == set(POINTS)
+
+
+def kill_and_finish(watched: Watched, point: str, nth: int, broken: str = "") -> list[str]:
+    """Kill an owner at the n-th pass of a point, let a successor finish, and say what is wrong."""
+    owner = watched.start(watched.order(broken=broken), f"{point}:kill:{nth}")
+    owner.communicate(timeout=60)
+    assert owner.returncode == -signal.SIGKILL
+    run(watched.order())
+    watched.settle()
+    return watched.wrongs()
+
+
+@pytest.mark.parametrize("kind", ["stream", "chunk"])
+def test_a_unit_that_nobody_disturbs_writes_everything_once(case: Case, kind: str) -> None:
+    watched = case(kind)
+    run(watched.order())
+    watched.settle()
+    assert watched.wrongs() == []
+    assert watched.marker().batch > 4  # else there would be few boundaries
+
+
+@pytest.mark.parametrize("kind", ["stream", "chunk"])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_unit_killed_at_any_statement_loses_and_repeats_nothing(
+    case: Case, kind: str, point: str
+) -> None:
+    nth = 1 + POINTS.index(point) % 4
+    assert kill_and_finish(case(kind), point, nth) == []
+
+
+# -- broken twins
+
+
+def test_with_the_marker_committed_before_the_rows_rows_are_lost(case: Case) -> None:
+    wrong = kill_and_finish(case("stream"), "after_marker", 1, broken="marker first")
+    assert any(found.startswith(("lost", "differs")) for found in wrong), wrong
+
+
+def test_with_the_marker_committed_after_the_rows_changes_are_applied_twice(case: Case) -> None:
+    wrong = kill_and_finish(case("stream"), "between", 3, broken="marker last")
+    assert any("transactions" in found for found in wrong), wrong
