@@ -360,13 +360,13 @@ PARENT = """
     from warp.metrics import Meters, MetricsServer
     with MetricsServer(0) as server:
         Meters("shop").show("cartridge_warp_queue_size", {("shop", "web", "*"): 4})
-        children = [
-            subprocess.Popen([sys.executable, "-c", sys.argv[1], str(n)],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for n in (1, 2)
-        ]
-        for child in children:
-            assert child.stdout.readline() == "ready\\n"
+        children = []
+        for number in ("1", "2"):  # the second owner begins when the first has let go
+            children.append(
+                subprocess.Popen([sys.executable, "-c", sys.argv[1], number],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            assert children[-1].stdout.readline() == "ready\\n"
         print(server.port, *(c.pid for c in children), flush=True)
         for line in sys.stdin:
             children[int(line)].kill()  # and not waited for: a zombie is dead too
