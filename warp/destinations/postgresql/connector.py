@@ -259,6 +259,8 @@ class PostgresDestination:
             try:
                 faults.hit("before_marker")
                 self._advance(marker)
+                if marker.phase == Phase.DONE:
+                    self._session.named("finish_runs", unit=unit.id)
                 faults.hit("after_marker")
                 if batch is not None:
                     aside = list(quarantined)
