@@ -11,6 +11,7 @@ import json
 import os
 import random
 import secrets
+import signal
 import sys
 import tempfile
 import threading
@@ -141,6 +142,13 @@ class Program(OwnProcess):
             for orphan in self.orphans():
                 orphan.kill()
 
+    def stopped(self) -> bool:
+        """Does one of its processes sleep, by SIGSTOP?"""
+        return any(p.status() == psutil.STATUS_STOPPED for p in self._family())
+
+    def wake(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
     def orphans(self) -> list[psutil.Process]:
         """Children of killed leaders that still run."""
         ours = self._family() if self.running else []
@@ -260,13 +268,19 @@ class Fleet:
 
     # -- processes
 
-    def coordinator(self, **environment: str) -> Coordinator:
+    def coordinator(self, environment: Mapping[str, str] | None = None) -> Coordinator:
         number = sum(isinstance(p, Coordinator) for p in self.programs)
         made = Coordinator(f"coordinator-{number}", self._configuration, (), environment)
         self.programs.append(made)
         return made.start()
 
-    def worker(self, *, slots: int = 4, processes: int = 1, **environment: str) -> Worker:
+    def worker(
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        slots: int = 4,
+        processes: int = 1,
+    ) -> Worker:
         number = sum(isinstance(p, Worker) for p in self.programs)
         arguments = ("--processes", str(processes), "--slots", str(slots))
         made = Worker(f"worker-{number}", self._configuration, arguments, environment)
@@ -330,6 +344,11 @@ class Fleet:
 
         self.wait_for("a running worker to own the stream", look)
         return found[-1]
+
+    def open_runs(self) -> list[tuple[str, str]]:
+        """(unit, worker's id) of every run that has not ended."""
+        rows = self.ask(f"select unit, worker from {METADATA}.sync_runs where ended_at is null")
+        return [(row[0], row[1]) for row in rows]
 
     def phases(self) -> dict[str, str]:
         """Phase of each table, by the name of its collection."""
