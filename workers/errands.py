@@ -1,0 +1,295 @@
+"""Carries errands out: the only place where something asked for through Redis is done.
+
+rq brings an id and a short name.  The name must be on the list below and the intent with that id
+must be open in the destination, under the same name; what to do is read from there.  Anything else
+is refused, logged, and never imported.  An errand moves no rows: it changes markers, and offers the
+units that then do the work under their own leases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import structlog
+
+# First: it tells rq where to keep its keys.
+from warp.errands import Errand, ErrandQueue
+
+# isort: split
+from redis.exceptions import RedisError
+from rq.exceptions import StopRequested
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.timeouts import TimerDeathPenalty
+from rq.worker import SimpleWorker
+
+from warp.assembly import Assembly
+from warp.errors import ConfigError, TransientError, WarpError
+from warp.interfaces import LeaseStore, MetadataStore
+from warp.model import Phase, TableId, UnitKind, WorkUnit
+
+log = structlog.get_logger(__name__)
+
+CARRIED: Final = (UnitKind.STREAM, UnitKind.POLL, UnitKind.CHUNK)
+WORKING: Final = {UnitKind.STREAM: Phase.STREAMING}  # others: PLANNED, so that they run at once
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What an errand may use."""
+
+    metadata: MetadataStore
+    ledger: LeaseStore
+    assembly: Assembly
+
+    def offer(self, unit: WorkUnit) -> None:
+        if not self.ledger.revive(unit.id):
+            self.ledger.offer(unit)
+
+
+# ---------------------------------------------------------------- the errands
+
+
+def resync(desk: Desk, *, schema: str, table: str | None = None) -> str:
+    """Read a schema, or one table of it, anew."""
+    _known(desk, schema)
+    with contextlib.closing(desk.assembly.source(schema)) as source:
+        chosen = _table(table, source.tables(), schema) if table is not None else None
+        # Before the first row is read again: the stream goes on from here (design section 13).
+        position = source.position()
+    units = desk.metadata.resync(schema, chosen, position=position)
+    for unit in units:
+        desk.offer(unit)
+    return f"{chosen or schema} starts over; offered: {', '.join(u.id for u in units) or 'nothing'}"
+
+
+def revive(desk: Desk, *, unit: str) -> str:
+    """Let a stopped unit try again from where it stands."""
+    found = next((m for m in desk.metadata.markers(CARRIED) if m.unit.id == unit), None)
+    if found is None:
+        raise ConfigError(f"expected the id of a unit, as `status` shows it, found {unit!r}")
+    if found.phase in (Phase.FAILED, Phase.PAUSED):
+        desk.metadata.mark(unit, WORKING.get(found.unit.kind, Phase.PLANNED))
+    desk.offer(found.unit)
+    return f"{unit} offered"
+
+
+def pause(desk: Desk, *, schema: str) -> str:
+    """Stop every unit of a schema at its place until `resume`."""
+    _known(desk, schema)
+    stopped = (Phase.DONE, Phase.FAILED, Phase.PAUSED)
+    ids = [
+        m.unit.id
+        for m in desk.metadata.markers(CARRIED)
+        if m.unit.schema == schema and m.phase not in stopped
+    ]
+    for id in ids:
+        desk.metadata.mark(id, Phase.PAUSED)  # also fences whoever is at it
+    desk.ledger.withdraw(ids)
+    return f"{len(ids)} units paused"
+
+
+def resume(desk: Desk, *, schema: str) -> str:
+    _known(desk, schema)
+    units = [
+        m.unit
+        for m in desk.metadata.markers(CARRIED)
+        if m.unit.schema == schema and m.phase is Phase.PAUSED
+    ]
+    for unit in units:
+        desk.metadata.mark(unit.id, WORKING.get(unit.kind, Phase.PLANNED))
+        desk.offer(unit)
+    return f"{len(units)} units resumed"
+
+
+ERRANDS: Final[Mapping[str, Callable[..., str]]] = {
+    "resync": resync,
+    "revive": revive,
+    "pause": pause,
+    "resume": resume,
+}
+
+
+def _known(desk: Desk, schema: str) -> None:
+    if not desk.assembly.knows(schema):
+        raise ConfigError(f"expected a configured schema, found {schema!r}")
+
+
+def _table(name: str, tables: list[TableId], schema: str) -> TableId:
+    for table in tables:
+        if name in (table.name, str(table)):
+            return table
+    raise ConfigError(f"expected a table of schema {schema!r} that exists, found {name!r}")
+
+
+# ---------------------------------------------------------------- carrying them out
+
+
+class Refused(WarpError):
+    """Something in rq's queue that is no errand of ours."""
+
+    code = "WARP-700"
+
+
+class ErrandRunner:
+    """Carries out the errands of one namespace in a thread of its own, one at a time.
+
+    Any number may run; an errand that two of them carry out is done twice, which changes nothing
+    but costs its work again.
+    """
+
+    def __init__(
+        self,
+        errands: ErrandQueue,
+        ledger: LeaseStore,
+        assembly: Assembly,
+        *,
+        look_every: float = 1.0,
+        send_again_every: float = 30.0,
+    ) -> None:
+        """Intents whose errand got lost on the way are sent again every `send_again_every` s."""
+        self._errands = errands
+        self._ledger = ledger
+        self._assembly = assembly
+        self._look_every = look_every
+        self._send_again_every = send_again_every
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="errands", daemon=True)
+        self._thread.start()
+
+    def stop(self, limit: float = 5.0) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(limit)
+
+    def _run(self) -> None:
+        worker = _RqWorker(self._errands, self.carry_out, self._stopping)
+        send_again_at = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                if time.monotonic() >= send_again_at:
+                    self._send_again()
+                    send_again_at = time.monotonic() + self._send_again_every
+                if self._errands.queue.count:
+                    worker.work(burst=True)
+            except (RedisError, TransientError) as error:
+                log.debug("errands_wait", reason=type(error).__name__)
+            except Exception:  # top of a thread
+                log.exception("errands_troubled")
+            self._stopping.wait(self._look_every)
+
+    def _send_again(self) -> None:
+        with contextlib.closing(self._assembly.bookkeeping()) as destination:
+            sent = self._errands.carry_open(destination.metadata())
+        if sent:
+            log.info("errands_sent_again", ids=sent)
+
+    def carry_out(self, id: str, name: object) -> str:
+        """Do the errand whose intent has this id; what was done.  Raises Refused."""
+        if not isinstance(name, str) or name not in ERRANDS:
+            raise Refused(f"expected an errand ({', '.join(ERRANDS)}), found {str(name)[:80]!r}")
+        with contextlib.closing(self._assembly.bookkeeping()) as destination:
+            metadata = destination.metadata()
+            intents = {i: (n, arguments) for i, n, arguments in metadata.open_errands()}
+            if id not in intents:
+                return "nothing to do: no open intent with this id"
+            intended, arguments = intents[id]
+            if intended != name:
+                raise Refused(f"expected the errand {intended!r} of the intent, found {name!r}")
+            desk = Desk(metadata, self._ledger, self._assembly)
+            try:
+                result = _call(ERRANDS[name], desk, arguments)
+            except TransientError:
+                raise  # the intent stays open and is sent again
+            except Exception as error:
+                # Top of an errand: whatever it is, the operator shall read it, and it is not
+                # tried for ever.
+                metadata.end_errand(id, status="failed", result=f"{type(error).__name__}: {error}")
+                raise
+            metadata.end_errand(id, status="done", result=result)
+            log.info("errand_done", id=id, name=name, result=result)
+            return result
+
+
+def _call(errand: Callable[..., str], desk: Desk, arguments: Mapping[str, Any]) -> str:
+    try:
+        inspect.signature(errand).bind(desk, **arguments)
+    except TypeError as error:
+        raise ConfigError(f"expected the arguments of {errand.__name__}: {error}") from None
+    for argument, value in arguments.items():
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"expected text as {argument}, found {type(value).__name__}")
+    return errand(desk, **arguments)
+
+
+class _Carried(Errand):
+    """An errand in the hands of a runner."""
+
+    carry_out: ClassVar[Callable[[str, object], str]]
+
+    def _execute(self) -> str:
+        # func_name reads the payload as JSON; anything else is an error, and is never unpickled.
+        return type(self).carry_out(self.id, self.func_name)
+
+
+class _RqWorker(SimpleWorker):
+    """rq's worker without what does not fit into a thread of our process.
+
+    No signal handlers, no process title, no log handlers on stdout; and no commands by pub/sub,
+    among which is one that ends the process.
+    """
+
+    death_penalty_class = TimerDeathPenalty  # rq's usual one needs SIGALRM, hence the main thread
+    max_connection_wait_time = 1.0
+
+    def __init__(
+        self,
+        errands: ErrandQueue,
+        carry_out: Callable[[str, object], str],
+        stopping: threading.Event,
+    ) -> None:
+        carried = type("Carried", (_Carried,), {"carry_out": staticmethod(carry_out)})
+        self._runner_stops = stopping
+        super().__init__(
+            [errands.queue.name],
+            connection=errands.connection,
+            job_class=carried,
+            serializer=JSONSerializer,
+            maintenance_interval=30,
+            log_job_description=False,
+            prepare_for_work=False,  # else it talks to Redis at once, which may be away
+        )
+        self.hostname, self.pid = socket.gethostname(), os.getpid()
+
+    def bootstrap(self, *_: Any, **__: Any) -> None:
+        self.register_birth()  # type: ignore[no-untyped-call]
+
+    def subscribe(self) -> None: ...
+
+    def unsubscribe(self) -> None: ...
+
+    def procline(self, message: str) -> None: ...
+
+    def _install_signal_handlers(self) -> None: ...
+
+    def heartbeat(self, *arguments: Any, **options: Any) -> None:
+        # rq waits for a lost Redis in a loop of its own, whose every round comes by here.
+        if self._runner_stops.is_set():
+            raise StopRequested
+        super().heartbeat(*arguments, **options)
+
+    def handle_exception(self, job: Job, *trouble: Any) -> None:
+        error = trouble[1]
+        event = "errand_refused" if isinstance(error, Refused) else "errand_failed"
+        log.error(event, id=str(job.id)[:80], error=f"{type(error).__name__}: {error}")
