@@ -318,14 +318,19 @@ class LeaseStore(Protocol):
         ...
 
     def offer(self, unit: WorkUnit, *, delay: float = 0.0) -> bool:
-        """Make a unit ready after `delay` seconds; the earlier time wins.
+        """Make a unit ready after `delay` seconds; the earlier time wins, and False says it did.
 
-        A leased unit is only marked to be offered again when it is released.
+        A dead unit stays dead until revived (also False).  A leased unit is only marked to be offered again when it is released.
         """
         ...
 
     def claim(self, worker: str, count: int, *, ttl: float, slots: int) -> list[Lease]:
-        """Take up to `count` ready units, oldest first, each with a fence never issued before."""
+        """Take up to `count` ready units, each with a fence never issued before.
+
+        Longest ready first, but streams and polls before chunks, which have a quarter of all
+        slots to themselves.  What is above the worker's fair share is left to others for a tenth
+        of the ttl, so that units given back for balance do not bounce.
+        """
         ...
 
     def renew(
@@ -333,7 +338,8 @@ class LeaseStore(Protocol):
     ) -> tuple[int, list[bool]]:
         """(how many to shed, for each lease whether it is still held).  At most 250 at a time.
 
-        Also proof of life of the worker: call it with no leases too.
+        To shed is the wish of this moment, for the worker as a whole: not to be added to the last
+        one.  Also proof of life of the worker: call it with no leases too.
         """
         ...
 
