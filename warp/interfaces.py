@@ -320,7 +320,8 @@ class LeaseStore(Protocol):
     def offer(self, unit: WorkUnit, *, delay: float = 0.0) -> bool:
         """Make a unit ready after `delay` seconds; the earlier time wins, and False says it did.
 
-        A dead unit stays dead until revived (also False).  A leased unit is only marked to be offered again when it is released.
+        A dead unit stays dead until revived (also False).  A leased unit is only marked to be
+        offered again when it is released.
         """
         ...
 
