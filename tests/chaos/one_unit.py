@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from warp import faults, pipeline
@@ -22,6 +22,7 @@ from warp.model import (
     Chunk,
     Lease,
     Marker,
+    Phase,
     Position,
     QuarantinedRow,
     TableId,
@@ -182,7 +183,7 @@ def run(order: Order) -> None:
 def twin(broken: str) -> Iterator[None]:
     """Inside, guards of the destination are gone; several are joined by " + "."""
     destination: Any = PostgresDestination
-    names = ("_advance", "_commit", "_was_committed")
+    names = ("_advance", "_commit", "_was_committed", "_set_aside")
     kept = {name: getattr(destination, name) for name in names}
     try:
         for guard in filter(None, broken.split(" + ")):
@@ -192,6 +193,10 @@ def twin(broken: str) -> Iterator[None]:
                 case "marker last":
                     destination._advance = _marker_not_yet
                     destination._commit = _marker_last
+                case "done early":
+                    destination._advance = _done_early
+                case "sets nothing aside":
+                    destination._set_aside = _sets_nothing_aside
                 case "never asks":
                     destination._was_committed = _never_asks
                 case "no fence":
@@ -231,6 +236,16 @@ def _marker_first(self: PostgresDestination, marker: Marker) -> None:
 
 
 def _marker_not_yet(self: PostgresDestination, marker: Marker) -> None:
+    pass
+
+
+def _done_early(self: PostgresDestination, marker: Marker) -> None:
+    _advance(self, replace(marker, phase=Phase.DONE))
+
+
+def _sets_nothing_aside(
+    self: PostgresDestination, unit: WorkUnit, rows: Sequence[QuarantinedRow], batch: ChangeBatch
+) -> None:
     pass
 
 

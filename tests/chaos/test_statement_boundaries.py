@@ -101,3 +101,14 @@ def test_with_the_marker_committed_before_the_rows_rows_are_lost(case: Case) -> 
 def test_with_the_marker_committed_after_the_rows_changes_are_applied_twice(case: Case) -> None:
     wrong = kill_and_finish(case("stream"), "between", 3, broken="marker last")
     assert any("transactions" in found for found in wrong), wrong
+
+
+def test_with_the_done_mark_of_a_chunk_before_its_last_batch_rows_are_lost(case: Case) -> None:
+    wrong = kill_and_finish(case("chunk"), "after_commit", 2, broken="done early")
+    assert any(found.startswith("lost") for found in wrong), wrong
+
+
+def test_without_the_quarantine_a_row_that_was_refused_would_be_nowhere(case: Case) -> None:
+    watched = case("stream")
+    run(watched.order(broken="sets nothing aside"))
+    assert any(found.startswith("quarantine") for found in watched.wrongs())
