@@ -417,7 +417,7 @@ def table_ids(settings: Settings, schema: str, namespaces: list[str]) -> set[str
         ("crm", None, ["shop", "crm"], {"crm.users", "crm.orders", "crm.audit_1", "crm.shop"}),
         ("users", None, ["shop", "crm"], {"shop.users"}),
         ("shop", None, ["shop"], {"shop.users", "shop.orders", "shop.audit_1", "shop.shop"}),
-        ("shop", None, [], {"shop.shop"}),
+        ("shop", None, [], {"shop.users", "shop.orders", "shop.audit_1", "shop.shop"}),
         ("crm", ["users", "aud*"], ["crm"], {"crm.users", "crm.audit_1"}),
         ("crm", ["*", "!audit_*"], ["crm"], {"crm.users", "crm.orders", "crm.shop"}),
         ("crm", ["!audit_*"], ["crm"], {"crm.users", "crm.orders", "crm.shop"}),

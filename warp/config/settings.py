@@ -236,7 +236,9 @@ class Settings:
         schema, or the one table of that name.
         """
         schema = self.schema(name)
-        if name in set(namespaces):
+        # `source.database` itself is meant also before anything is in it: MongoDB makes a
+        # database with its first document.
+        if name == self.source.database or name in set(namespaces):
             return Selection(schema, name, None)
         if self.source.database is None:
             raise ConfigError(
