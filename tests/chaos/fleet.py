@@ -199,13 +199,20 @@ class Fleet:
     """Processes of one configuration, on databases of their own, with a supervisor and an audit."""
 
     def __init__(
-        self, servers: Servers, *, audited: bool = True, ttl: float = TTL, **settings: Any
+        self,
+        servers: Servers,
+        *,
+        audited: bool = True,
+        ttl: float = TTL,
+        beside: str | None = None,
+        **settings: Any,
     ) -> None:
-        """`settings` are laid over the schema's block, save `schemas`, which replaces all."""
+        """`settings` are of the schema's block; `beside` ends the name of a second schema."""
         self.servers = servers
         self.name = f"t_{secrets.token_hex(6)}"
         self.programs: list[Program] = []
         self.deaths: list[str] = []  # of programs that were not told to end
+        self.beside = f"{self.name}_{beside}" if beside else None
         self._audited = audited
         self._ttl = ttl
         self._settings = settings
@@ -244,11 +251,12 @@ class Fleet:
             )
         with contextlib.suppress(PyMongoError):
             self.client.drop_database(self.name)
+            if self.beside:
+                self.client.drop_database(self.beside)
 
     def configuration(self) -> dict[str, Any]:
         """What an operator would write."""
-        settings = dict(self._settings)
-        schemas = settings.pop("schemas", None) or [{"name": self.name, **settings}]
+        names = [self.name, *([self.beside] if self.beside else [])]
         return {
             "source": {
                 "type": "mongodb",
@@ -256,7 +264,7 @@ class Fleet:
                 "database": self.name,
             },
             "destination": {"type": "postgresql", "connection_string": self.destination_url},
-            "schemas": schemas,
+            "schemas": [{"name": name, **self._settings} for name in names],
             "error_handling": {"initial_delay": "200ms", "max_delay": "1s"},
             "coordination": {
                 "redis_url": self.servers.redis.url,
@@ -351,10 +359,12 @@ class Fleet:
         return [(row[0], row[1]) for row in rows]
 
     def phases(self) -> dict[str, str]:
-        """Phase of each table, by the name of its collection."""
+        """Phase of each table of the first schema, by the name of its collection."""
         return dict(
             self.ask(
-                f"select source_table, phase from {METADATA}.sync_markers where kind = 'table'"
+                f"select source_table, phase from {METADATA}.sync_markers"
+                " where kind = 'table' and schema_name = %s",
+                self.name,
             )
         )
 
