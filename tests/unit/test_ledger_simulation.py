@@ -493,7 +493,7 @@ BUGS = {
     "claim does not count what it holds": ("claim", "redis.call('HINCRBY', HELD, worker, 1)", ""),
     "the fence does not grow": ("claim", "math.max(last + 1, us)", "math.max(last, 1)"),
     "the fence starts anew after a wipe": ("claim", "math.max(last + 1, us)", "last + 1"),
-    "a draining worker claims": ("claim", "if draining(worker) then", "if false then"),
+    "a draining worker claims": ("claim", "if draining(worker) or", "if"),
     "claiming proves life": ("claim", "WORKERS, 'NX',", "WORKERS,"),
     "a worker with its share takes all": ("claim", "all.mine + taken >= all.share", "false"),
     "chunks have no quota": ("claim", "leased_chunks < quota", "false"),

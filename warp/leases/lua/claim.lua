@@ -15,7 +15,7 @@ sweep(now)
 -- NX: proof of life is the heartbeat, so that a worker counts as dead no later than its leases.
 redis.call('ZADD', WORKERS, 'NX', now + ttl, worker)
 set_slots(worker, ARGV[6])
-if draining(worker) then
+if draining(worker) or redis.call('ZCARD', DUE) == 0 then -- idle workers ask often
   ring()
   return {}
 end
