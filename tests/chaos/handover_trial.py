@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import secrets
 import threading
 import time
 from collections import Counter
@@ -215,7 +216,7 @@ class Trial:
 
     def __init__(self, mongo_url: str, pg_url: str, setting: Setting) -> None:
         self.setting = setting
-        self.name = f"trial_{setting.seed}"
+        self.name = f"trial_{setting.seed}_{secrets.token_hex(3)}"
         self._mongo_url, self._pg_url = mongo_url, pg_url
         self._luck = random.Random(f"{setting.seed} fleet")
         soft = "gone" if self._luck.random() < 0.2 else None
