@@ -75,8 +75,8 @@ def rewrite(
     """Replace a piece of SQL in every statement that `merge` composes under this name."""
     original = getattr(merge, statement)
 
-    def changed(target: Any, **arguments: Any) -> list[bytes]:
-        steps: list[bytes] = original(target, **arguments)
+    def changed(landing: Any, **arguments: Any) -> list[bytes]:
+        steps: list[bytes] = original(landing, **arguments)
         if not when(**arguments):
             return steps
         if not any(old.encode() in step for step in steps):
@@ -102,8 +102,8 @@ def test_with_plain_deletes_a_late_chunk_brings_back_deleted_rows(
 ) -> None:
     original = merge.delete
 
-    def plain(target: Any, **arguments: Any) -> list[bytes]:
-        return original(target, **{**arguments, "settled": True})
+    def plain(landing: Any, **arguments: Any) -> list[bytes]:
+        return original(landing, **{**arguments, "settled": True})
 
     monkeypatch.setattr(merge, "delete", plain)
     assert found_wrong(run, late=0.8, lag=TO_THE_END)

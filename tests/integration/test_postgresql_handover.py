@@ -185,8 +185,8 @@ def test_with_a_strict_guard_changes_of_one_transaction_are_lost(
 ) -> None:
     upsert = merge.upsert
 
-    def strict(target: merge.Target, **how: Any) -> list[bytes]:
-        return [s.replace(b'_cw_version" <= ', b'_cw_version" < ') for s in upsert(target, **how)]
+    def strict(landing: merge.Landing, **how: Any) -> list[bytes]:
+        return [s.replace(b'_cw_version" <= ', b'_cw_version" < ') for s in upsert(landing, **how)]
 
     monkeypatch.setattr(merge, "upsert", strict)
     assert differs(world, 40)
@@ -197,8 +197,8 @@ def test_without_a_guard_on_reads_late_chunks_overwrite(
 ) -> None:
     upsert = merge.upsert
 
-    def open_(target: merge.Target, **how: Any) -> list[bytes]:
-        return [s.partition(b" where d.")[0] for s in upsert(target, **how)]
+    def open_(landing: merge.Landing, **how: Any) -> list[bytes]:
+        return [s.partition(b" where d.")[0] for s in upsert(landing, **how)]
 
     monkeypatch.setattr(merge, "upsert", open_)
     assert differs(world, 40)
@@ -209,8 +209,8 @@ def test_without_tombstones_late_chunks_bring_deleted_rows_back(
 ) -> None:
     delete = merge.delete
 
-    def plain(target: merge.Target, **how: Any) -> list[bytes]:
-        return delete(target, **how | {"settled": True})
+    def plain(landing: merge.Landing, **how: Any) -> list[bytes]:
+        return delete(landing, **how | {"settled": True})
 
     monkeypatch.setattr(merge, "delete", plain)
     assert differs(world, 40)
@@ -221,8 +221,8 @@ def test_without_the_version_of_the_truncation_late_chunks_bring_its_rows_back(
 ) -> None:
     land = connector.PostgresDestination._merge
 
-    def forgetful(self: Any, part: Any, target: Any, state: connector.TableState) -> None:
-        land(self, part, target, replace(state, truncated_at=-1))
+    def forgetful(self: Any, part: Any, landing: Any, state: connector.TableState) -> None:
+        land(self, part, landing, replace(state, truncated_at=-1))
 
     monkeypatch.setattr(connector.PostgresDestination, "_merge", forgetful)
     assert differs(world, 40)

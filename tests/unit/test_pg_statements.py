@@ -79,10 +79,10 @@ def test_an_instant_is_counted_from_the_servers_epoch() -> None:
 
 
 def test_a_read_lands_on_older_rows_only_and_a_change_on_its_own_version_too() -> None:
-    target = merge.Target(SCHEMA, SCHEMA.table, "cw_1", None, "meta")
+    landing = merge.Landing(SCHEMA, SCHEMA.table, "cw_1", None, "meta")
     guard = {
         reads: merge.upsert(
-            target, operations=None, reads=reads, one_version=True, left_out=frozenset()
+            landing, operations=None, reads=reads, one_version=True, left_out=frozenset()
         )[0]
         for reads in (True, False)
     }

@@ -21,7 +21,7 @@ from warp import faults
 from warp.compact import compact
 from warp.destinations.postgresql import ddl, markers, merge
 from warp.destinations.postgresql.carriers import DUMPED_AS, PARTIAL, Staged, readable, stage
-from warp.destinations.postgresql.merge import Target
+from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.metadata import PostgresMetadata
 from warp.destinations.postgresql.session import (
     MINIMUM_VERSION,
@@ -87,7 +87,7 @@ class PostgresDestination:
         self._session.renewed.append(self._forget_staging)
         self._metadata = PostgresMetadata(self._session, selection)
         # By table, version, kinds and unit; the one not used for the longest time first.
-        self._targets: OrderedDict[tuple[Any, ...], Target] = OrderedDict()
+        self._landings: OrderedDict[tuple[Any, ...], Landing] = OrderedDict()
         self._staging_made = 0
         # What a lost connection left open: whether this batch with this marker was committed.
         self._undecided: tuple[ChangeBatch | None, Marker] | None = None
@@ -208,19 +208,19 @@ class PostgresDestination:
             raise AssertionError("changes reach a destination shaped into columns")
         return stage(changes.schema, compact(changes))
 
-    def _target(self, schema: TableSchema, unit: WorkUnit) -> Target:
+    def _landing(self, schema: TableSchema, unit: WorkUnit) -> Landing:
         """The table to write to, with its staging table on this connection."""
         kinds = tuple(column.kind for column in schema.columns)
         key = (schema.table, schema.version, kinds, unit.id)
-        made = self._targets.get(key)
+        made = self._landings.get(key)
         if made is not None:
-            self._targets.move_to_end(key)
+            self._landings.move_to_end(key)
             return made
         settings = self._selection(schema.table)
         if settings is None:
             raise self._refused(f"{schema.table} is not selected by the configuration")
         self._staging_made += 1
-        made = Target(
+        made = Landing(
             schema,
             settings.destination,
             f"cw_{self._staging_made}",
@@ -229,11 +229,11 @@ class PostgresDestination:
             unit.id,
         )
         self._session.run(merge.staging_table(made.staging, kinds))
-        self._targets[key] = made
+        self._landings[key] = made
         return made
 
     def _forget_staging(self) -> None:
-        self._targets.clear()
+        self._landings.clear()
 
     # -- the transaction
 
@@ -251,10 +251,10 @@ class PostgresDestination:
         self._undecided = None
         with self._session.meaning(f"writing {unit.id}"):
             self._session.connect()  # a new connection has no staging tables: forget them now
-            while len(self._targets) > STAGING_TABLES:
-                _, oldest = self._targets.popitem(last=False)
+            while len(self._landings) > STAGING_TABLES:
+                _, oldest = self._landings.popitem(last=False)
                 self._session.run(merge.drop_staging(oldest.staging))
-            targets = [self._target(part.schema, unit) for part in parts]
+            landings = [self._landing(part.schema, unit) for part in parts]
             self._session.run(b"BEGIN", prepare=False)
             try:
                 faults.hit("before_marker")
@@ -266,11 +266,11 @@ class PostgresDestination:
                     aside = list(quarantined)
                     states = self._lock_tables(batch, marker)
                     faults.hit("after_table_lock")
-                    for place, (part, target) in enumerate(zip(parts, targets, strict=True)):
-                        if target in targets[:place]:  # a table that came up before
-                            self._run_all(merge.empty_staging(target))
+                    for place, (part, landing) in enumerate(zip(parts, landings, strict=True)):
+                        if landing in landings[:place]:  # a table that came up before
+                            self._run_all(merge.empty_staging(landing))
                         state = states[part.schema.table]
-                        aside += self._land(part, target, state, carefully=carefully)
+                        aside += self._land(part, landing, state, carefully=carefully)
                     self._set_aside(unit, aside, batch)
                     faults.hit("after_quarantine")
                 faults.hit("before_commit")
@@ -353,12 +353,12 @@ class PostgresDestination:
         return states
 
     def _land(
-        self, part: Staged, target: Target, state: TableState, *, carefully: bool
+        self, part: Staged, landing: Landing, state: TableState, *, carefully: bool
     ) -> list[QuarantinedRow]:
         """One table's changes.  Returns what cannot be stored, when asked to find out."""
         try:
             if part.truncated_at is not None:
-                self._run_all(merge.truncate(target), {"version": part.truncated_at})
+                self._run_all(merge.truncate(landing), {"version": part.truncated_at})
                 self._session.named(
                     "raise_truncated_at",
                     unit=state.unit,
@@ -368,10 +368,10 @@ class PostgresDestination:
             if not len(part):
                 return []
             if carefully:
-                return self._land_one_by_one(part, target, state, 0, len(part))
-            self._copy(part, target)
+                return self._land_one_by_one(part, landing, state, 0, len(part))
+            self._copy(part, landing)
             faults.hit("after_copy")
-            self._merge(part, target, state)
+            self._merge(part, landing, state)
             return []
         except (
             psycopg.errors.UndefinedColumn,
@@ -383,7 +383,7 @@ class PostgresDestination:
                 place=str(part.schema.table),
             ) from error
 
-    def _copy(self, part: Staged, target: Target) -> None:
+    def _copy(self, part: Staged, landing: Landing) -> None:
         """Rows into the staging table, by binary COPY."""
         op, v = _mixed(part), _versions_differ(part)
         columns = [*part.cells]
@@ -397,7 +397,7 @@ class PostgresDestination:
         if part.kept is not None:
             columns.append(part.kept)
             types.append(OIDS["bytea"])
-        [statement] = merge.copy_in(target, op=op, v=v, kept=part.kept is not None)
+        [statement] = merge.copy_in(landing, op=op, v=v, kept=part.kept is not None)
         with self._session.connect().cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(types)
             write = copy.write_row
@@ -405,7 +405,7 @@ class PostgresDestination:
                 write(row)
             faults.hit("in_copy")
 
-    def _merge(self, part: Staged, target: Target, state: TableState) -> None:
+    def _merge(self, part: Staged, landing: Landing, state: TableState) -> None:
         """Staged rows into their table: whole ones, partial ones, deletes."""
         one_version = not _versions_differ(part)
         parameters = {"after": state.truncated_at, "version": part.versions[0]}
@@ -415,20 +415,20 @@ class PostgresDestination:
         for group in (_STREAMED, _READS):
             if met := present & group:
                 steps += merge.upsert(
-                    target,
+                    landing,
                     operations=met if mixed else None,
                     reads=group is _READS,
                     one_version=one_version,
                     left_out=part.left_out,
                 )
         if PARTIAL in present:
-            steps += merge.partial(target, one_version=one_version, left_out=part.left_out)
+            steps += merge.partial(landing, one_version=one_version, left_out=part.left_out)
         self._run_all(steps, parameters)
         faults.hit("after_merge")
         if Operation.DELETE in present:
             settled = state.phase == Phase.STREAMING
             steps = merge.delete(
-                target, settled=settled, all_rows=not mixed, one_version=one_version
+                landing, settled=settled, all_rows=not mixed, one_version=one_version
             )
             self._run_all(steps, parameters)
         faults.hit("after_deletes")
@@ -438,15 +438,15 @@ class PostgresDestination:
             self._session.run(step, parameters)
 
     def _land_one_by_one(
-        self, part: Staged, target: Target, state: TableState, start: int, stop: int
+        self, part: Staged, landing: Landing, state: TableState, start: int, stop: int
     ) -> list[QuarantinedRow]:
         """Halve the rows until each that cannot be stored stands alone; the rest lands."""
         some = part.part(start, stop)
         self._session.run(b"SAVEPOINT land")
         try:
-            self._copy(some, target)
-            self._merge(some, target, state)
-            self._run_all(merge.empty_staging(target))
+            self._copy(some, landing)
+            self._merge(some, landing, state)
+            self._run_all(merge.empty_staging(landing))
         except BaseException as error:
             if not _is_of_a_value(error) or self._session.lost:
                 raise
@@ -458,8 +458,8 @@ class PostgresDestination:
         if stop - start == 1:
             return [self._refused_row(part, start, refused)]
         middle = (start + stop) // 2
-        first = self._land_one_by_one(part, target, state, start, middle)
-        return first + self._land_one_by_one(part, target, state, middle, stop)
+        first = self._land_one_by_one(part, landing, state, start, middle)
+        return first + self._land_one_by_one(part, landing, state, middle, stop)
 
     def _refused_row(self, part: Staged, row: int, error: BaseException) -> QuarantinedRow:
         schema = part.schema

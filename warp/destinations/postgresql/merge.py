@@ -26,11 +26,11 @@ _AND = text(" and ")
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class Landing:
     """A destination table and how it is written to.
 
     Compared by identity: whoever writes keeps one per table version, and each statement is
-    composed once per Target.
+    composed once per Landing.
     """
 
     schema: TableSchema
@@ -76,16 +76,16 @@ class Target:
 
 
 def _composed(
-    make: Callable[Concatenate[Target, P], list[sql.Composed]],
-) -> Callable[Concatenate[Target, P], list[bytes]]:
-    """Each statement is composed once for its Target and arguments, which costs as much as 200
+    make: Callable[Concatenate[Landing, P], list[sql.Composed]],
+) -> Callable[Concatenate[Landing, P], list[bytes]]:
+    """Each statement is composed once for its Landing and arguments, which costs as much as 200
     rows do."""
 
     @lru_cache(maxsize=512)
-    def cached(target: Target, *args: P.args, **how: P.kwargs) -> list[bytes]:
-        return [statement.as_bytes(None) for statement in make(target, *args, **how)]
+    def cached(landing: Landing, *args: P.args, **how: P.kwargs) -> list[bytes]:
+        return [statement.as_bytes(None) for statement in make(landing, *args, **how)]
 
-    return cast("Callable[Concatenate[Target, P], list[bytes]]", cached)
+    return cast("Callable[Concatenate[Landing, P], list[bytes]]", cached)
 
 
 def staging_table(staging: str, kinds: Iterable[Kind]) -> sql.Composed:
@@ -104,24 +104,24 @@ def drop_staging(staging: str) -> sql.Composed:
 
 
 @_composed
-def empty_staging(target: Target) -> list[sql.Composed]:
-    return [text("delete from {}").format(target.staged)]
+def empty_staging(landing: Landing) -> list[sql.Composed]:
+    return [text("delete from {}").format(landing.staged)]
 
 
 @_composed
-def copy_in(target: Target, *, op: bool, v: bool, kept: bool) -> list[sql.Composed]:
-    columns = [f"c{place}" for place in range(len(target.schema.columns))]
+def copy_in(landing: Landing, *, op: bool, v: bool, kept: bool) -> list[sql.Composed]:
+    columns = [f"c{place}" for place in range(len(landing.schema.columns))]
     columns += ["op"] * op + ["v"] * v + ["kept"] * kept
     return [
         text("copy {} ({}) from stdin (format binary)").format(
-            target.staged, _COMMA.join(map(sql.Identifier, columns))
+            landing.staged, _COMMA.join(map(sql.Identifier, columns))
         )
     ]
 
 
 @_composed
 def upsert(
-    target: Target,
+    landing: Landing,
     *,
     operations: frozenset[int] | None,
     reads: bool,
@@ -133,13 +133,13 @@ def upsert(
     Takes the parameter `after`: rows of a snapshot taken up to that version are gone.
     """
     version = _version(one_version)
-    schema = target.schema
+    schema = landing.schema
     chosen = [place for place in range(len(schema.columns)) if place not in left_out]
     into = [name(schema.columns[place].name) for place in chosen] + [VERSION, DELETED]
-    values: list[sql.Composable] = [target.cell(place) for place in chosen]
+    values: list[sql.Composable] = [landing.cell(place) for place in chosen]
     values += [version, text("false")]
-    if target.soft is not None:
-        into.append(name(target.soft))
+    if landing.soft is not None:
+        into.append(name(landing.soft))
         values.append(text("false"))
     key = set(schema.key)
     updated = [column for column in into if column not in [name(k) for k in key]]
@@ -153,12 +153,12 @@ def upsert(
         "insert into {} as d ({}) select {} from {} as s{}{}"
         " on conflict ({}) do update set {} where d.{} {} excluded.{}"
     ).format(
-        target.table,
+        landing.table,
         _COMMA.join(into),
         _COMMA.join(values),
-        target.staged,
+        landing.staged,
         where,
-        target.in_key_order,
+        landing.in_key_order,
         _COMMA.join(map(name, schema.key)),
         _COMMA.join(text("{0} = excluded.{0}").format(column) for column in updated),
         VERSION,
@@ -169,44 +169,44 @@ def upsert(
 
 
 @_composed
-def partial(target: Target, *, one_version: bool, left_out: frozenset[int]) -> list[sql.Composed]:
+def partial(landing: Landing, *, one_version: bool, left_out: frozenset[int]) -> list[sql.Composed]:
     """Rows that keep some cells: first those that are missing, then all of them.
 
     In this order, because the insert waits for another writer's uncommitted row and the update
     then sees it; the other way round that change would be lost between the two.
     """
     version = _version(one_version)
-    schema = target.schema
+    schema = landing.schema
     chosen = [place for place in range(len(schema.columns)) if place not in left_out]
     into = [name(schema.columns[place].name) for place in chosen] + [VERSION]
-    values: list[sql.Composable] = [*map(target.cell, chosen), version]
+    values: list[sql.Composable] = [*map(landing.cell, chosen), version]
     missing = text(
         "insert into {} as d ({}) select {} from {} as s where {}{} on conflict ({}) do nothing"
     ).format(
-        target.table,
+        landing.table,
         _COMMA.join(into),
         _COMMA.join(values),
-        target.staged,
+        landing.staged,
         _op_in([PARTIAL]),
-        target.in_key_order,
+        landing.in_key_order,
         _COMMA.join(map(name, schema.key)),
     )
     sets = [
         text("{0} = case when get_bit(s.kept, {1}) = 1 then d.{0} else {2} end").format(
-            name(schema.columns[place].name), sql.Literal(place), target.cell(place)
+            name(schema.columns[place].name), sql.Literal(place), landing.cell(place)
         )
         for place in chosen
         if schema.columns[place].name not in schema.key
     ]
     sets += [text("{} = {}").format(VERSION, version), text("{} = false").format(DELETED)]
-    if target.soft is not None:
-        sets.append(text("{} = false").format(name(target.soft)))
+    if landing.soft is not None:
+        sets.append(text("{} = false").format(name(landing.soft)))
     rest = text("update {} as d set {} from {} as s where {} and {} and d.{} <= {}").format(
-        target.table,
+        landing.table,
         _COMMA.join(sets),
-        target.staged,
+        landing.staged,
         _op_in([PARTIAL]),
-        target.same_key,
+        landing.same_key,
         VERSION,
         version,
     )
@@ -215,7 +215,7 @@ def partial(target: Target, *, one_version: bool, left_out: frozenset[int]) -> l
 
 @_composed
 def delete(
-    target: Target, *, settled: bool, all_rows: bool, one_version: bool
+    landing: Landing, *, settled: bool, all_rows: bool, one_version: bool
 ) -> list[sql.Composed]:
     """Deletes, with the destination's last values in the audit; run one after the other.
 
@@ -225,127 +225,127 @@ def delete(
     version = _version(one_version)
     chosen = text("true") if all_rows else _op_in([Operation.DELETE])
     older = text("d.{} <= {}").format(VERSION, version)
-    found = _AND.join([chosen, target.same_key, older])
+    found = _AND.join([chosen, landing.same_key, older])
     steps: list[sql.Composed] = []
     if not settled:
-        key = [name(column) for column in target.schema.key]
-        cells = [target.cell(place) for place in target.places(target.schema.key)]
+        key = [name(column) for column in landing.schema.key]
+        cells = [landing.cell(place) for place in landing.places(landing.schema.key)]
         steps.append(
             text(
                 "insert into {} as d ({}) select {} from {} as s where {}{}"
                 " on conflict ({}) do nothing"
             ).format(
-                target.table,
+                landing.table,
                 _COMMA.join([*key, VERSION, DELETED]),
                 _COMMA.join([*cells, version, text("true")]),
-                target.staged,
+                landing.staged,
                 chosen,
-                target.in_key_order,
+                landing.in_key_order,
                 _COMMA.join(key),
             )
         )
-    if target.soft is not None:
+    if landing.soft is not None:
         steps.append(
             text("update {} as d set {} = true, {} = {} from {} as s where {}").format(
-                target.table, name(target.soft), VERSION, version, target.staged, found
+                landing.table, name(landing.soft), VERSION, version, landing.staged, found
             )
         )
         return steps
     if settled:
         steps.append(
             text("with gone as (delete from {} as d using {} as s where {} returning {})").format(
-                target.table, target.staged, found, _last_values(target, version)
+                landing.table, landing.staged, found, _last_values(landing, version)
             )
-            + _audit(target, "delete", text("select * from gone"))
+            + _audit(landing, "delete", text("select * from gone"))
         )
         return steps
     # The rows stay locked, so the values in the audit are the ones that are then emptied.
     last = text("select {} from {} as d join {} as s on {} where not d.{} for update of d").format(
-        _last_values(target, version), target.table, target.staged, found, DELETED
+        _last_values(landing, version), landing.table, landing.staged, found, DELETED
     )
-    steps.append(_audit(target, "delete", last))
+    steps.append(_audit(landing, "delete", last))
     emptied = [
         text("{} = null").format(name(column))
-        for column in target.schema.names()
-        if column not in target.schema.key
+        for column in landing.schema.names()
+        if column not in landing.schema.key
     ]
     emptied += [text("{} = true").format(DELETED), text("{} = {}").format(VERSION, version)]
     steps.append(
         text("update {} as d set {} from {} as s where {}").format(
-            target.table, _COMMA.join(emptied), target.staged, found
+            landing.table, _COMMA.join(emptied), landing.staged, found
         )
     )
     return steps
 
 
 @_composed
-def truncate(target: Target) -> list[sql.Composed]:
+def truncate(landing: Landing) -> list[sql.Composed]:
     """Every row up to the parameter `version` goes; the audit keeps one line with their number."""
     older = text("d.{} <= %(version)s").format(VERSION)
-    if target.soft is not None:
+    if landing.soft is not None:
         return [
-            text("delete from {} as d where {} and d.{}").format(target.table, older, DELETED),
+            text("delete from {} as d where {} and d.{}").format(landing.table, older, DELETED),
             text("update {} as d set {} = true, {} = %(version)s where {} and not d.{}").format(
-                target.table, name(target.soft), VERSION, older, name(target.soft)
+                landing.table, name(landing.soft), VERSION, older, name(landing.soft)
             ),
         ]
     return [
         text("with gone as (delete from {} as d where {} returning d.{})").format(
-            target.table, older, DELETED
+            landing.table, older, DELETED
         )
-        + _counted(target)
+        + _counted(landing)
     ]
 
 
-def purge(target: Target) -> sql.Composed:
+def purge(landing: Landing) -> sql.Composed:
     """Tombstones, once no chunk can come any more."""
-    return text("delete from {} where {}").format(target.table, DELETED)
+    return text("delete from {} where {}").format(landing.table, DELETED)
 
 
-def sweep(target: Target) -> sql.Composed:
+def sweep(landing: Landing) -> sql.Composed:
     """Rows older than the parameter `below`, which the snapshot did not find again."""
     older = text("d.{} < %(below)s").format(VERSION)
-    if target.soft is not None:
+    if landing.soft is not None:
         return text("update {} as d set {} = true where {} and not d.{}").format(
-            target.table, name(target.soft), older, name(target.soft)
+            landing.table, name(landing.soft), older, name(landing.soft)
         )
     return text("with gone as (delete from {} as d where {} returning {})").format(
-        target.table, older, _last_values(target, text("d.{}").format(VERSION))
-    ) + _audit(target, "sweep", text("select * from gone"))
+        landing.table, older, _last_values(landing, text("d.{}").format(VERSION))
+    ) + _audit(landing, "sweep", text("select * from gone"))
 
 
-def _last_values(target: Target, version: sql.Composable) -> sql.Composed:
+def _last_values(landing: Landing, version: sql.Composable) -> sql.Composed:
     """What the audit keeps of a row: the version it went at, its key and its values."""
     key = _COMMA.join(
-        text("{}, d.{}").format(literal(column), name(column)) for column in target.schema.key
+        text("{}, d.{}").format(literal(column), name(column)) for column in landing.schema.key
     )
     return text("{}, jsonb_build_object({}), to_jsonb(d)").format(version, key)
 
 
-def _audit(target: Target, reason: str, rows: sql.Composable) -> sql.Composed:
+def _audit(landing: Landing, reason: str, rows: sql.Composable) -> sql.Composed:
     return text(
         " insert into {} (unit, source_namespace, source_table, reason, version, key, row)"
         " select {}, {}, {}, {}, gone.* from ({}) as gone"
     ).format(
-        name(target.meta, "deletion_audit"),
-        literal(target.unit),
-        literal(target.schema.table.namespace),
-        literal(target.schema.table.name),
+        name(landing.meta, "deletion_audit"),
+        literal(landing.unit),
+        literal(landing.schema.table.namespace),
+        literal(landing.schema.table.name),
         literal(reason),
         rows,
     )
 
 
-def _counted(target: Target) -> sql.Composed:
+def _counted(landing: Landing) -> sql.Composed:
     return text(
         " insert into {} (unit, source_namespace, source_table, reason, version, rows)"
         " select {}, {}, {}, 'truncate', %(version)s, count(*) from gone where not {}"
         " having count(*) > 0"
     ).format(
-        name(target.meta, "deletion_audit"),
-        literal(target.unit),
-        literal(target.schema.table.namespace),
-        literal(target.schema.table.name),
+        name(landing.meta, "deletion_audit"),
+        literal(landing.unit),
+        literal(landing.schema.table.namespace),
+        literal(landing.schema.table.name),
         DELETED,
     )
 

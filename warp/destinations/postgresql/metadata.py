@@ -8,7 +8,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from warp.destinations.postgresql import ddl, markers, merge
-from warp.destinations.postgresql.merge import Target
+from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.session import Session, name, storable, text
 from warp.errors import DestinationRefused
 from warp.model import (
@@ -149,11 +149,11 @@ class PostgresMetadata:
             ).fetchone()
             if unfinished is not None:
                 return False
-            target = self._target(state.unit)
-            if target is not None:
-                self._session.run(merge.purge(target))
+            landing = self._landing(state.unit)
+            if landing is not None:
+                self._session.run(merge.purge(landing))
                 if state.sweep_below > -1:
-                    self._session.run(merge.sweep(target), {"below": state.sweep_below})
+                    self._session.run(merge.sweep(landing), {"below": state.sweep_below})
             self._session.named("settle_table", unit=state.unit.id)
         return True
 
@@ -163,7 +163,7 @@ class PostgresMetadata:
         row = self._session.named("read_marker", unit=unit.id).fetchone()
         return Marker(unit) if row is None else markers.from_row(row)
 
-    def _target(self, unit: WorkUnit) -> Target | None:
+    def _landing(self, unit: WorkUnit) -> Landing | None:
         """The table to purge and sweep; None where no row has ever been written."""
         settings = self._selection(unit.table) if unit.table else None
         if settings is None:
@@ -175,7 +175,7 @@ class PostgresMetadata:
         found = ddl.registered(self._session, settings)
         if found is None:
             return None
-        return Target(
+        return Landing(
             found,
             settings.destination,
             "",

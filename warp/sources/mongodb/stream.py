@@ -307,11 +307,11 @@ def _structural(
     if event.operation in ("drop", "rename") and selection(table) is not None:
         rows += _truncate(parts, table, event.version)
     if event.operation == "rename" and event.to is not None:
-        target = TableId(*event.to)
-        if selection(target) is not None:
+        renamed = TableId(*event.to)
+        if selection(renamed) is not None:
             # One less: a chunk may be read at the very moment of the rename, and must land.
-            rows += _truncate(parts, target, event.version - 1)
-            reload.append(target)
+            rows += _truncate(parts, renamed, event.version - 1)
+            reload.append(renamed)
     return rows
 
 
