@@ -14,7 +14,8 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-# Two: one batch being written and one ready.  More adds memory (guarantee 9) and no speed.
+# One batch is written while the next is read: what a batch holds is large, and more of them in
+# hand adds memory (guarantee 9) and no speed.
 DEPTH: Final = 1
 
 
@@ -37,48 +38,54 @@ def ahead(items: Iterable[T], *, stopping: Callable[[], bool] = _never) -> Gener
     is told to stop and, where `items` is a generator, closed in its own thread; a read that
     blocks is waited for, so a source must yield (or be closed) within its idle time.
     """
-    ready: queue.Queue[T | _End] = queue.Queue(maxsize=DEPTH)
+    ready: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+    room = threading.Semaphore(DEPTH)  # asked for before a batch is read, not after
     stop = threading.Event()
+
+    def over() -> bool:
+        return stop.is_set() or stopping()
+
     reader = threading.Thread(
-        target=_read, args=(items, ready, stop, stopping), daemon=True, name="ahead"
+        target=_read, args=(items, ready, room, over), daemon=True, name="ahead"
     )
     reader.start()
     try:
-        yield _drain(ready)
+        yield _drain(ready, room)
     finally:
         stop.set()
-        while reader.is_alive():  # it may be waiting for room
-            try:
-                ready.get(timeout=0.02)
-            except queue.Empty:
-                continue
+        room.release()
         reader.join()
 
 
-def _drain(ready: queue.Queue[T | _End]) -> Iterator[T]:
+def _drain(ready: queue.SimpleQueue[T | _End], room: threading.Semaphore) -> Iterator[T]:
     while True:
         item = ready.get()
         if isinstance(item, _End):
             if item.error is not None:
                 raise item.error
             return
+        room.release()
         yield item
+        del item  # not to be kept while the next one is waited for
 
 
 def _read(
     items: Iterable[T],
-    ready: queue.Queue[T | _End],
-    stop: threading.Event,
-    stopping: Callable[[], bool],
+    ready: queue.SimpleQueue[T | _End],
+    room: threading.Semaphore,
+    over: Callable[[], bool],
 ) -> None:
     error: BaseException | None = None
     iterator = iter(items)
     try:
-        for item in iterator:
-            ready.put(item)
+        while True:
+            room.acquire()
             # Asked here too, else a quiet unit is handed back one blocked read later (0.25 s).
-            if stop.is_set() or stopping():
+            if over():
                 break
+            ready.put(next(iterator))
+    except StopIteration:
+        pass
     except BaseException as caught:  # noqa: BLE001 - it crosses to the thread that asked
         error = caught
     finally:

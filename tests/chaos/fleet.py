@@ -35,7 +35,7 @@ from psycopg.rows import dict_row
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from warp.own_process import OwnProcess, wait_until
+from warp.own_process import LOG, OwnProcess, wait_until
 from warp.testing.servers import Mongod, Postgres, RedisServer, ReplicaSet
 
 TTL: Final = 3.0  # seconds, of every lease in these tests
@@ -159,11 +159,14 @@ class Program(OwnProcess):
         pid = owner.rpartition(":")[0].rpartition(":")[2]
         return self.running and pid in {str(member.pid) for member in self._family()}
 
+    def log(self) -> str:
+        """All it said, in all its lives."""
+        return (self.directory / LOG).read_text(errors="replace")
+
     def said(self, event: str) -> list[dict[str, Any]]:
         """The lines of its log, of all lives, that tell of an event."""
-        lines = (self.directory / "process.log").read_text(errors="replace").splitlines()
         found = []
-        for line in lines:
+        for line in self.log().splitlines():
             with contextlib.suppress(ValueError):
                 entry = json.loads(line)
                 if isinstance(entry, dict) and entry.get("event") == event:

@@ -38,9 +38,10 @@ def test_no_more_than_the_depth_is_read_ahead() -> None:
 
     with ahead(counting()) as items:
         next(items)
-        for _ in range(DEPTH + 2):  # the one taken, those queued, and the one in hand
-            asked.acquire(timeout=5)
-        assert len(read) <= DEPTH + 2
+        for _ in range(DEPTH + 1):  # the one taken, and those read ahead
+            assert asked.acquire(timeout=5)
+        assert not asked.acquire(timeout=0.1)
+        assert read == list(range(DEPTH + 1))
 
 
 def test_leaving_early_closes_the_reader_in_its_own_thread() -> None:

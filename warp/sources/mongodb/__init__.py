@@ -41,7 +41,7 @@ from warp.sources.mongodb.tokens import Token, order_key
 
 _INTERNAL: Final = frozenset({"admin", "config", "local"})
 _READ_SIZE: Final = 1_000
-_SAMPLE_BYTES: Final = 64 << 20
+_SAMPLE_BYTES: Final = 8 << 20  # and what a reply holds beyond that (guarantee 9)
 _OLDEST_WIRE: Final = 13  # MongoDB 5.0: reads at a cluster time outside transactions
 
 log = structlog.get_logger(__name__)
@@ -50,10 +50,12 @@ log = structlog.get_logger(__name__)
 class MongoOptions(ConnectorOptions):
     """The `source:` block of type `mongodb`."""
 
+    # Two of these and what the process itself needs stay below the ten seconds in which an
+    # unreachable server is told, on a busy machine too.
     server_selection_timeout: PositiveDuration = Field(
-        5.0, description="how long to look for a primary before the source counts as unavailable"
+        4.0, description="how long to look for a primary before the source counts as unavailable"
     )
-    connect_timeout: PositiveDuration = Field(5.0, description="how long one connection may take")
+    connect_timeout: PositiveDuration = Field(4.0, description="how long one connection may take")
     socket_timeout: PositiveDuration = Field(
         120.0, description="how long one answer may take; a scan of a long oplog needs its time"
     )

@@ -30,7 +30,9 @@ from warp.sources.mongodb.tokens import order_key
 # Ids sampled for each edge: more make the ranges more even.
 _SAMPLES_PER_EDGE: Final = 20
 _REPLY_ROWS: Final = 5_000  # cheaper than 20,000 [measured]
-_FULL_BYTES: Final = 8 << 20  # with the next reply a batch holds 24 MB at most (guarantee 9)
+# Four batches of a chunk are under way at once, each as documents, as rows or as both, and eight
+# chunks in one worker: they shall fit into 300 MB (guarantee 9).
+_FULL_BYTES: Final = 4 << 20
 _ATTEMPTS: Final = 5  # without a row in between
 
 BOUNDS: Final = JSONOptions(
