@@ -128,14 +128,19 @@ def to_shed(holds: Iterable[Held], count: int, *, now: float, quantum: float) ->
 
     Streams only: a chunk or a poll ends by itself, and given back it would start from its
     beginning, so that two of them taking turns on one slot would never finish.
+
+    `count` is the wish of this moment, and to the ledger a unit on its way back is still held:
+    were those not subtracted, a batch longer than a beat would have ever more units asked for.
     """
+    holds = list(holds)
+    leaving = sum(h.stopping() and h.alive() for h in holds)
     movable = [
         h
         for h in holds
         if h.lease.unit.kind is UnitKind.STREAM and not h.stopping() and now - h.since >= quantum
     ]
     movable.sort(key=lambda h: (h.rows / max(now - h.since, 0.001), h.since))
-    return movable[: max(count, 0)]
+    return movable[: max(count - leaving, 0)]
 
 
 class Heartbeat:

@@ -222,6 +222,22 @@ def test_no_unit_is_given_back_before_its_quantum(process: Process) -> None:
     assert to_shed([held], 1, now=process.clock(), quantum=2.0) == [held]
 
 
+def test_units_already_on_their_way_back_are_not_asked_for_twice(process: Process) -> None:
+    held = process.claim(*[stream(f"s{n}") for n in range(5)])
+    process.ledger.to_shed = 2  # as the ledger goes on saying until the batches have ended
+    for _ in range(3):
+        process.clock.now += 3
+        process.heartbeat.beat()
+    assert sum(h.stopping() for h in held) == 2
+
+
+def test_a_lost_unit_is_not_on_its_way_back(process: Process) -> None:
+    lost, ours = process.claim(stream("lost"), stream("ours"))
+    process.clock.now += 3
+    lost.lose()  # the ledger does not count it any more
+    assert to_shed([lost, ours], 1, now=process.clock(), quantum=2.0) == [ours]
+
+
 def test_chunks_and_polls_are_never_given_back_half_done() -> None:
     clock = Clock()
     table = TableId("shop", "orders")
