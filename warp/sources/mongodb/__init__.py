@@ -50,8 +50,7 @@ log = structlog.get_logger(__name__)
 class MongoOptions(ConnectorOptions):
     """The `source:` block of type `mongodb`."""
 
-    # Two of these and what the process itself needs stay below the ten seconds in which an
-    # unreachable server is told, on a busy machine too.
+    # A server that cannot be reached is told within ten seconds, on a busy machine too.
     server_selection_timeout: PositiveDuration = Field(
         4.0, description="how long to look for a primary before the source counts as unavailable"
     )
