@@ -27,6 +27,7 @@ from warp.model import (
 from warp.sources.mongodb import MongoOptions, MongoSource
 from warp.sources.mongodb import cursor as cursors
 from warp.sources.mongodb import stream as streams
+from warp.sources.mongodb.tokens import Token
 from warp.testing.servers import Mongod, ReplicaSet
 
 CREATE, UPDATE, DELETE, TRUNCATE = (
@@ -445,10 +446,8 @@ def test_without_reopening_a_killed_cursor_would_end_the_stream(
         test_a_killed_cursor_is_opened_again_and_loses_nothing(shop)
 
 
-def test_a_log_that_rolled_over_is_reported_and_never_skipped(
-    start_server: Callable[[Any], Any],
-) -> None:
-    server: Mongod = start_server(Mongod(oplog_megabytes=8, arguments=("--syncdelay", "1")))
+def expect_lost_positions_to_be_reported(server: Mongod) -> None:
+    """Lets the log roll over two positions; each must be reported, with what to do."""
     with server.client() as client:
         database = client.shop
         database.a.insert_one({"_id": "first"})
@@ -471,6 +470,34 @@ def test_a_log_that_rolled_over_is_reported_and_never_skipped(
                 follow(source, lost, count(1))
             assert "UTC" in str(caught.value)
         assert source.observe()["retention_seconds"] < 120
+
+
+def small_log(start_server: Callable[[Any], Any]) -> Mongod:
+    server: Mongod = start_server(Mongod(oplog_megabytes=8, arguments=("--syncdelay", "1")))
+    return server
+
+
+def test_a_log_that_rolled_over_is_reported_and_never_skipped(
+    start_server: Callable[[Any], Any],
+) -> None:
+    """Guarantee 6."""
+    expect_lost_positions_to_be_reported(small_log(start_server))
+
+
+def test_a_stream_that_goes_on_where_the_log_begins_would_skip_silently(
+    start_server: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken twin of the test above: a lost position answered by the oldest one there is."""
+    server = small_log(start_server)
+
+    def oldest(self: streams.ChangeStream, *_: Any) -> Token:
+        entry = self._database.client.local["oplog.rs"].find_one(sort=[("$natural", 1)])
+        assert entry is not None
+        return Token.parse(f"at:{entry['ts'].time}:{entry['ts'].inc}")
+
+    monkeypatch.setattr(streams.ChangeStream, "_reaction", oldest)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        expect_lost_positions_to_be_reported(server)
 
 
 def test_a_token_of_another_stream_falls_back_to_its_moment(
