@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import click
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.status import StatusReader
+from coordinator.status import StatusReader, describe
 from warp import startup
 from warp.assembly import Assembly, Plugged
 from warp.config import Settings
@@ -36,10 +37,15 @@ def run(settings: Settings, *, as_json: bool, assembly: Assembly | None = None) 
 
 def read(settings: Settings, assembly: Assembly) -> dict[str, Any]:
     """The status now.  Raises what the source, the destination or the ledger raises."""
+    schemas = [schema.name for schema in settings.schemas]
+    # Who may only look is answered before the first start too, and nothing is created for it.
     with contextlib.closing(assembly.bookkeeping()) as destination:
-        destination.metadata().prepare()  # before the first start too there is an answer
+        if not destination.metadata().prepared():
+            return describe(
+                (), (), (), schemas=schemas, reached={}, quarantined={}, now=time.time()
+            )
     with contextlib.closing(open_ledger(settings)) as ledger:
-        reader = StatusReader(assembly, ledger, [schema.name for schema in settings.schemas])
+        reader = StatusReader(assembly, ledger, schemas)
         with contextlib.closing(reader):
             return reader.read()
 
@@ -53,6 +59,8 @@ def open_ledger(settings: Settings) -> LeaseStore:
 
 def render(status: Mapping[str, Any]) -> Group:
     """For people."""
+    if not status["units"] and not status["workers"]:
+        return Group("nothing has run yet")
     units = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("unit", "phase", "state", "owner"):
         units.add_column(heading)
@@ -77,7 +85,11 @@ def render(status: Mapping[str, Any]) -> Group:
     for worker in status["workers"]:
         workers.add_row(Text(worker["id"]), str(worker["held"]), str(worker["slots"]))
     caught_up = "[green]caught up[/]" if status["caught_up"] else "[yellow]not caught up[/]"
-    return Group(units, "", workers, "", Text.from_markup(caught_up))
+    lines: list[RenderableType] = [units, "", workers, ""]
+    aside = [f"{t['quarantined']:,} of {t['table']}" for t in status["tables"] if t["quarantined"]]
+    if aside:
+        lines.append(Text(f"rows in quarantine: {', '.join(aside)}", style="yellow"))
+    return Group(*lines, Text.from_markup(caught_up))
 
 
 def _short(position: str) -> str:

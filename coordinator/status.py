@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from warp.assembly import Assembly
-from warp.interfaces import DestinationConnector, LeaseStore, SourceConnector
-from warp.model import LeasedUnit, Marker, Phase, Position, UnitKind, WorkerState
+from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
+from warp.model import LeasedUnit, Marker, Phase, Position, TableId, UnitKind, WorkerState
 
 # Where a stream's log ends and whether the stream has got there, by schema.
 Reached = Mapping[str, bool]
@@ -35,6 +35,7 @@ def describe(
     *,
     schemas: Sequence[str],
     reached: Reached,
+    quarantined: Mapping[TableId, int],
     now: float,
 ) -> dict[str, Any]:
     """What `GET /status` and `cartridge-warp status --json` answer."""
@@ -57,6 +58,7 @@ def describe(
                 "schema": m.unit.schema,
                 "phase": m.phase.value,
                 "epoch": m.epoch,
+                "quarantined": quarantined.get(m.unit.table, 0) if m.unit.table else 0,
                 "chunks": {
                     "done": done[m.unit.schema, m.unit.table],
                     "all": planned[m.unit.schema, m.unit.table],
@@ -145,13 +147,14 @@ class StatusReader:
             try:
                 # The ends of the logs first: markers read later then speak about later.
                 ends = {schema: self._source(schema).position() for schema in self._schemas}
-                markers = self._markers()
+                markers = self._metadata().markers()
                 return describe(
                     markers,
                     self._ledger.units(),
                     self._ledger.workers(),
                     schemas=self._schemas,
                     reached=self._reached(markers, ends),
+                    quarantined=self._metadata().quarantined(),
                     now=self._wall(),
                 )
             except BaseException:
@@ -170,10 +173,10 @@ class StatusReader:
                 reached[schema] = at is not None and self._source(schema).reached(at, end)
         return reached
 
-    def _markers(self) -> list[Marker]:
+    def _metadata(self) -> MetadataStore:
         if self._destination is None:
             self._destination = self._assembly.bookkeeping()
-        return self._destination.metadata().markers()
+        return self._destination.metadata()
 
     def _source(self, schema: str) -> SourceConnector:
         if schema not in self._sources:

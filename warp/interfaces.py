@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from warp.model import (
     ChangeBatch,
     Chunk,
+    Intent,
     Lease,
     LeasedUnit,
     LedgerStats,
@@ -232,6 +233,10 @@ class MetadataStore(Protocol):
         """Create the metadata schema or migrate it forward.  Safe from many processes at once."""
         ...
 
+    def prepared(self) -> bool:
+        """Is there a metadata schema?  Asking needs no right to create one."""
+        ...
+
     def register(self, unit: WorkUnit, *, position: Position | None, phase: Phase) -> bool:
         """Add the marker of a unit unless one is there; True when this call added it."""
         ...
@@ -304,6 +309,14 @@ class MetadataStore(Protocol):
         ...
 
     def end_errand(self, id: str, *, status: str, result: str = "") -> None: ...
+
+    def errands(self, id: str | None = None) -> list[Intent]:
+        """The errand with this id; or a hundred: the open ones, then the newest others."""
+        ...
+
+    def quarantined(self) -> dict[TableId, int]:
+        """How many rows of each source table wait in quarantine; tables without any left out."""
+        ...
 
 
 class LeaseStore(Protocol):

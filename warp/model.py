@@ -373,6 +373,18 @@ class QuarantinedRow:
     position: Position | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What an operator asked for once, and what became of it."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+    status: str = "open"  # then `done` or `failed`
+    result: str = ""
+    added_at: float = 0.0
+
+
 class Change(StrEnum):
     """What a schema change does."""
 

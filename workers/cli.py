@@ -137,6 +137,12 @@ def run_pool(config: str | None, flags: Mapping[str, Any], *, serve: bool) -> in
             )
             stack.enter_context(server)
             log.info("metrics_served", port=server.port)
+        if (redis_url := settings.coordination.redis_url) is not None:
+            # Imported here: the children of the pool carry no errands and need no rq.
+            from workers.errands import carried_out
+
+            namespace = settings.coordination.namespace
+            stack.enter_context(carried_out(redis_url, namespace, ledger, Plugged(settings)))
         startup.on_signals(pool.stop)
         pool.run()
     return startup.DONE

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -137,6 +137,25 @@ class Refused(WarpError):
     """Something in rq's queue that is no errand of ours."""
 
     code = "WARP-700"
+
+
+@contextlib.contextmanager
+def carried_out(
+    redis_url: str, namespace: str, ledger: LeaseStore, assembly: Assembly
+) -> Iterator[None]:
+    """Errands are carried out while this is open.  On a Redis Cluster there are none."""
+    try:
+        queue = ErrandQueue(redis_url, namespace)
+    except ConfigError as error:
+        log.warning("errands_not_carried_out", reason=error.message)
+        yield
+        return
+    runner = ErrandRunner(queue, ledger, assembly)
+    runner.start()
+    try:
+        yield
+    finally:
+        runner.stop()
 
 
 class ErrandRunner:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SECONDS = float(os.environ.get("CARTRIDGE_WARP_STORM_SECONDS", "30"))
 SEED = int(os.environ.get("CARTRIDGE_WARP_STORM_SEED", "1"))
-ROWS = 4_000  # of each table before the storm
+ROWS = 10_000  # of each table before the storm
 LULL = (0.3, 2.5)  # seconds between two faults: shorter and longer than a takeover
 
 

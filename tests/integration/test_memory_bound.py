@@ -91,7 +91,9 @@ def test_documents_of_15_megabytes_fit_through_a_small_worker(large: Servers) ->
         for n in range(documents // 2, documents):
             huge.insert_one({"_id": n, "name": "by the stream", "text": text})
         huge.update_many({}, {"$set": {"name": "again"}})
-        arrived = f'select count(*) from "{fleet.name}".huge where name = %s and octet_length(text) = %s'
+        arrived = (
+            f'select count(*) from "{fleet.name}".huge where name = %s and octet_length(text) = %s'
+        )
         fleet.wait_for(
             "every document to arrive",
             lambda: fleet.ask(arrived, "again", len(text)) == [(documents,)],

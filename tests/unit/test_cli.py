@@ -21,12 +21,21 @@ from commands.cli import cli
 from warp.config import RunMode, Settings, load
 from warp.errors import DestinationRefused, SourceUnavailable
 from warp.interfaces import DestinationConnector, SourceConnector
-from warp.model import TableId, TableSelection
+from warp.model import (
+    Operation,
+    Phase,
+    Position,
+    QuarantinedRow,
+    TableId,
+    TableSelection,
+    WorkUnit,
+)
 from warp.testing.memory import (
     MemoryDestination,
     MemoryDestinationOptions,
     MemorySource,
     MemorySourceOptions,
+    MemoryWarehouse,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -191,6 +200,7 @@ class InMemory:
     def __init__(self, source: Exception | None = None, destination: Exception | None = None):
         self._problems = {"source": source, "destination": destination}
         self._warehouse = MemoryDestinationOptions()
+        self.warehouse: MemoryWarehouse = self._warehouse.warehouse
 
     def knows(self, schema: str) -> bool:
         return True
@@ -273,6 +283,26 @@ def test_a_status_of_nothing_yet_is_not_caught_up(printed: Printed) -> None:
 
     shown = json.loads(printed())
     assert (shown["units"], shown["workers"], shown["caught_up"]) == ([], [], False)
+    assert status.run(load(CONFIG), as_json=False, assembly=InMemory()) == 0
+    assert printed() == "nothing has run yet\n"
+
+
+def test_a_status_tells_the_rows_in_quarantine(printed: Printed) -> None:
+    assembly = InMemory()
+    table = TableId("shop", "products")
+    metadata = assembly.bookkeeping().metadata()
+    metadata.prepare()
+    metadata.register(WorkUnit.of_table("products", table), position=None, phase=Phase.STREAMING)
+    metadata.register(WorkUnit.stream("products"), position=Position("0"), phase=Phase.STREAMING)
+    assembly.warehouse.quarantine.append(
+        QuarantinedRow(table, "{}", Operation.CREATE, "{}", "too long", "22001")
+    )
+
+    assert status.run(load(CONFIG), as_json=True, assembly=assembly) == 0
+    (shown,) = json.loads(printed())["tables"]
+    assert (shown["table"], shown["quarantined"]) == (str(table), 1)
+    assert status.run(load(CONFIG), as_json=False, assembly=assembly) == 0
+    assert f"rows in quarantine: 1 of {table}" in printed()
 
 
 def test_a_status_for_people_has_a_line_per_unit(capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,7 +319,7 @@ def test_a_status_for_people_has_a_line_per_unit(capsys: pytest.CaptureFixture[s
         "position": "8265" * 50,
     }
     worker = {"id": "host:1:ab", "held": 1, "slots": 8, "alive_for": 3}
-    page = status.render({"units": [unit], "workers": [worker], "caught_up": False})
+    page = status.render({"units": [unit], "workers": [worker], "tables": [], "caught_up": False})
 
     Console(width=250).print(page)
 

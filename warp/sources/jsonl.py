@@ -57,7 +57,9 @@ class JsonLinesOptions(BaseModel):
     """The `source:` block."""
 
     model_config = ConfigDict(extra="forbid")
-    path: Path = Field(description="the file to follow; its name without the ending is the namespace")
+    path: Path = Field(
+        description="the file to follow; its name without the ending is the namespace"
+    )
 
 
 class JsonLinesSource:

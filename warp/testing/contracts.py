@@ -32,6 +32,7 @@ from warp.model import (
     Operation,
     Phase,
     Position,
+    QuarantinedRow,
     SchemaChange,
     TableChanges,
     TableId,
@@ -66,7 +67,13 @@ class Unit:
         self.lease = Lease(unit, f"worker-{next(self.fences)}", next(self.fences))
         self.marker = destination.open(self.lease)
 
-    def write(self, token: str, *events: Event, reload: Sequence[TableId] = ()) -> None:
+    def write(
+        self,
+        token: str,
+        *events: Event,
+        reload: Sequence[TableId] = (),
+        quarantined: Sequence[QuarantinedRow] = (),
+    ) -> None:
         schema = self.destination.get_schema(ORDERS)
         if schema is None:
             create = SchemaChange(ORDERS, Change.CREATE_TABLE, schema=SCHEMA)
@@ -81,7 +88,7 @@ class Unit:
             changes = [TableChanges(ORDERS, operations, versions, schema, columns)]
         batch = ChangeBatch(changes, Position(token, 1_000.0), tuple(reload))
         after = self.marker.advanced(batch, phase=Phase.STREAMING)
-        self.destination.write_batch(batch, after)
+        self.destination.write_batch(batch, after, quarantined=quarantined)
         self.marker = after
 
 
@@ -357,8 +364,38 @@ class DestinationContract(ABC):
         metadata.add_errand("e1", "resync", {"schema": "shop"})
         metadata.add_errand("e1", "resync", {"schema": "shop"})
         assert metadata.open_errands() == [("e1", "resync", {"schema": "shop"})]
-        metadata.end_errand("e1", status="done")
+        metadata.end_errand("e1", status="done", result="as asked")
         assert metadata.open_errands() == []
+
+    def test_what_became_of_an_errand_can_be_read(self) -> None:
+        metadata = self.start().destination.metadata()
+        for id in ("e1", "e2", "e3"):
+            metadata.add_errand(id, "pause", {"schema": "shop"})
+        metadata.end_errand("e3", status="failed", result="no such schema")
+        assert [intent.id for intent in metadata.errands()] == ["e2", "e1", "e3"]
+        [ended] = metadata.errands("e3")
+        assert (ended.name, ended.arguments) == ("pause", {"schema": "shop"})
+        assert (ended.status, ended.result) == ("failed", "no such schema")
+        assert ended.added_at > 0
+        assert metadata.errands("e4") == []
+
+    def test_rows_in_quarantine_are_counted_by_table(self) -> None:
+        unit = self.settled()
+        metadata = unit.destination.metadata()
+        assert metadata.quarantined() == {}
+        others = TableId("shop", "others")
+        rows = [
+            QuarantinedRow(table, f'{{"id": {n}}}', CREATE, "{}", "too long", "22001")
+            for n, table in enumerate((ORDERS, ORDERS, others))
+        ]
+        unit.write("1", quarantined=rows)
+        assert metadata.quarantined() == {ORDERS: 2, others: 1}
+
+    def test_a_destination_says_whether_it_was_prepared(self) -> None:
+        metadata = self.make().metadata()
+        assert not metadata.prepared()
+        metadata.prepare()
+        assert metadata.prepared()
 
 
 class SourceContract(ABC):

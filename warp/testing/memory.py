@@ -10,6 +10,7 @@ import copy
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -25,6 +26,7 @@ from warp.model import (
     ChangeBatch,
     Chunk,
     Column,
+    Intent,
     Lease,
     Marker,
     Operation,
@@ -227,6 +229,7 @@ class _Stored:
 class MemoryWarehouse:
     """What survives a destination connector: data and metadata, changed under one lock."""
 
+    prepared: bool = False
     schemas: dict[TableId, TableSchema] = field(default_factory=dict)
     tables: dict[TableId, dict[Key, _Stored]] = field(default_factory=dict)
     markers: dict[str, Marker] = field(default_factory=dict)
@@ -430,7 +433,11 @@ class MemoryMetadata:
     def __init__(self, warehouse: MemoryWarehouse) -> None:
         self.warehouse = warehouse
 
-    def prepare(self) -> None: ...
+    def prepare(self) -> None:
+        self.warehouse.prepared = True
+
+    def prepared(self) -> bool:
+        return self.warehouse.prepared
 
     def register(self, unit: WorkUnit, *, position: Position | None, phase: Phase) -> bool:
         with self.warehouse.lock:
@@ -548,7 +555,14 @@ class MemoryMetadata:
 
     def add_errand(self, id: str, name: str, arguments: Mapping[str, Any]) -> None:
         self.warehouse.errands.setdefault(
-            id, {"name": name, "arguments": dict(arguments), "status": "open"}
+            id,
+            {
+                "name": name,
+                "arguments": dict(arguments),
+                "status": "open",
+                "result": "",
+                "added_at": time.time(),
+            },
         )
 
     def open_errands(self) -> list[tuple[str, str, dict[str, Any]]]:
@@ -560,3 +574,12 @@ class MemoryMetadata:
 
     def end_errand(self, id: str, *, status: str, result: str = "") -> None:
         self.warehouse.errands[id] |= {"status": status, "result": result}
+
+    def errands(self, id: str | None = None) -> list[Intent]:
+        found = [Intent(i, **e) for i, e in self.warehouse.errands.items() if id in (None, i)]
+        found.reverse()
+        return sorted(found, key=lambda intent: intent.status != "open")[:100]
+
+    def quarantined(self) -> dict[TableId, int]:
+        with self.warehouse.lock:
+            return dict(Counter(row.table for row in self.warehouse.quarantine))

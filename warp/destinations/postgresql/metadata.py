@@ -13,6 +13,7 @@ from warp.destinations.postgresql.session import Session, name, storable, text
 from warp.errors import DestinationRefused
 from warp.model import (
     Chunk,
+    Intent,
     Lease,
     Marker,
     Phase,
@@ -66,6 +67,10 @@ class PostgresMetadata:
                     ),
                     [step.version, step.name],
                 )
+
+    def prepared(self) -> bool:
+        with self._session.meaning("looking for the metadata schema"):
+            return self._version() is not None
 
     def _version(self) -> int | None:
         """The newest migration applied; None where there is no metadata yet."""
@@ -283,3 +288,12 @@ class PostgresMetadata:
     def end_errand(self, id: str, *, status: str, result: str = "") -> None:
         with self._session.meaning(f"ending the errand {id}"):
             self._session.named("end_errand", id=id, status=status, result=storable(result))
+
+    def errands(self, id: str | None = None) -> list[Intent]:
+        with self._session.meaning("reading the errands"):
+            return [Intent(*row) for row in self._session.named("read_errands", id=id)]
+
+    def quarantined(self) -> dict[TableId, int]:
+        with self._session.meaning("counting the rows in quarantine"):
+            rows = self._session.named("count_quarantined")
+            return {TableId(namespace, table): count for namespace, table, count in rows}
