@@ -170,9 +170,9 @@ class Demo:
         client = self._stack.enter_context(
             pymongo.MongoClient[dict[str, Any]](mongod.url, tz_aware=True)
         )
-        warehouse = self._stack.enter_context(
-            psycopg.connect(warehouse_url, autocommit=True, options="-c timezone=UTC")
-        )
+        warehouse = psycopg.connect(warehouse_url, autocommit=True, options="-c timezone=UTC")
+        # Not `with`: that commits, which fails where Ctrl-C came in the middle of a query.
+        self._stack.callback(warehouse.close)
         return client[DATABASE], warehouse, file
 
     def _load(self, source: Database[Any]) -> None:

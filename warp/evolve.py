@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
+from warp import stored
 from warp.errors import WarpError
 from warp.kinds import converter, join
 from warp.model import (
@@ -21,8 +20,10 @@ from warp.model import (
     ChangeBatch,
     Column,
     Evolution,
+    Finding,
     Kind,
     Operation,
+    Outcome,
     Position,
     QuarantinedRow,
     SchemaChange,
@@ -75,8 +76,9 @@ def _shape(
         return
     if shaped.unknown:
         plan.unknown[part.table] = shaped.unknown
-    if shaped.misfits:
-        plan.misfits[part.table] = shaped.misfits
+    kinds = {c.name: c.kind for c in have.columns}
+    for (name, met), cells in shaped.misfits.items():
+        plan.findings.append(Finding(part.table, name, Outcome.EXTRA, met, kinds[name], cells))
     plan.batch.changes.append(
         TableChanges(part.table, part.operations, part.versions, have, shaped.columns)
     )
@@ -142,23 +144,18 @@ def _cells(cells: list[Any], have: Kind, column: Column, refused: dict[int, str]
 def _set_aside(
     part: TableChanges, schema: TableSchema, row: int, why: str, position: Position
 ) -> QuarantinedRow:
-    cells = {
-        c.name: part.columns[i][row]
-        for i, c in enumerate(schema.columns)
-        if part.columns[i][row] is not ABSENT and part.columns[i][row] is not UNCHANGED
-    }
-    text = {
-        name: cell.decode() if isinstance(cell, bytes) else cell for name, cell in cells.items()
-    }
-    key = {name: text.get(name) for name in schema.key}
+    cells = [column[row] for column in part.columns]
     return QuarantinedRow(
         table=part.table,
-        key=orjson.dumps(key, default=str).decode(),
+        key=stored.dump(schema.columns, cells, schema.key),
         operation=Operation(part.operations[row]),
-        row=orjson.dumps(text, default=str).decode(),
+        row=stored.dump(schema.columns, cells),
         reason=why,
         code="conversion",
         position=position,
+        version=part.versions[row],
+        kinds=stored.kinds_of(schema.columns),
+        partial=UNCHANGED in cells,
     )
 
 

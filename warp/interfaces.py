@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from warp.model import (
     ChangeBatch,
     Chunk,
+    Finding,
     Intent,
     Lease,
     LeasedUnit,
@@ -201,8 +202,12 @@ class DestinationConnector(Protocol):
         marker: Marker,
         *,
         quarantined: Sequence[QuarantinedRow] = (),
+        findings: Sequence[Finding] = (),
     ) -> Written:
         """Rows, quarantine, audit and marker in ONE transaction, or none of them (guarantee 1).
+
+        `findings` become lines of the error log in it: one line per table, column, outcome and
+        type met, which counts the cells of all batches.
 
         `marker` is the one to leave behind; it must follow the stored one (same fence,
         batch = stored + 1), else FenceBehind and nothing is written (guarantee 2).  SchemaMoved

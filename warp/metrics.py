@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,8 +36,9 @@ from warp import errors
 from warp.errors import StartFailed, WarpError
 from warp.model import (
     ChangeBatch,
-    Evolution,
+    Finding,
     Operation,
+    Outcome,
     SchemaChange,
     TableId,
     UnitKind,
@@ -104,9 +105,14 @@ LEASES_HELD: Final = "cartridge_warp_leases_held"
 TAKEOVERS: Final = "cartridge_warp_takeovers_total"
 FENCE_REJECTIONS: Final = "cartridge_warp_fence_rejections_total"
 QUARANTINED: Final = "cartridge_warp_quarantined_total"
+DEFERRED: Final = "cartridge_warp_deferred_total"
+CELLS: Final = "cartridge_warp_cells_total"
 SNAPSHOT_PROGRESS: Final = "cartridge_warp_snapshot_progress_ratio"
 RETENTION: Final = "cartridge_warp_source_retention_seconds"
 LEDGER_WIPES: Final = "cartridge_warp_ledger_wipes_total"
+
+CELL_OUTCOMES: Final = tuple(o for o in Outcome if o not in (Outcome.QUARANTINED, Outcome.DEFERRED))
+WARNED: Final = frozenset(CELL_OUTCOMES) - {Outcome.CONVERTED, Outcome.WIDENED}
 
 METRICS: Final = (
     Metric(
@@ -183,7 +189,8 @@ METRICS: Final = (
         CONVERSION_WARNINGS,
         Type.COUNTER,
         _TABLE,
-        "Cells whose value did not fit its column and was kept elsewhere or set to NULL.",
+        "Cells whose value did not fit its column: all of cartridge_warp_cells_total but those "
+        "that were converted exactly or whose column was widened.",
     ),
     Metric(LEASES_HELD, Type.GAUGE, (), "Leases that worker processes hold.", Over.SUM),
     Metric(
@@ -201,6 +208,20 @@ METRICS: Final = (
         "superseded worker that did no harm.",
     ),
     Metric(QUARANTINED, Type.COUNTER, _TABLE, "Rows set aside, whole, instead of written."),
+    Metric(
+        DEFERRED,
+        Type.COUNTER,
+        _TABLE,
+        "Rows that wait for the row their foreign key refers to; counted when they begin to wait.",
+    ),
+    Metric(
+        CELLS,
+        Type.COUNTER,
+        (*_TABLE, "column", "outcome"),
+        "Cells that did not fit their column as they were, by what became of them: "
+        + ", ".join(outcome.value for outcome in CELL_OUTCOMES)
+        + ".",
+    ),
     Metric(
         SNAPSHOT_PROGRESS,
         Type.GAUGE,
@@ -308,11 +329,17 @@ class TableMeter:
     def schema_changed(self, change_type: str) -> None:
         self._meters.counter(SCHEMA_CHANGES, (*self._labels, change_type)).inc()
 
-    def misfits(self, cells: int) -> None:
-        self._meters.counter(CONVERSION_WARNINGS, self._labels).inc(cells)
+    def found(self, finding: Finding) -> None:
+        labels = (*self._labels, finding.column, finding.outcome.value)
+        self._meters.counter(CELLS, labels).inc(finding.cells)
+        if finding.outcome in WARNED:
+            self._meters.counter(CONVERSION_WARNINGS, self._labels).inc(finding.cells)
 
     def quarantined(self, rows: int) -> None:
         self._meters.counter(QUARANTINED, self._labels).inc(rows)
+
+    def deferred(self, rows: int) -> None:
+        self._meters.counter(DEFERRED, self._labels).inc(rows)
 
     def join(self, unit_id: str) -> None:
         """A unit of this process works on the table."""
@@ -489,6 +516,10 @@ class UnitMeter:
         event_time = 0.0 if chunk else batch.end.committed_at
         for table, counts in by_table.items():
             self._table(table).committed(counts, written.seconds, event_time)
+        for table, rows in written.quarantined.items():
+            self._table(table).quarantined(rows)
+        for table, rows in written.deferred.items():
+            self._table(table).deferred(rows)
 
     def caught_up(self) -> None:
         for table in self._tables.values():
@@ -498,12 +529,9 @@ class UnitMeter:
         for change in changes:
             self._table(change.table).schema_changed(change.change.value)
 
-    def misfits(self, table: TableId, column: str, met: str, cells: int) -> None:
-        self._table(table).misfits(cells)
-
-    def quarantined(self, plan: Evolution) -> None:
-        for row in plan.quarantined:
-            self._table(row.table).quarantined(1)
+    def found(self, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            self._table(finding.table).found(finding)
 
     def retire(self) -> None:
         """The unit is worked on no more by this process."""

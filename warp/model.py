@@ -6,7 +6,7 @@ them does I/O or reads a clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any, Final, Protocol, final
@@ -66,12 +66,15 @@ class Kind(StrEnum):
     BOOL = "bool"  # bool
     INT32 = "int32"  # int
     INT64 = "int64"  # int
+    FLOAT32 = "float32"  # float that a single holds exactly
     FLOAT64 = "float64"  # float
     DECIMAL = "decimal"  # decimal.Decimal, NaN and infinities included
     TEXT = "text"  # str without NUL
     BYTES = "bytes"  # bytes
     UUID = "uuid"  # bytes, 16 of them
     DATE = "date"  # datetime.date
+    TIME = "time"  # int: microseconds since midnight, below 24 hours
+    DATETIME = "datetime"  # int: microseconds since 1970-01-01 on a wall clock; no instant
     TIMESTAMP = "timestamp"  # int: microseconds since 1970-01-01 UTC; an instant
     JSON = "json"  # bytes: UTF-8 JSON text without \u0000
     OBJECTID = "objectid"  # str: 24 lower-case hexadecimal digits
@@ -93,6 +96,9 @@ class Column:
     source: str = ""  # the field or column it comes from
     role: Role = Role.FIELD
     comment: str = ""  # kept with the column at the destination
+    # The destination's own limits, in a table that somebody else made; None: none.
+    limit: int | None = None  # characters of TEXT, digits of DECIMAL
+    scale: int | None = None  # digits of DECIMAL after the point
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -362,15 +368,51 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedRow:
-    """A row set aside, whole, with its reason, ready to replay."""
+    """A row set aside, whole, with its reason, ready to replay; or one cell of a row that landed.
+
+    `key` and `row` are texts of `warp.stored`, and `kinds` is what reads them again.
+    """
 
     table: TableId
-    key: str  # JSON text
+    key: str
     operation: Operation
-    row: str  # JSON text of the original
+    row: str
     reason: str
     code: str
     position: Position | None = None
+    version: int = 0  # the source's order key: a replay never overrules a newer change
+    kinds: Mapping[str, str] = field(default_factory=dict)  # column -> kind
+    partial: bool = False  # what `row` does not say, the destination keeps
+    column: str = ""  # the cell's column, where the rest of the row landed
+
+
+class Outcome(StrEnum):
+    """What became of a cell that did not fit its column as it was."""
+
+    CONVERTED = "converted"  # exactly, to the column's kind
+    WIDENED = "widened"  # the column was, so that the cell fits
+    TO_TEXT = "to_text"  # the column became text, which holds the cell exactly
+    TRUNCATED = "truncated"  # to the destination's length limit, with a visible mark
+    EXTRA = "extra"  # kept whole in `_extra`, or its unwritable characters are
+    SKIPPED = "skipped"  # the column is left as it was; the original is in quarantine
+    NULLED = "nulled"  # NULL stands in the column; the error log has the original
+    QUARANTINED = "quarantined"  # the whole row was set aside
+    DEFERRED = "deferred"  # the whole row waits for the row it refers to
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What happened to some cells of one column in one batch: a line in error_log, and numbers."""
+
+    table: TableId
+    column: str
+    outcome: Outcome
+    met: str  # what was found: a type's name, a length
+    expected: str  # what the column holds
+    cells: int
+    key: str = ""  # of the first such row, as `warp.stored` writes it
+    original: str = ""  # the first such value, as text, cut to a readable length
+    original_length: int | None = None  # characters of the longest such value, where it was cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +432,8 @@ class Change(StrEnum):
 
     CREATE_TABLE = "create_table"
     ADD_COLUMN = "add_column"  # and move the values already in `_extra` into it
+    WIDEN_COLUMN = "widen_column"  # to a kind that holds every value of both
+    TEXT_COLUMN = "text_column"  # to text, which holds every scalar
     RETYPE_KEY = "retype_key"  # the key column becomes TAGGED
 
 
@@ -398,7 +442,7 @@ class SchemaChange:
     table: TableId  # at the source
     change: Change
     schema: TableSchema | None = None  # CREATE_TABLE
-    column: Column | None = None  # ADD_COLUMN, RETYPE_KEY
+    column: Column | None = None  # as it shall be; not for CREATE_TABLE
     base: int = 0  # the schema version it was decided on
 
 
@@ -413,14 +457,16 @@ class Evolution:
     ddl: list[SchemaChange] = field(default_factory=list)
     quarantined: list[QuarantinedRow] = field(default_factory=list)
     unknown: dict[TableId, dict[str, Column]] = field(default_factory=dict)
-    misfits: dict[TableId, dict[tuple[str, str], int]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one `write_batch` committed."""
+    """What one `write_batch` committed: rows landed, and rows that did not."""
 
     counts: dict[tuple[TableId, Operation], int]
+    quarantined: Mapping[TableId, int] = field(default_factory=dict)
+    deferred: Mapping[TableId, int] = field(default_factory=dict)
     seconds: float = 0.0
 
 

@@ -7,7 +7,7 @@ run and who runs them; nothing else moves a row.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from warp.ahead import ahead
@@ -18,6 +18,7 @@ from warp.model import (
     Change,
     ChangeBatch,
     Evolution,
+    Finding,
     Marker,
     Phase,
     SchemaChange,
@@ -41,8 +42,7 @@ class Meter(Protocol):
     def committed(self, batch: ChangeBatch, written: Written) -> None: ...
     def caught_up(self) -> None: ...
     def evolved(self, changes: Iterable[SchemaChange]) -> None: ...
-    def misfits(self, table: TableId, column: str, met: str, cells: int) -> None: ...
-    def quarantined(self, plan: Evolution) -> None: ...
+    def found(self, findings: Sequence[Finding]) -> None: ...
 
 
 class NoMeter:
@@ -51,8 +51,7 @@ class NoMeter:
     def committed(self, batch: ChangeBatch, written: Written) -> None: ...
     def caught_up(self) -> None: ...
     def evolved(self, changes: Iterable[SchemaChange]) -> None: ...
-    def misfits(self, table: TableId, column: str, met: str, cells: int) -> None: ...
-    def quarantined(self, plan: Evolution) -> None: ...
+    def found(self, findings: Sequence[Finding]) -> None: ...
 
 
 def stream(
@@ -193,7 +192,7 @@ class Delivery:
             after = marker.advanced(batch, phase=phase)
             try:
                 written = self._destination.write_batch(
-                    plan.batch, after, quarantined=plan.quarantined
+                    plan.batch, after, quarantined=plan.quarantined, findings=plan.findings
                 )
             except SchemaMoved:
                 self._forget(batch)
@@ -257,9 +256,6 @@ class Delivery:
         now = self._clock()
         for table, unknown in plan.unknown.items():
             self._growth.observe(table, unknown, now)
-        for table, misfits in plan.misfits.items():
-            for (column, met), cells in misfits.items():
-                self._meter.misfits(table, column, met, cells)
-        if plan.quarantined:
-            self._meter.quarantined(plan)
+        if plan.findings:
+            self._meter.found(plan.findings)
         self._meter.committed(plan.batch, written)

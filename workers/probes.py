@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from warp.model import ChangeBatch, Evolution, SchemaChange, TableId, WorkUnit, Written
+from warp.model import ChangeBatch, Finding, SchemaChange, WorkUnit, Written
 from warp.pipeline import Meter
 from workers.hold import Held
 
@@ -54,8 +54,5 @@ class UnitMeter:
     def evolved(self, changes: Iterable[SchemaChange]) -> None:
         self._inner.evolved(changes)
 
-    def misfits(self, table: TableId, column: str, met: str, cells: int) -> None:
-        self._inner.misfits(table, column, met, cells)
-
-    def quarantined(self, plan: Evolution) -> None:
-        self._inner.quarantined(plan)
+    def found(self, findings: Sequence[Finding]) -> None:
+        self._inner.found(findings)

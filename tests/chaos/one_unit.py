@@ -108,12 +108,10 @@ class Bounded(MongoSource):
 class Stubborn(PostgresDestination):
     """Believes in no error: sends the same batch again until it is in, or is refused."""
 
-    def write_batch(
-        self, batch: ChangeBatch, marker: Marker, *, quarantined: Sequence[QuarantinedRow] = ()
-    ) -> Written:
+    def write_batch(self, batch: ChangeBatch, marker: Marker, **said: Any) -> Written:
         while True:
             with contextlib.suppress(DestinationUnavailable):
-                return super().write_batch(batch, marker, quarantined=quarantined)
+                return super().write_batch(batch, marker, **said)
 
     def update_marker(self, marker: Marker) -> None:
         while True:

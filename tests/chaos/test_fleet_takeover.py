@@ -126,8 +126,13 @@ def zombie(fleet: Fleet, environment: Mapping[str, str] | None = None) -> Iterat
     Its own look at its lease is behind it, so only the destination can stop it.
     """
     fleet.source["orders"].insert_one({"_id": 0, "name": "first"})
-    sleeper = fleet.worker({"CARTRIDGE_WARP_FAULT": "before_marker:stop:4", **(environment or {})})
     fleet.coordinator()
+    # Somebody else reads the snapshot, so that only rows of the stream are left to fall asleep on.
+    reader = fleet.worker(environment)
+    fleet.wait_for("the snapshot to be complete", lambda: fleet.settled("orders"))
+    reader.finish()
+    fault = {"CARTRIDGE_WARP_FAULT": "before_marker_of_rows:stop"}
+    sleeper = fleet.worker({**fault, **(environment or {})})
     asleep = 0
 
     def write_until_it_sleeps() -> bool:

@@ -22,6 +22,7 @@ import warp.destinations.postgresql
 
 POINTS = (
     "before_marker",
+    "before_marker_of_rows",
     "after_marker",
     "after_table_lock",
     "in_copy",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import struct
 import threading
 import uuid
 from collections.abc import Iterator
@@ -68,6 +69,7 @@ CARRIERS: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.BOOL: st.booleans(),
     Kind.INT32: st.integers(-(2**31), 2**31 - 1),
     Kind.INT64: st.integers(-(2**63), 2**63 - 1),
+    Kind.FLOAT32: st.floats(width=32),
     Kind.FLOAT64: st.floats(width=64),
     Kind.DECIMAL: st.decimals(places=None).filter(lambda d: not d.is_snan())
     | st.sampled_from([Decimal("1E+6000"), Decimal("-1E-6000"), Decimal("1.10")]),
@@ -75,6 +77,8 @@ CARRIERS: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.BYTES: st.binary(),
     Kind.UUID: st.binary(min_size=16, max_size=16),
     Kind.DATE: st.dates(),
+    Kind.TIME: st.integers(0, 86_400_000_000 - 1),
+    Kind.DATETIME: st.integers(FIRST, LAST) | st.sampled_from([FIRST, -1, 0, LAST]),
     Kind.TIMESTAMP: st.integers(FIRST, LAST) | st.sampled_from([FIRST, -1, 0, LAST]),
     Kind.JSON: json_values.map(lambda v: json.dumps(v).encode()),
     Kind.OBJECTID: st.binary(min_size=12, max_size=12).map(bytes.hex),
@@ -93,6 +97,9 @@ def read_back(world: World) -> list[list[Any]]:
     asked = ", ".join(
         {
             Kind.TIMESTAMP: 'timestamptz_send("timestamp")',  # the server's own microseconds
+            Kind.TIME: 'time_send("time")',
+            Kind.DATETIME: 'timestamp_send("datetime")',
+            Kind.FLOAT32: '"float32"::text',
             Kind.FLOAT64: '"float64"::text',
             Kind.DECIMAL: '"decimal"::text',
             Kind.JSON: '"json"::text',
@@ -105,6 +112,8 @@ def read_back(world: World) -> list[list[Any]]:
 def same(kind: Kind, sent: Any, found: Any) -> bool:
     if sent is None or found is None:
         return sent is found
+    if kind is Kind.FLOAT32:
+        return struct.pack("f", float(found)) == struct.pack("f", sent) or sent != sent
     if kind is Kind.FLOAT64:
         return repr(float(found)) == repr(sent)
     if kind is Kind.DECIMAL:
@@ -112,7 +121,9 @@ def same(kind: Kind, sent: Any, found: Any) -> bool:
         return bool(read.is_nan() and sent.is_nan()) or bool(read == sent)
     if kind is Kind.JSON:
         return bool(json.loads(found) == json.loads(sent))
-    if kind is Kind.TIMESTAMP:
+    if kind is Kind.TIME:
+        return bool(int.from_bytes(found) == sent)
+    if kind in (Kind.TIMESTAMP, Kind.DATETIME):
         return bool(int.from_bytes(found, signed=True) + 946_684_800_000_000 == sent)
     if kind is Kind.UUID:
         return bool(found == uuid.UUID(bytes=sent))

@@ -323,7 +323,7 @@ def test_a_table_that_was_there_keeps_its_types_and_gets_what_we_need(world: Wor
     assert [(c.name, c.kind) for c in schema.columns] == [
         ("id", Kind.INT32),
         ("name", Kind.TEXT),
-        ("at", Kind.TIMESTAMP),
+        ("at", Kind.DATETIME),
         ("total", Kind.DECIMAL),
     ]
     unit.write("1", (READ, 0, 1, "ours", 0, None), (CREATE, 1, 3, "toolong", None, None))

@@ -88,7 +88,7 @@ def test_a_row_without_an_exact_conversion_is_set_aside_whole() -> None:
     assert plan.batch.changes[0].columns == [[2], [5.0]]
     assert len(plan.batch.changes[0].operations) == len(plan.batch.changes[0].versions) == 1
     [row] = plan.quarantined
-    assert (row.key, row.operation, row.position) == ('{"id":1}', Operation.CREATE, Position("9"))
+    assert (row.key, row.operation, row.position) == ('{"id": 1}', Operation.CREATE, Position("9"))
     assert row.row == '{"id":1,"n":9007199254740993}'
 
 

@@ -26,10 +26,10 @@ from warp.model import (
     Change,
     ChangeBatch,
     Chunk,
-    Evolution,
+    Finding,
     Operation,
+    Outcome,
     Position,
-    QuarantinedRow,
     SchemaChange,
     TableId,
     WorkUnit,
@@ -80,7 +80,7 @@ def batch(committed_at: float) -> ChangeBatch:
 
 
 def written(rows: Mapping[Operation, int], table: TableId = USERS) -> Written:
-    return Written({(table, operation): count for operation, count in rows.items()}, 0.2)
+    return Written({(table, operation): count for operation, count in rows.items()}, seconds=0.2)
 
 
 def value(meters: Meters, name: str, **labels: str) -> float | None:
@@ -224,11 +224,10 @@ def test_what_goes_wrong_is_counted_by_kind(meters: Meters) -> None:
     meters.error(chunk, SourceUnavailable("away"))
     meters.error(chunk, KeyError("a bug whose text must not become a label"))
     meters.fenced(STREAM)
-    meter.misfits(USERS, "age", "string", 4)
+    meter.found([Finding(USERS, "age", Outcome.NULLED, "string", "int64", 4)])
+    meter.found([Finding(USERS, "age", Outcome.CONVERTED, "double", "int64", 3)])
     meter.evolved([SchemaChange(USERS, Change.ADD_COLUMN)])
-    plan = Evolution(batch(0))
-    plan.quarantined = [QuarantinedRow(USERS, "1", Operation.CREATE, "{}", "why", "WARP-1")] * 2
-    meter.quarantined(plan)
+    meter.committed(batch(0), Written({}, quarantined={USERS: 2}, deferred={USERS: 1}))
 
     errors = "cartridge_warp_error_count_total"
     assert value(meters, errors, error_type="source_unavailable") == 1
@@ -236,7 +235,11 @@ def test_what_goes_wrong_is_counted_by_kind(meters: Meters) -> None:
     assert value(meters, "cartridge_warp_type_conversion_warnings_total") == 4
     changes = "cartridge_warp_schema_changes_total"
     assert value(meters, changes, change_type="add_column") == 1
+    cells = "cartridge_warp_cells_total"
+    assert value(meters, cells, column="age", outcome="nulled") == 4
+    assert value(meters, cells, column="age", outcome="converted") == 3
     assert value(meters, "cartridge_warp_quarantined_total") == 2
+    assert value(meters, "cartridge_warp_deferred_total") == 1
     fenced = meters.registry.get_sample_value(
         "cartridge_warp_fence_rejections_total", {"schema": "web"}
     )
@@ -385,7 +388,7 @@ CHILD = """
     users = TableId("shop", "users")
     rows = {(users, Operation.CREATE): 10 * number}
     end = Position("p", time.time() - number * 1000)
-    meters.meter(WorkUnit.stream("web")).committed(ChangeBatch([], end), Written(rows, 0.1))
+    meters.meter(WorkUnit.stream("web")).committed(ChangeBatch([], end), Written(rows, seconds=0.1))
     if number == 1:
         meters.over(WorkUnit.stream("web"))  # handed over to the second process
         meters.meter(WorkUnit.poll("web", TableId("shop", "orders")))

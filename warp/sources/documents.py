@@ -224,6 +224,23 @@ def _day(value: datetime) -> Any:
     return date(value.year, value.month, value.day) if midnight else _MISFIT
 
 
+def _single(value: float) -> Any:
+    """What a 32-bit column gives back as it was: 0.1 does not."""
+    try:
+        (stored,) = _SINGLE.unpack(_SINGLE.pack(value))
+    except OverflowError:
+        return _MISFIT
+    return value if stored == value or value != value else _MISFIT
+
+
+_SINGLE: Final = struct.Struct("<f")
+
+
+def _whole_single(value: int) -> Any:
+    converted = _exact_double(value)
+    return converted if converted is _MISFIT else _single(converted)
+
+
 def _uuid(value: Binary) -> Any:
     return bytes(value) if value.subtype == 4 and len(value) == 16 else _MISFIT
 
@@ -237,6 +254,7 @@ _CELLS: Final[dict[Kind, dict[type, Callable[[Any], Any]]]] = {
     Kind.BOOL: {bool: _same},
     Kind.INT32: {int: _int32, Int64: _int32},
     Kind.INT64: {int: _same, Int64: int, float: _whole_double},
+    Kind.FLOAT32: {float: _single, int: _whole_single, Int64: _whole_single},
     Kind.FLOAT64: {float: _same, int: _exact_double, Int64: _exact_double},
     # The shortest text of a double names that double and no other; its exact digits would be
     # 0.1000000000000000055511151231257827 for 0.1.
@@ -250,6 +268,8 @@ _CELLS: Final[dict[Kind, dict[type, Callable[[Any], Any]]]] = {
     Kind.BYTES: {bytes: _same, Binary: bytes},
     Kind.UUID: {Binary: _uuid},
     Kind.DATE: {datetime: _day},
+    Kind.TIME: {},
+    Kind.DATETIME: {datetime: _instant, DatetimeMS: _instant},  # BSON dates are in UTC
     Kind.TIMESTAMP: {datetime: _instant, DatetimeMS: _instant},
     Kind.OBJECTID: {ObjectId: str},
 }

@@ -26,6 +26,7 @@ from warp.model import (
     ChangeBatch,
     Chunk,
     Column,
+    Finding,
     Intent,
     Lease,
     Marker,
@@ -234,6 +235,7 @@ class MemoryWarehouse:
     tables: dict[TableId, dict[Key, _Stored]] = field(default_factory=dict)
     markers: dict[str, Marker] = field(default_factory=dict)
     quarantine: list[QuarantinedRow] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     audit: list[tuple[TableId, Key, Row]] = field(default_factory=list)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -314,6 +316,7 @@ class MemoryDestination:
         marker: Marker,
         *,
         quarantined: Sequence[QuarantinedRow] = (),
+        findings: Sequence[Finding] = (),
     ) -> Written:
         warehouse = self.warehouse
         with warehouse.lock:
@@ -330,11 +333,13 @@ class MemoryDestination:
                 for table in batch.reload:
                     self._reload(marker.unit.schema, table)
                 warehouse.quarantine += quarantined
+                warehouse.findings += findings
             except BaseException:
                 warehouse.tables, warehouse.markers = before[0], before[1]
                 del warehouse.audit[before[2] :]
                 raise
-            return Written(counts)
+            aside = Counter(row.table for row in quarantined if not row.column)
+            return Written(counts, quarantined=aside)
 
     def _advance(self, marker: Marker) -> None:
         """The compare-and-set that every transaction starts with (guarantee 2, second half)."""

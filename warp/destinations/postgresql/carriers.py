@@ -7,13 +7,8 @@ a UUID as its sixteen bytes: none of them becomes a Python object on the way.
 
 from __future__ import annotations
 
-import base64
-import datetime as dt
-import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final
 
 from warp.compact import Compacted
@@ -23,12 +18,15 @@ TYPES: Final[dict[Kind, str]] = {
     Kind.BOOL: "boolean",
     Kind.INT32: "integer",
     Kind.INT64: "bigint",
+    Kind.FLOAT32: "real",
     Kind.FLOAT64: "double precision",
     Kind.DECIMAL: "numeric",
     Kind.TEXT: "text",
     Kind.BYTES: "bytea",
     Kind.UUID: "uuid",
     Kind.DATE: "date",
+    Kind.TIME: "time",
+    Kind.DATETIME: "timestamp",
     Kind.TIMESTAMP: "timestamptz",
     Kind.JSON: "jsonb",
     Kind.OBJECTID: "text",
@@ -40,12 +38,15 @@ DUMPED_AS: Final[dict[Kind, str]] = {
     Kind.BOOL: "bool",
     Kind.INT32: "int4",
     Kind.INT64: "int8",
+    Kind.FLOAT32: "float4",
     Kind.FLOAT64: "float8",
     Kind.DECIMAL: "numeric",
     Kind.TEXT: "text",
     Kind.BYTES: "bytea",
     Kind.UUID: "bytea",
     Kind.DATE: "date",
+    Kind.TIME: "int8",
+    Kind.DATETIME: "int8",
     Kind.TIMESTAMP: "int8",
     Kind.JSON: "bytea",
     Kind.OBJECTID: "text",
@@ -57,7 +58,7 @@ KINDS: Final[dict[str, Kind]] = {
     "smallint": Kind.INT32,
     "integer": Kind.INT32,
     "bigint": Kind.INT64,
-    "real": Kind.FLOAT64,
+    "real": Kind.FLOAT32,
     "double precision": Kind.FLOAT64,
     "numeric": Kind.DECIMAL,
     "text": Kind.TEXT,
@@ -65,7 +66,8 @@ KINDS: Final[dict[str, Kind]] = {
     "bytea": Kind.BYTES,
     "uuid": Kind.UUID,
     "date": Kind.DATE,
-    "timestamp without time zone": Kind.TIMESTAMP,
+    "time without time zone": Kind.TIME,
+    "timestamp without time zone": Kind.DATETIME,
     "timestamp with time zone": Kind.TIMESTAMP,
     "jsonb": Kind.JSON,
 }
@@ -160,7 +162,7 @@ def stage(schema: TableSchema, changes: Compacted) -> Staged:
 
 
 def _dumpable(kind: Kind, values: list[Any], nulls: bool) -> list[Any]:
-    if kind == Kind.TIMESTAMP:
+    if kind in (Kind.TIMESTAMP, Kind.DATETIME):
         if nulls:
             return [None if v is None else v - _POSTGRES_EPOCH for v in values]
         return [v - _POSTGRES_EPOCH for v in values]
@@ -169,28 +171,3 @@ def _dumpable(kind: Kind, values: list[Any], nulls: bool) -> list[Any]:
             return [None if v is None else b"\x01" + v for v in values]
         return [b"\x01" + v for v in values]
     return values
-
-
-def readable(schema: TableSchema, cells: Sequence[Any], names: Sequence[str]) -> str:
-    """Carriers of one row as JSON text, for the quarantine.
-
-    ASCII only, so that NUL and unpaired surrogates, which a row may be set aside for, survive.
-    """
-    row = {
-        column.name: _plain(column.kind, cell)
-        for column, cell in zip(schema.columns, cells, strict=True)
-        if column.name in names and type(cell) is not _MARK
-    }
-    return json.dumps(row, default=str)
-
-
-def _plain(kind: Kind, cell: Any) -> Any:
-    if isinstance(cell, bytes):
-        if kind == Kind.UUID and len(cell) == 16:
-            return str(uuid.UUID(bytes=cell))
-        if kind == Kind.JSON:
-            return cell.decode("utf-8", "backslashreplace")
-        return base64.b64encode(cell).decode()
-    if isinstance(cell, Decimal | dt.date):
-        return str(cell)
-    return cell

@@ -7,7 +7,7 @@ the marker's and the table's locks are held for it.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
@@ -15,12 +15,13 @@ from typing import Any, ClassVar, Final
 import psycopg
 from psycopg import sql
 from psycopg.errors import LockNotAvailable
+from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
-from warp import faults
+from warp import faults, stored
 from warp.compact import compact
 from warp.destinations.postgresql import ddl, markers, merge
-from warp.destinations.postgresql.carriers import DUMPED_AS, PARTIAL, Staged, readable, stage
+from warp.destinations.postgresql.carriers import DUMPED_AS, PARTIAL, Staged, stage
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.metadata import PostgresMetadata
 from warp.destinations.postgresql.session import (
@@ -34,6 +35,7 @@ from warp.errors import DestinationRefused, DestinationUnavailable, FenceBehind,
 from warp.interfaces import DestinationTraits
 from warp.model import (
     ChangeBatch,
+    Finding,
     Lease,
     Marker,
     Operation,
@@ -70,6 +72,17 @@ class TableState:
     truncated_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What `evolve` says about a batch beside its rows."""
+
+    quarantined: Sequence[QuarantinedRow] = ()
+    findings: Sequence[Finding] = ()
+
+
+NOTHING_SAID: Final = Said()
+
+
 class _ValueRefused(Exception):
     """A value of the batch cannot be stored: find out which one."""
 
@@ -89,6 +102,7 @@ class PostgresDestination:
         # By table, version, kinds and unit; the one not used for the longest time first.
         self._landings: OrderedDict[tuple[Any, ...], Landing] = OrderedDict()
         self._staging_made = 0
+        self._aside: list[QuarantinedRow] = []  # by the last write
         # What a lost connection left open: whether this batch with this marker was committed.
         self._undecided: tuple[ChangeBatch | None, Marker] | None = None
 
@@ -175,24 +189,31 @@ class PostgresDestination:
         marker: Marker,
         *,
         quarantined: Sequence[QuarantinedRow] = (),
+        findings: Sequence[Finding] = (),
     ) -> Written:
         started = time.monotonic()
         if not self._was_committed(batch, marker):
             parts = [self._stage(part) for part in batch.changes if len(part)]
+            said = Said(quarantined, findings)
             try:
-                self._transact(batch, marker, parts, quarantined, carefully=False)
+                self._transact(batch, marker, parts, said, carefully=False)
             except _ValueRefused:
-                self._transact(batch, marker, parts, quarantined, carefully=True)
-        counts: dict[tuple[TableId, Operation], int] = {}
+                self._transact(batch, marker, parts, said, carefully=True)
+        counts: Counter[tuple[TableId, Operation]] = Counter()
         for changes in batch.changes:
             for code in set(changes.operations):
-                kind = (changes.table, Operation(code))
-                counts[kind] = counts.get(kind, 0) + changes.operations.count(code)
-        return Written(counts, time.monotonic() - started)
+                counts[changes.table, Operation(code)] += changes.operations.count(code)
+        for row in self._aside[len(quarantined) :]:  # these were among the batch's rows
+            counts[row.table, row.operation] -= 1
+        return Written(
+            {what: rows for what, rows in counts.items() if rows},
+            quarantined=Counter(row.table for row in self._aside if not row.column),
+            seconds=time.monotonic() - started,
+        )
 
     def update_marker(self, marker: Marker) -> None:
         if not self._was_committed(None, marker):
-            self._transact(None, marker, [], (), carefully=False)
+            self._transact(None, marker, [], NOTHING_SAID, carefully=False)
 
     def metadata(self) -> PostgresMetadata:
         return self._metadata
@@ -242,11 +263,12 @@ class PostgresDestination:
         batch: ChangeBatch | None,
         marker: Marker,
         parts: Sequence[Staged],
-        quarantined: Sequence[QuarantinedRow],
+        said: Said,
         *,
         carefully: bool,
     ) -> None:
         """One transaction; on any error nothing of it remains."""
+        aside = list(said.quarantined)
         unit = marker.unit
         self._undecided = None
         with self._session.meaning(f"writing {unit.id}"):
@@ -258,12 +280,13 @@ class PostgresDestination:
             self._session.run(b"BEGIN", prepare=False)
             try:
                 faults.hit("before_marker")
+                if batch is not None:
+                    faults.hit("before_marker_of_rows")
                 self._advance(marker)
                 if marker.phase == Phase.DONE:
                     self._session.named("finish_runs", unit=unit.id)
                 faults.hit("after_marker")
                 if batch is not None:
-                    aside = list(quarantined)
                     states = self._lock_tables(batch, marker)
                     faults.hit("after_table_lock")
                     for place, (part, landing) in enumerate(zip(parts, landings, strict=True)):
@@ -272,6 +295,7 @@ class PostgresDestination:
                         state = states[part.schema.table]
                         aside += self._land(part, landing, state, carefully=carefully)
                     self._set_aside(unit, aside, batch)
+                    self._note(unit, said.findings, batch)
                     faults.hit("after_quarantine")
                 faults.hit("before_commit")
             except BaseException as error:
@@ -279,6 +303,7 @@ class PostgresDestination:
                 if not carefully and _is_of_a_value(error):
                     raise _ValueRefused from error
                 raise
+            self._aside = aside
             self._commit(batch, marker)
         faults.hit("after_commit")
 
@@ -467,7 +492,7 @@ class PostgresDestination:
         code = part.operations[row]
         reason = str(error)
         sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
-        key = readable(schema, cells, schema.key)
+        key = stored.dump(schema.columns, cells, schema.key)
         settings = self._selection(schema.table)
         if settings is not None and not settings.dead_letter_queue:
             raise DestinationRefused(
@@ -479,9 +504,12 @@ class PostgresDestination:
             table=schema.table,
             key=key,
             operation=Operation.UPDATE if code == PARTIAL else Operation(code),
-            row=readable(schema, cells, schema.names()),
+            row=stored.dump(schema.columns, cells),
             reason=reason,
             code=f"SQLSTATE {sqlstate}" if sqlstate else type(error).__name__,
+            version=part.versions[row],
+            kinds=stored.kinds_of(schema.columns),
+            partial=code == PARTIAL,
         )
 
     def _set_aside(
@@ -502,11 +530,23 @@ class PostgresDestination:
                         "row": storable(row.row),
                         "reason": storable(row.reason),
                         "code": row.code,
+                        "version": row.version,
+                        "kinds": Jsonb(dict(row.kinds)),
+                        "partial": row.partial,
+                        "column": storable(row.column),
                         **markers.place(row.position or batch.end),
                     }
                     for row in rows
                 ],
             )
+
+    def _note(self, unit: WorkUnit, findings: Sequence[Finding], batch: ChangeBatch) -> None:
+        if not findings:
+            return
+        with self._session.connect().cursor() as cursor:
+            # In one order, so that two units never wait for each other's line in a circle.
+            lines = sorted((_line(unit, found, batch) for found in findings), key=_by_finding)
+            cursor.executemany(self._session.statement("note_finding"), lines)
 
     # -- the outcome
 
@@ -548,6 +588,31 @@ class PostgresDestination:
 
 _READS: Final = frozenset({Operation.READ.value})
 _STREAMED: Final = frozenset({Operation.CREATE.value, Operation.UPDATE.value})
+
+
+def _line(unit: WorkUnit, found: Finding, batch: ChangeBatch) -> dict[str, Any]:
+    """A finding as a line of the error log."""
+    what = f"expected {found.expected}, found {found.met}"
+    return {
+        "code": f"CELL-{found.outcome.value}",
+        "message": storable(f"{what}: {found.original}" if found.original else what),
+        "unit": unit.id,
+        "namespace": found.table.namespace,
+        "table": found.table.name,
+        "column": storable(found.column),
+        "key": storable(found.key),
+        "position": batch.end.token,
+        "action": found.outcome.value,
+        "finding": storable(
+            "\x1f".join((str(found.table), found.column, found.outcome, found.met, found.expected))
+        ),
+        "cells": found.cells,
+        "original_length": found.original_length,
+    }
+
+
+def _by_finding(line: Mapping[str, Any]) -> str:
+    return str(line["finding"])
 
 
 def _mixed(part: Staged) -> bool:

@@ -1,6 +1,6 @@
--- A quarantined row, in the transaction of the batch it came with (guarantees 1 and 4).
+-- A quarantined row or cell, in the transaction of the batch it came with (guarantees 1 and 4).
 insert into {meta}.quarantine
-    (unit, source_namespace, source_table, key, operation, row, reason, code, position,
-     position_seconds)
+    (unit, source_namespace, source_table, key, operation, row, reason, code, version, kinds,
+     partial, column_name, position, position_seconds)
 values (%(unit)s, %(namespace)s, %(table)s, %(key)s, %(operation)s, %(row)s, %(reason)s, %(code)s,
-        %(position)s, %(position_seconds)s)
+        %(version)s, %(kinds)s, %(partial)s, %(column)s, %(position)s, %(position_seconds)s)
