@@ -89,7 +89,7 @@ def test_a_row_without_an_exact_conversion_is_set_aside_whole() -> None:
     assert len(plan.batch.changes[0].operations) == len(plan.batch.changes[0].versions) == 1
     [row] = plan.quarantined
     assert (row.key, row.operation, row.position) == ('{"id": 1}', Operation.CREATE, Position("9"))
-    assert row.row == '{"id":1,"n":9007199254740993}'
+    assert row.row == '{"id": 1, "n": 9007199254740993}'
 
 
 def test_changes_of_a_table_nobody_selected_are_a_fault_not_a_skip() -> None:

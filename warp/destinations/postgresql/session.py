@@ -325,5 +325,8 @@ def _milliseconds(seconds: float) -> str:
 
 OIDS: Final = {
     known: pg_types[known].oid
-    for known in ["bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "bytea", "date"]
+    for known in (
+        *("bool", "int2", "int4", "int8", "float4", "float8", "numeric"),
+        *("text", "bytea", "date"),
+    )
 }
