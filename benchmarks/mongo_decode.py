@@ -94,8 +94,8 @@ def take(batch: ChangeBatch, schema: TableSchema, *, shaped: bool) -> int:
     for part in batch.changes:
         if part.documents is not None and shaped:
             result = part.documents.shape(schema, SETTINGS)
-            if result.misfits or result.unknown:
-                raise AssertionError(f"clean documents misfit: {result.misfits} {result.unknown}")
+            if result.findings or result.unknown:
+                raise AssertionError(f"clean documents misfit: {result.findings} {result.unknown}")
     return len(batch)
 
 

@@ -5,6 +5,7 @@ WarpError
 ├── TransientError          wait and try again, keeping the lease
 │   ├── SourceUnavailable
 │   ├── DestinationUnavailable
+│   │   └── SchemaBusy      a table is in use: change it later, write on meanwhile where possible
 │   └── LedgerUnavailable
 ├── LeaseLost               forget the batch, write nothing, claim again
 │   └── FenceBehind         a newer fence stands in the destination: refence, or forget the unit
@@ -57,6 +58,15 @@ class SourceUnavailable(TransientError):
 
 class DestinationUnavailable(TransientError):
     code = "WARP-220"
+
+
+class SchemaBusy(DestinationUnavailable):
+    """Somebody reads or writes a table for so long that its columns cannot be changed now.
+
+    Nothing was changed, and nobody waits behind us: the lock is asked for briefly, again and again.
+    """
+
+    code = "WARP-221"
 
 
 class LedgerUnavailable(TransientError):

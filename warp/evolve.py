@@ -8,25 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from warp import stored
 from warp.errors import WarpError
-from warp.kinds import converter, join
+from warp.fitting import Fitting
+from warp.kinds import join
 from warp.model import (
-    ABSENT,
     UNCHANGED,
     Change,
     ChangeBatch,
     Column,
     Evolution,
     Finding,
-    Kind,
     Operation,
     Outcome,
-    Position,
     QuarantinedRow,
     SchemaChange,
+    Skipped,
     TableChanges,
     TableId,
     TableSchema,
@@ -52,12 +51,15 @@ def evolve(
         if part.documents is not None:
             _shape(part, have, settings, plan)
         else:
-            _convert(part, have, batch.end, plan)
+            _convert(part, have, settings, plan)
     return plan
 
 
 def _shape(
-    part: TableChanges, have: TableSchema | None, settings: TableSettings, plan: Evolution
+    part: TableChanges,
+    have: TableSchema | None,
+    settings: TableSettings,
+    plan: Evolution,
 ) -> None:
     """Documents to columns, by the destination's schema."""
     documents = part.documents
@@ -76,16 +78,13 @@ def _shape(
         return
     if shaped.unknown:
         plan.unknown[part.table] = shaped.unknown
-    kinds = {c.name: c.kind for c in have.columns}
-    for (name, met), cells in shaped.misfits.items():
-        plan.findings.append(Finding(part.table, name, Outcome.EXTRA, met, kinds[name], cells))
-    plan.batch.changes.append(
-        TableChanges(part.table, part.operations, part.versions, have, shaped.columns)
-    )
+    fitted = TableChanges(part.table, part.operations, part.versions, have, shaped.columns)
+    # What is set aside is set aside as it was shaped, with the refused values in `_extra`.
+    _settle(shaped, fitted, fitted, plan)
 
 
 def _convert(
-    part: TableChanges, have: TableSchema | None, position: Position, plan: Evolution
+    part: TableChanges, have: TableSchema | None, settings: TableSettings, plan: Evolution
 ) -> None:
     """Columns of a source with a schema to the destination's, one decision per column."""
     schema = part.schema
@@ -101,62 +100,90 @@ def _convert(
             SchemaChange(part.table, Change.ADD_COLUMN, column=c, base=have.version) for c in new
         ]
         return
+    fitting = Fitting(part.table, settings, have.key)
     columns: list[list[Any]] = []
-    refused: dict[int, str] = {}  # row -> why
     for column in have.columns:
         i = at_source.get(column.source)
         if i is None:  # dropped at the source: kept here, new rows NULL
             columns.append([UNCHANGED] * len(part))
         else:
-            cells = part.columns[i]
-            columns.append(_cells(cells, schema.columns[i].kind, column, refused))
-    operations, versions = part.operations, part.versions
-    if refused:
-        plan.quarantined += [
-            _set_aside(part, schema, row, why, position) for row, why in sorted(refused.items())
+            columns.append(fitting.cells(part.columns[i], schema.columns[i].kind, column))
+    fitted = TableChanges(part.table, part.operations, part.versions, have, columns)
+    _settle(fitting, fitted, part, plan)
+
+
+class _Fitted(Protocol):
+    """What was found while cells were put into their columns."""
+
+    @property
+    def asked(self) -> list[tuple[Change, Column]]: ...
+    @property
+    def findings(self) -> list[tuple[int, Finding]]: ...
+    @property
+    def skipped(self) -> list[Skipped]: ...
+    @property
+    def refused(self) -> dict[int, str]: ...
+
+
+def _settle(found: _Fitted, fitted: TableChanges, original: TableChanges, plan: Evolution) -> None:
+    """Into the plan: columns to change first, else rows to write and what is set aside of them."""
+    have, schema = fitted.schema, original.schema
+    if have is None or schema is None:
+        raise AssertionError("both have a schema by now")
+    table, operations, versions = fitted.table, fitted.operations, fitted.versions
+    if found.asked:
+        plan.ddl += [
+            SchemaChange(table, change, column=column, base=have.version)
+            for change, column in found.asked
         ]
-        keep = [row for row in range(len(part)) if row not in refused]
-        columns = [[cells[row] for row in keep] for cells in columns]
-        operations = bytearray(operations[row] for row in keep)
-        versions = [versions[row] for row in keep]
-    plan.batch.changes.append(TableChanges(part.table, operations, versions, have, columns))
+        return
+    end = plan.batch.end
+    for row, finding in found.findings:
+        key = stored.dump(schema.columns, _row(original, row), schema.key)
+        plan.findings.append(replace(finding, key=key))
+    for cell in found.skipped:
+        column = Column(cell.column, cell.kind)
+        plan.quarantined.append(
+            QuarantinedRow(
+                table=table,
+                key=stored.dump(schema.columns, _row(original, cell.row), schema.key),
+                operation=Operation(operations[cell.row]),
+                row=stored.dump([column], [cell.original]),
+                reason=f"column {cell.column}: {cell.reason}",
+                code=f"CELL-{Outcome.SKIPPED}",
+                position=end,
+                version=versions[cell.row],
+                kinds=stored.kinds_of([column]),
+                partial=True,
+                column=cell.column,
+            )
+        )
+    for row, why in sorted(found.refused.items()):
+        cells = _row(original, row)
+        plan.quarantined.append(
+            QuarantinedRow(
+                table=table,
+                key=stored.dump(schema.columns, cells, schema.key),
+                operation=Operation(operations[row]),
+                row=stored.dump(schema.columns, cells),
+                reason=why,
+                code="conversion",
+                position=end,
+                version=versions[row],
+                kinds=stored.kinds_of(schema.columns),
+                partial=UNCHANGED in cells,
+            )
+        )
+    if found.refused:
+        keep = [row for row in range(len(fitted)) if row not in found.refused]
+        fitted.columns = [[cells[row] for row in keep] for cells in fitted.columns]
+        fitted.operations = bytearray(operations[row] for row in keep)
+        fitted.versions = [versions[row] for row in keep]
+    plan.batch.changes.append(fitted)
 
 
-def _cells(cells: list[Any], have: Kind, column: Column, refused: dict[int, str]) -> list[Any]:
-    if have == column.kind:
-        return cells
-    convert = converter(have, column.kind)
-    converted: list[Any] = []
-    for row, cell in enumerate(cells):
-        if cell is None or cell is UNCHANGED or cell is ABSENT:
-            converted.append(cell)
-            continue
-        try:
-            if convert is None:
-                raise ValueError(f"{have} has no exact form as {column.kind}")
-            converted.append(convert(cell))
-        except ValueError as error:
-            refused[row] = f"column {column.name}: {error}"
-            converted.append(None)
-    return converted
-
-
-def _set_aside(
-    part: TableChanges, schema: TableSchema, row: int, why: str, position: Position
-) -> QuarantinedRow:
-    cells = [column[row] for column in part.columns]
-    return QuarantinedRow(
-        table=part.table,
-        key=stored.dump(schema.columns, cells, schema.key),
-        operation=Operation(part.operations[row]),
-        row=stored.dump(schema.columns, cells),
-        reason=why,
-        code="conversion",
-        position=position,
-        version=part.versions[row],
-        kinds=stored.kinds_of(schema.columns),
-        partial=UNCHANGED in cells,
-    )
+def _row(part: TableChanges, row: int) -> list[Any]:
+    return [cells[row] for cells in part.columns]
 
 
 class Growth:

@@ -192,6 +192,10 @@ class DestinationConnector(Protocol):
     def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:
         """Make the changes, or find them made: doing one twice is not an error.
 
+        A column that cannot be widened (the server refuses, or the table is too large to rewrite)
+        is registered as fixed instead, with a line in the error log.  Raises SchemaBusy where the
+        table is in use for longer than others could be made to wait behind us.
+
         Two workers may ask at once; the schema version grows once per change made.
         """
         ...

@@ -22,6 +22,13 @@ class Operation(IntEnum):
     TRUNCATE = ord("t")  # every row up to and including this row's version is gone
 
 
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A cell whose source could not read it as what it should be: a zero date, damaged bytes."""
+
+    text: str  # what the source had, as far as it can be shown
+
+
 @final
 class _Mark:
     """A cell that holds no value and must never be written as NULL."""
@@ -99,6 +106,7 @@ class Column:
     # The destination's own limits, in a table that somebody else made; None: none.
     limit: int | None = None  # characters of TEXT, digits of DECIMAL
     scale: int | None = None  # digits of DECIMAL after the point
+    fixed: bool = False  # cannot be widened: the server refused, or the table is too large
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -138,6 +146,33 @@ class Capture(StrEnum):
     HASH = "hash"
 
 
+class Handling(StrEnum):
+    """What to do with a value that does not fit its column."""
+
+    WIDEN = "widen"  # the column, to a kind that holds both
+    TEXT = "text"  # the column becomes text, which holds both
+    TRUNCATE = "truncate"  # with a visible mark
+    EXTRA = "extra"  # keep it whole in `_extra`; where there is none: skip
+    SKIP = "skip"  # leave the column as it is, and keep the original in quarantine
+    SET_NULL = "set_null"  # and keep the original's text in the error log
+    QUARANTINE = "quarantine"  # the whole row
+    STOP = "stop"  # the unit, until a person has decided
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What configuration says of values that do not fit; None: the default of the precedence.
+
+    `warp.precedence` is the one place that reads it.
+    """
+
+    wider: Handling | None = None  # the column could be widened to hold it
+    narrower: Handling | None = None  # another family of scalars
+    too_long: Handling | None = None  # for the destination's own length limit
+    drastic: Handling | None = None  # an object or array where a scalar was
+    invalid: Handling | None = None  # its own source could not read it
+
+
 class SnapshotMode(StrEnum):
     CONCURRENT = "concurrent"  # the stream runs from the first moment (design section 13)
     SERIAL = "serial"  # the stream waits for the table's last chunk
@@ -163,9 +198,15 @@ class TableSettings:
     timestamp_column: str = "updated_at"
     timezone: str = "UTC"  # of naive timestamps in that column
     columns: tuple[tuple[str, Kind], ...] = ()  # kinds fixed by configuration, by source field
+    policy: Policy = Policy()
+    policies: tuple[tuple[str, Policy], ...] = ()  # of single columns, by source field
+    rewrite_limit: int = 1 << 30  # bytes of a table that may be rewritten to widen a column
     max_columns: int = 300  # typed columns; the rest stays in `_extra`
     promote_after: float = 5.0  # seconds between a field's first sight and its column
     dead_letter_queue: bool = True
+
+    def policy_of(self, field: str) -> Policy:
+        return dict(self.policies).get(field, self.policy)
 
 
 class TableSelection(Protocol):
@@ -209,6 +250,17 @@ class Documents(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A cell that was left out of its row, whose original is kept in quarantine."""
+
+    row: int
+    column: str
+    kind: Kind  # of the original
+    original: Any
+    reason: str
+
+
 @dataclass(slots=True)
 class Shaped:
     """Documents as columns, and what did not fit."""
@@ -216,8 +268,11 @@ class Shaped:
     columns: list[list[Any]]
     # Source field -> the column its values ask for, for fields in `_extra` for want of a column.
     unknown: dict[str, Column] = field(default_factory=dict)
-    # (column, what was met) -> cells that went to `_extra` because their type is not the column's.
-    misfits: dict[tuple[str, str], int] = field(default_factory=dict)
+    # What became of cells that did not fit.  `key` is not filled in: the row's key is known later.
+    findings: list[tuple[int, Finding]] = field(default_factory=list)  # with the first such row
+    asked: list[tuple[Change, Column]] = field(default_factory=list)  # columns to change first
+    skipped: list[Skipped] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)  # rows to set aside whole, and why
     # The key holds types its column cannot: the kind the key column must take first, or None.
     key_kind: Kind | None = None
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from warp.ahead import ahead
-from warp.errors import SchemaMoved, WarpError
+from warp.errors import SchemaBusy, SchemaMoved, WarpError
 from warp.evolve import Growth, evolve
 from warp.interfaces import DestinationConnector, Hold, SourceConnector
 from warp.model import (
@@ -21,6 +22,7 @@ from warp.model import (
     Finding,
     Marker,
     Phase,
+    Role,
     SchemaChange,
     TableId,
     TableSchema,
@@ -33,6 +35,8 @@ IDLE_SECONDS = 0.25
 # A quiet stream's marker still follows the log, so it is never lost; and so soon, that whoever
 # compares the marker with the log's end (`status`) does not take a quiet stream for a late one.
 IDLE_MARKER_SECONDS = 2.0
+# After a table was too busy for its columns to be changed, until they are tried again.
+BUSY_SECONDS = 5.0
 EVOLVE_ATTEMPTS = 20  # each means another worker changed the table meanwhile
 
 
@@ -181,6 +185,7 @@ class Delivery:
         self._clock = clock
         self._known: dict[TableId, TableSchema] = {}
         self._growth = Growth()
+        self._learn_again: dict[TableId, float] = {}  # tables whose columns could not be changed
 
     def write(self, marker: Marker, batch: ChangeBatch, phase: Phase) -> Marker:
         """Deliver one batch and return the marker it left behind."""
@@ -212,11 +217,24 @@ class Delivery:
         return after
 
     def promote(self) -> None:
-        """Give fields that have waited long enough their columns, between transactions."""
-        changes = self._growth.due(self._known, self._selection, self._clock())
-        if changes:
-            self._hold.check()
+        """Give fields that have waited long enough their columns, between transactions.
+
+        A table that somebody reads for long waits for its columns, and the rows do not.
+        """
+        now = self._clock()
+        for table in [t for t, at in self._learn_again.items() if at <= now]:
+            del self._learn_again[table]
+            self._known.pop(table, None)
+        changes = self._growth.due(self._known, self._selection, now)
+        if not changes:
+            return
+        self._hold.check()
+        try:
             self._change(changes)
+        except SchemaBusy:
+            for change in changes:
+                if change.column is not None:
+                    self._growth.observe(change.table, {change.column.source: change.column}, now)
 
     def _evolve(self, batch: ChangeBatch) -> Evolution | None:
         """The batch as the destination can take it; None after a schema change: evolve anew."""
@@ -224,8 +242,34 @@ class Delivery:
         plan = evolve(batch, self._known, self._selection)
         if not plan.ddl:
             return plan
-        self._change(plan.ddl)
+        try:
+            self._change(plan.ddl)
+        except SchemaBusy:
+            if not self._go_on_without(plan.ddl):
+                raise
         return None
+
+    def _go_on_without(self, changes: Sequence[SchemaChange]) -> bool:
+        """Values that a busy table's columns cannot hold yet may wait in `_extra`."""
+        widened: dict[TableId, set[str]] = {}
+        for change in changes:
+            if change.change not in (Change.WIDEN_COLUMN, Change.TEXT_COLUMN) or not change.column:
+                return False
+            widened.setdefault(change.table, set()).add(change.column.name)
+        if not all(
+            any(c.role is Role.EXTRA for c in self._known[table].columns) for table in widened
+        ):
+            return False
+        for table, names in widened.items():
+            schema = self._known[table]
+            self._known[table] = replace(
+                schema,
+                columns=tuple(
+                    replace(c, fixed=True) if c.name in names else c for c in schema.columns
+                ),
+            )
+            self._learn_again[table] = self._clock() + BUSY_SECONDS
+        return True
 
     def _learn(self, tables: Iterable[TableId]) -> None:
         """Read the schema of each table not known yet; create the tables nobody has made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -14,9 +15,14 @@ from bson.datetime_ms import DatetimeMS
 
 from warp.model import (
     ABSENT,
+    UNCHANGED,
+    Change,
     Column,
+    Handling,
     Kind,
     Operation,
+    Outcome,
+    Policy,
     Role,
     Shape,
     Shaped,
@@ -37,6 +43,8 @@ from warp.sources.documents import (
 
 TABLE = TableId("shop", "orders")
 SETTINGS = TableSettings(TABLE, TABLE, "shop")
+# No column is changed for a value: what does not fit is in `_extra`.
+KEEPING = replace(SETTINGS, policy=Policy(wider=Handling.EXTRA))
 DELETE, TRUNCATE, CREATE = Operation.DELETE, Operation.TRUNCATE, Operation.CREATE
 
 
@@ -49,15 +57,20 @@ def documents(*rows: dict[str, Any]) -> BsonDocuments:
 
 
 def shape(known: TableSchema, *rows: dict[str, Any]) -> Shaped:
-    return documents(*rows).shape(known, SETTINGS)
+    return documents(*rows).shape(known, KEEPING)
+
+
+def in_extra(shaped: Shaped) -> dict[tuple[str, str], int]:
+    """(column, what was met) -> cells whose value was kept in `_extra`."""
+    assert all(finding.outcome is Outcome.EXTRA for _, finding in shaped.findings)
+    return {(found.column, found.met): found.cells for _, found in shaped.findings}
 
 
 def one(kind: Kind, value: Any) -> tuple[Any, Any]:
     """(cell, `_extra` decoded) of one value in a column of a kind."""
     shaped = shape(schema(Column("v", kind)), {"_id": 1, "v": value})
     _, [cell], [extra] = shaped.columns
-    if shaped.misfits:
-        assert list(shaped.misfits.values()) == [1]
+    assert [finding.cells for _, finding in shaped.findings] in ([], [1])
     return cell, None if extra is None else orjson.loads(extra)
 
 
@@ -160,7 +173,7 @@ def test_a_value_of_another_type_is_kept_in_extra(kind: Kind, value: Any, kept: 
 def test_json_holds_what_json_lacks_as_extended_json(value: Any, text: Any) -> None:
     shaped = shape(schema(Column("v", Kind.JSON)), {"_id": 1, "v": {"deep": [value]}})
     assert orjson.loads(shaped.columns[1][0]) == {"deep": [text]}
-    assert not shaped.misfits
+    assert not shaped.findings
 
 
 def test_nul_in_a_text_is_shown_and_the_original_bytes_are_kept() -> None:
@@ -168,13 +181,13 @@ def test_nul_in_a_text_is_shown_and_the_original_bytes_are_kept() -> None:
     shaped = shape(known, {"_id": 1, "v": "a\0b"}, {"_id": 2, "v": "fine"})
     assert shaped.columns[1] == ["a\u2400b", "fine"]
     assert shaped.columns[2] == [b'{"v":{"$binary":{"base64":"YQBi","subType":"00"}}}', None]
-    assert shaped.misfits == {("v", "NUL in a string"): 1}
+    assert in_extra(shaped) == {("v", "NUL in a string"): 1}
 
 
 def test_nul_inside_json_is_shown_and_counted() -> None:
     shaped = shape(schema(Column("v", Kind.JSON)), {"_id": 1, "v": {"a": ["x\0"]}})
     assert shaped.columns[1] == ['{"a":["x\u2400"]}'.encode()]
-    assert shaped.misfits == {("v", "NUL in a string"): 1}
+    assert in_extra(shaped) == {("v", "NUL in a string"): 1}
 
 
 def damaged(field: str, good: str, bad: bytes) -> bytes:
@@ -190,7 +203,7 @@ def test_one_document_that_is_not_utf8_does_not_fail_the_others() -> None:
     assert shaped.columns[1] == ["ok", "caf\ufffd"]
     assert shaped.columns[2] == [1, 7]
     assert shaped.columns[3] == [None, b'{"v":{"$binary":{"base64":"Y2Fm6Q==","subType":"00"}}}']
-    assert shaped.misfits == {("v", "string that is not UTF-8"): 1}
+    assert in_extra(shaped) == {("v", "string that is not UTF-8"): 1}
 
 
 def test_text_that_is_not_utf8_is_readable_at_any_depth() -> None:
@@ -216,7 +229,7 @@ def test_columns_of_a_mixed_type_are_fitted_cell_by_cell() -> None:
     known = schema(Column("v", Kind.FLOAT64))
     shaped = shape(known, *({"_id": i, "v": v} for i, v in enumerate([0.5, 2, None, "x"])))
     assert shaped.columns[1] == [0.5, 2.0, None, None]
-    assert shaped.misfits == {("v", "string"): 1}
+    assert in_extra(shaped) == {("v", "string"): 1}
 
 
 # -- fields without a column
@@ -244,11 +257,16 @@ def test_a_new_column_takes_no_name_that_is_there() -> None:
     assert shaped.unknown[long].name not in known.names()
 
 
-def test_a_value_that_fits_nowhere_raises_rather_than_vanish() -> None:
+def test_a_table_without_extra_turns_to_text_or_keeps_the_original_aside() -> None:
     bare = TableSchema(TABLE, (Column("_id", Kind.INT64), Column("v", Kind.INT64)), ("_id",))
-    for row in ({"_id": 1, "v": "x"}, {"_id": 1, "w": 1}):
-        with pytest.raises(ValueError, match="_extra"):
-            shape(bare, row)
+    shaped = shape(bare, {"_id": 1, "v": "x"})
+    assert shaped.asked == [(Change.TEXT_COLUMN, Column("v", Kind.TEXT))]
+    shaped = shape(bare, {"_id": 1, "v": 1}, {"_id": 2, "v": {"a": 1}})
+    assert shaped.columns[1] == [1, UNCHANGED]
+    [skipped] = shaped.skipped
+    assert (skipped.row, skipped.kind, skipped.original) == (1, Kind.JSON, b'{"a":1}')
+    with pytest.raises(ValueError, match="_extra"):
+        shape(bare, {"_id": 1, "w": 1})
 
 
 def test_a_document_column_holds_the_whole_document() -> None:

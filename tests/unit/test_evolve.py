@@ -19,8 +19,10 @@ from warp.model import (
     Change,
     ChangeBatch,
     Column,
+    Handling,
     Kind,
     Operation,
+    Policy,
     Position,
     TableChanges,
     TableId,
@@ -84,7 +86,8 @@ def test_an_exact_conversion_is_made_and_marks_pass_through() -> None:
 def test_a_row_without_an_exact_conversion_is_set_aside_whole() -> None:
     have = TableSchema(T, (ID, Column("n", Kind.FLOAT64)), ("id",), version=1)
     batch = batch_of((ID, [1, 2]), (Column("n", Kind.INT64), [2**53 + 1, 5]))
-    plan = evolve(batch, {T: have}, select)
+    keep = TableSettings(T, T, "shop", policy=Policy(wider=Handling.QUARANTINE))
+    plan = evolve(batch, {T: have}, lambda table: keep)
     assert plan.batch.changes[0].columns == [[2], [5.0]]
     assert len(plan.batch.changes[0].operations) == len(plan.batch.changes[0].versions) == 1
     [row] = plan.quarantined

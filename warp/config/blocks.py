@@ -18,7 +18,7 @@ from croniter import croniter
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from warp.model import Capture, Kind, Shape, SnapshotMode, TableSettings
+from warp.model import Capture, Handling, Kind, Shape, SnapshotMode, TableSettings
 from warp.options import (
     Block,
     Count,
@@ -28,6 +28,7 @@ from warp.options import (
     Port,
     PositiveDuration,
     Secret,
+    Size,
     Text,
     expected,
 )
@@ -72,8 +73,8 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-def _one_of(choices: type[StrEnum]) -> BeforeValidator:
-    names = [c.value for c in choices]
+def _one_of(choices: type[StrEnum], *some: StrEnum) -> BeforeValidator:
+    names = [c.value for c in some or choices]
 
     def check(value: object) -> object:
         if isinstance(value, choices):
@@ -167,7 +168,66 @@ class ChangeDetection(Block):
     )
 
 
-class TableKeys(Block):
+_H: Final = Handling
+_LAST: Final = (_H.EXTRA, _H.SKIP, _H.SET_NULL, _H.QUARANTINE, _H.STOP)
+Wider = Annotated[Handling, _one_of(Handling, _H.WIDEN, *_LAST)]
+Narrower = Annotated[Handling, _one_of(Handling, _H.TEXT, *_LAST)]
+TooLong = Annotated[Handling, _one_of(Handling, _H.TRUNCATE, _H.TEXT, *_LAST)]
+Drastic = Annotated[Handling, _one_of(Handling, _H.TEXT, *_LAST)]
+Unreadable = Annotated[Handling, _one_of(Handling, *_LAST)]
+
+
+class PolicyKeys(Block):
+    """What to do with values that do not fit their column; see docs/types.md."""
+
+    on_wider: Wider | None = Field(
+        default=None,
+        description="a value the column could be widened for: `widen` (the default), `extra`, "
+        "`skip`, `set_null`, `quarantine` or `stop`",
+    )
+    on_narrower: Narrower | None = Field(
+        default=None,
+        description="a value of another family: `text` changes the column to text (the default "
+        "for tables without `_extra`), `extra` keeps it there (the default with it), `skip`, "
+        "`set_null`, `quarantine` or `stop`",
+    )
+    on_too_long: TooLong | None = Field(
+        default=None,
+        description="text beyond the destination's own limit: `truncate` (the default), `text` "
+        "lifts the limit, `extra`, `skip`, `set_null`, `quarantine` or `stop`",
+    )
+    on_drastic: Drastic | None = Field(
+        default=None,
+        description="an object or array for a scalar column: `skip` leaves the column as it is "
+        "and keeps the original in quarantine (the default without `_extra`), `extra` (the "
+        "default with it), `text`, `set_null`, `quarantine` or `stop`",
+    )
+    on_invalid: Unreadable | None = Field(
+        default=None,
+        description="a value its own source or this destination cannot read: `set_null` (the "
+        "default; `extra` where there is one), `skip`, `quarantine` or `stop`",
+    )
+
+
+class ColumnBlock(PolicyKeys):
+    """One column."""
+
+    kind: KindName | None = Field(default=None, description="fixed by hand, not found by a sample")
+
+
+def _column(value: object) -> object:
+    """A kind alone is the short form."""
+    return {"kind": _kind_named(value)} if isinstance(value, str) else value
+
+
+def _kind_named(value: str) -> object:
+    return _one_of(Kind).func(value)  # type: ignore[call-arg]
+
+
+ColumnSetting = Annotated[ColumnBlock, BeforeValidator(_column)]
+
+
+class TableKeys(PolicyKeys):
     """What may be said for all tables, for those of a schema, and for one table."""
 
     batch_size: Count | None = Field(
@@ -209,6 +269,11 @@ class TableKeys(Block):
         default=_default("max_columns"),
         description="typed columns of a table; the rest is in `_extra`",
     )
+    rewrite_limit: Size = Field(
+        default=_default("rewrite_limit"),
+        description="a larger table is not rewritten to widen a column: what does not fit is kept "
+        "beside it, and the error log has the statement to run at a quiet hour",
+    )
     promote_after: Duration = Field(
         default=_default("promote_after"),
         description="time between a field's first sight and its column",
@@ -239,8 +304,10 @@ class OverrideKeys(TableKeys):
 class TableBlock(OverrideKeys):
     """Settings of one table, or of the tables a pattern matches."""
 
-    columns: dict[str, KindName] = Field(
-        default={}, description="kinds fixed by hand, by source field: `{price: decimal}`"
+    columns: dict[str, ColumnSetting] = Field(
+        default={},
+        description="columns by source field: a kind fixed by hand (`{price: decimal}`), or a "
+        "block with `kind` and `on_…`",
     )
     destination_table: Text | None = Field(
         default=None, description="name at the destination; the source's name where not given"

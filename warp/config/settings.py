@@ -29,12 +29,14 @@ from warp.config.blocks import (
 )
 from warp.errors import ConfigError
 from warp.interfaces import DestinationConnector, SourceConnector
-from warp.model import Capture, TableId, TableSettings
+from warp.model import Capture, Policy, TableId, TableSettings
 
 # Keys that mean the same in a block and in TableSettings.
 _PLAIN: Final = ({f.name for f in fields(TableSettings)} & set(TableKeys.model_fields)) | {
     "dead_letter_queue"
 }
+# on_wider: wider, …
+_POLICY: Final = {f"on_{f.name}": f.name for f in fields(Policy)}
 _MAGIC: Final = set("*?[")
 
 SourceClass = type[SourceConnector]  # named: both settings have a field called `type`
@@ -125,20 +127,31 @@ class Selection:
         schema = self.schema
         merged = dict(schema.said)
         destination_name = table.name
-        columns: dict[str, Any] = {}
+        columns: dict[str, dict[str, Any]] = {}
         for rule in schema.rules:
             if _matches(rule.pattern, table):
                 merged |= said(rule.block, schema.mode)
-                columns |= rule.block.columns
+                for field_name, block in rule.block.columns.items():
+                    columns.setdefault(field_name, {}).update(
+                        {key: getattr(block, key) for key in block.model_fields_set}
+                    )
                 destination_name = rule.block.destination_table or destination_name
         soft = merged.pop("deletion_strategy", Deletion.HARD) is Deletion.SOFT
         flag = merged.pop("soft_delete_column", "is_deleted")
+        policy = {name: merged.pop(key) for key, name in _POLICY.items() if key in merged}
+        policies = {
+            field_name: {name: block[key] for key, name in _POLICY.items() if key in block}
+            for field_name, block in columns.items()
+        }
+        kinds = {field_name: block.get("kind") for field_name, block in columns.items()}
         return TableSettings(
             table=table,
             destination=TableId(schema.destination_schema or table.namespace, destination_name),
             schema=schema.name,
             soft_delete_column=flag if soft else None,
-            columns=tuple(columns.items()),
+            columns=tuple((name, kind) for name, kind in kinds.items() if kind is not None),
+            policy=Policy(**policy),
+            policies=tuple((n, Policy(**(policy | own))) for n, own in policies.items() if own),
             **merged,
         )
 
@@ -259,7 +272,7 @@ def said(block: TableKeys, mode: Mode) -> dict[str, Any]:
         if mode is Mode.BATCH:
             aliased += ["full_load_batch_size", "write_batch_size"]
         result |= dict.fromkeys(aliased, block.batch_size)
-    wanted = written & (_PLAIN | {"deletion_strategy", "soft_delete_column"})
+    wanted = written & (_PLAIN | _POLICY.keys() | {"deletion_strategy", "soft_delete_column"})
     result |= {name: getattr(block, name) for name in wanted}
     if detection := getattr(block, "change_detection", None):
         result |= said_of_changes(detection, mode)

@@ -29,11 +29,15 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.errors import InvalidBSON
 
+from warp.fitting import Fitting, Original
+from warp.kinds import as_text
 from warp.model import (
     ABSENT,
     Column,
+    Handling,
     Kind,
     Operation,
+    Outcome,
     Role,
     Shape,
     Shaped,
@@ -249,6 +253,19 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _as_text(value: Any) -> str:
+    """Any value in a column of text: scalars as PostgreSQL would cast them, the rest as JSON."""
+    if isinstance(value, str):
+        return str(value)
+    kind = _KIND_OF[type_name(value)]
+    if kind is not Kind.JSON:
+        convert = _CELLS[kind].get(type(value))
+        made = _MISFIT if convert is None else convert(value)
+        if made is not _MISFIT:
+            return as_text(kind, made)
+    return to_json(value).decode()
+
+
 # For each kind, the exact types that may fit it and what makes a cell of them.
 _CELLS: Final[dict[Kind, dict[type, Callable[[Any], Any]]]] = {
     Kind.BOOL: {bool: _same},
@@ -428,7 +445,7 @@ class BsonDocuments:
 
     def shape(self, known: TableSchema, settings: TableSettings) -> Shaped:
         """Columns exactly as `known` lists them; what has none or does not fit goes to `_extra`."""
-        shaping = _Shaping(known)
+        shaping = _Shaping(known, settings)
         for documents, bare in self._blocks():
             shaping.add(documents, bare)
         return shaping.shaped()
@@ -454,15 +471,22 @@ _BLOCK: Final = 128
 class _Shaping:
     """One call of `shape`: block after block of documents, and what has come of them so far."""
 
-    def __init__(self, known: TableSchema) -> None:
+    def __init__(self, known: TableSchema, settings: TableSettings) -> None:
         self.known = known
+        self.settings = settings
         self.columns: list[list[Any]] = [[] for _ in known.columns]
         self.seen: dict[str, _Seen] = {}  # fields without a column
         self.rows = 0
-        self.misfits: Counter[tuple[str, str]] = Counter()
         self.key_kind: Kind | None = None
         self.keeps_extra = any(c.role is Role.EXTRA for c in known.columns)
         self.keeps_whole = any(c.role is Role.DOCUMENT for c in known.columns)
+        self.fitting = Fitting(
+            known.table,
+            settings,
+            known.key,
+            extra=self.keeps_extra or self.keeps_whole,
+            keep=self._keep,
+        )
         # Of the block at hand:
         self.documents: list[dict[str, Any]] = []
         self.bare: list[int] = []
@@ -470,6 +494,7 @@ class _Shaping:
 
     def add(self, documents: list[dict[str, Any]], bare: list[int]) -> None:
         self.documents, self.bare, self.extra = documents, bare, {}
+        self.fitting.first = self.rows
         self.rows += len(documents)
         cells = self._cells()
         for column, done in zip(self.known.columns, self.columns, strict=True):
@@ -493,7 +518,15 @@ class _Shaping:
                 taken.add(name)
                 comment = values.comment(field, self.rows)
                 unknown[field] = Column(name, kind, source=field, comment=comment)
-        return Shaped(self.columns, unknown, dict(self.misfits), self.key_kind)
+        return Shaped(
+            self.columns,
+            unknown,
+            self.fitting.findings,
+            self.fitting.asked,
+            self.fitting.skipped,
+            self.fitting.refused,
+            self.key_kind,
+        )
 
     def _cells(self) -> dict[str, list[Any]]:
         """The cells of each known field, and into `extra` all others."""
@@ -536,36 +569,42 @@ class _Shaping:
             return self._key(column, cells)
         if column.kind is Kind.JSON:
             fitted, changed = _fit_json(cells)
-            if changed:
-                self.misfits[column.name, "NUL in a string"] += len(changed)
+            self._note_nul(column, changed)
             return fitted
         if column.kind is Kind.TAGGED:
             return [c if c is None or c is ABSENT else tagged(c) for c in cells]
         fitted, misfits = _fit(cells, _WHOLE.get(column.kind, ()), _CELLS[column.kind])
         for row in misfits:
             fitted[row] = self._misfit(column, row, cells[row])
-        return fitted
+        return self.fitting.within(fitted, column)
 
     def _misfit(self, column: Column, row: int, value: Any) -> Any:
         """What stands in the column for a value that it cannot hold; the value is kept whole."""
         if column.kind is Kind.TEXT and isinstance(value, str) and type(value) is not Code:
             # Readable text in the column, the bytes as they were in `_extra`.
             met = "NUL in a string" if type(value) is str else type_name(value)
-            self.misfits[column.name, met] += 1
+            self.fitting.note(column, row, Outcome.EXTRA, met, original=str(value))
             self._keep(column, row, value.raw if isinstance(value, Garbled) else value.encode())
             return str(value).replace("\0", NUL_SEEN)
-        self.misfits[column.name, type_name(value)] += 1
-        self._keep(column, row, value)
-        return None
+        met = type_name(value)
+        if column.kind is Kind.TEXT and self._becomes_text(column):
+            self.fitting.note(column, row, Outcome.CONVERTED, met)
+            return _as_text(value)
+        json = to_json(value)
+        original = Original(_KIND_OF[met], met, json.decode(), value, Kind.JSON, json)
+        return self.fitting.misfit(column, row, original, f"{met} has no form as {column.kind}")
+
+    def _becomes_text(self, column: Column) -> bool:
+        return self.settings.policy_of(column.source).narrower is Handling.TEXT
+
+    def _note_nul(self, column: Column, rows: list[int]) -> None:
+        if rows:
+            self.fitting.note(column, rows[0], Outcome.EXTRA, "NUL in a string", cells=len(rows))
 
     def _keep(self, column: Column, row: int, value: Any) -> None:
+        """Into `_extra`; a table without it has the value in `doc`."""
         if self.keeps_extra:
             self.extra.setdefault(row, {})[_field_of(column)] = value
-        elif not self.keeps_whole:
-            raise ValueError(
-                f"{self.known.table}: column {column.name} was expected to hold {column.kind}, "
-                f"found {type_name(value)}; give the table `_extra` or `doc` to keep it in"
-            )
 
     def _key(self, column: Column, cells: list[Any]) -> list[Any]:
         if column.kind is Kind.TAGGED:
@@ -596,8 +635,7 @@ class _Shaping:
 
     def _whole(self, column: Column) -> list[Any]:
         texts, changed = column_to_json(self.documents)
-        if changed:
-            self.misfits[column.name, "NUL in a string"] += len(changed)
+        self._note_nul(column, changed)
         return self._without_bare(list[Any](texts))
 
     def _left_over(self) -> list[Any]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from warp.errors import FenceBehind, PositionLost, SchemaMoved
 from warp.interfaces import DestinationTraits, MetadataStore, SourceTraits
+from warp.kinds import Relation, converter, relation
 from warp.model import (
     ABSENT,
     UNCHANGED,
@@ -305,6 +306,16 @@ class MemoryDestination:
             columns = (*have.columns, change.column)
         else:
             new = change.column
+            old = next(c for c in have.columns if c.name == new.name)
+            if change.change == Change.WIDEN_COLUMN and (
+                relation(new.kind, old.kind) in (Relation.SAME, Relation.LOSSLESS)
+            ):
+                return
+            for stored in self.warehouse.tables[change.table].values():
+                cell = stored.cells.get(new.name)
+                if cell is not None and cell is not ABSENT:
+                    convert = converter(old.kind, new.kind)
+                    stored.cells[new.name] = convert(cell) if convert else cell
             columns = tuple(new if c.name == new.name else c for c in have.columns)
         self.warehouse.schemas[change.table] = replace(
             have, columns=columns, version=have.version + 1

@@ -402,6 +402,7 @@ class PostgresDestination:
             psycopg.errors.UndefinedColumn,
             psycopg.errors.UndefinedTable,
             psycopg.errors.InvalidColumnReference,
+            psycopg.errors.DatatypeMismatch,
         ) as error:
             raise SchemaMoved(
                 f"the table is not as it was registered: {error.diag.message_primary}",

@@ -6,17 +6,23 @@ afterwards a writer's batch of the old version is refused as SchemaMoved.
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any, Final
 
+import psycopg
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
 from warp.destinations.postgresql import backfill, markers
 from warp.destinations.postgresql.carriers import KINDS, TYPES
-from warp.destinations.postgresql.session import Session, fitting, literal, name, text
-from warp.errors import DestinationRefused
+from warp.destinations.postgresql.session import Session, fitting, literal, name, storable, text
+from warp.errors import DestinationRefused, DestinationUnavailable, SchemaBusy
+from warp.kinds import Relation, relation
 from warp.model import (
     Change,
     Column,
@@ -30,6 +36,9 @@ from warp.model import (
 )
 
 _COMMA: Final = text(", ")
+LOCK_PATIENCE: Final = b"SET LOCAL lock_timeout = '100ms'"
+LOCK_PAUSE: Final = 0.25  # seconds between two tries, about
+LOCK_TRIES: Final = 12
 _RESERVED: Final = frozenset({"_cw_version", "_cw_deleted"})
 _TEXTS: Final = frozenset({Kind.TEXT, Kind.OBJECTID, Kind.TAGGED})
 _LONGEST_TAGGED: Final = 2000  # bytes; sources hash what is longer, a btree entry holds 2,700
@@ -54,7 +63,11 @@ def registered(session: Session, settings: TableSettings) -> TableSchema | None:
             f"run `cartridge-warp resync {settings.table}` to read it anew",
             place=unit.id,
         )
-    kept = tuple(c for c in map(_from_json, columns) if fitting(c.name) in there)
+    kept = tuple(
+        _refreshed(c, there[fitting(c.name)])
+        for c in map(_from_json, columns)
+        if fitting(c.name) in there
+    )
     if missing := set(key) - {c.name for c in kept}:
         raise DestinationRefused(
             f"expected the key columns {sorted(missing)} in {settings.destination}, found them "
@@ -80,6 +93,24 @@ def current(session: Session, settings: TableSettings) -> TableSchema | None:
 
 def apply(session: Session, settings: TableSettings, change: SchemaChange) -> None:
     """Make one change, or find it made."""
+    for attempt in count(1):
+        try:
+            _apply_once(session, settings, change)
+            break
+        except DestinationUnavailable as error:
+            if not isinstance(error.__cause__, LockNotAvailable):
+                raise
+            if attempt == LOCK_TRIES:
+                raise SchemaBusy(
+                    f"expected to change the table within {LOCK_TRIES} tries, found it in use each "
+                    "time; end the long transaction that reads it (pg_stat_activity), or wait",
+                    place=str(settings.destination),
+                ) from error
+        time.sleep(LOCK_PAUSE * random.uniform(0.5, 1.5))  # holding no lock
+    backfill.finish(session, settings, registered(session, settings))
+
+
+def _apply_once(session: Session, settings: TableSettings, change: SchemaChange) -> None:
     unit = unit_of(settings)
     with session.transaction(f"{change.change} on {settings.destination}", patient=True):
         session.named("add_marker", **markers.to_parameters(unit, phase=Phase.PLANNED))
@@ -88,10 +119,12 @@ def apply(session: Session, settings: TableSettings, change: SchemaChange) -> No
             raise AssertionError("the marker was just added")
         version = markers.from_row(row).schema_version + 1
         have = registered(session, settings)
+        if change.change != Change.CREATE_TABLE:
+            # Whoever reads the table queues behind an ALTER that waits: it must not wait long.
+            session.run(LOCK_PATIENCE)
         schema = _MAKERS[change.change](session, settings, have, change)
         if schema is not None:
             _register(session, settings, replace(schema, version=version), change)
-    backfill.finish(session, settings, registered(session, settings))
 
 
 def unit_of(settings: TableSettings) -> WorkUnit:
@@ -153,7 +186,7 @@ def _create(
 
 
 def _adopt(
-    session: Session, settings: TableSettings, wanted: TableSchema, there: dict[str, str]
+    session: Session, settings: TableSettings, wanted: TableSchema, there: dict[str, ServerType]
 ) -> TableSchema:
     """A table somebody else made: its types stand, and what we need is added to it."""
     place = settings.destination
@@ -214,11 +247,116 @@ def _widen(
     if made is None:
         raise DestinationRefused(
             f"expected {TYPES[column.kind]} or a type of ours, found column {column.name!r} of "
-            f"type {there[fitting(column.name)]}; drop it or change its type",
+            f"type {there[fitting(column.name)].type}; drop it or change its type",
             place=str(settings.destination),
         )
     _comment(session, settings, made)
     return replace(have, columns=(*have.columns, made))
+
+
+def _retype(
+    session: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
+) -> TableSchema | None:
+    """Change a column to a kind that holds every value it has, or mark it as one that stays."""
+    wanted = change.column
+    if wanted is None:
+        raise AssertionError("a column is changed to a column")
+    if have is None:
+        raise _no_table(settings)
+    old = have.column(wanted.name)
+    if old is None or old.fixed or _holds_all_of(old, wanted):
+        return None
+    why_not = _too_large(session, settings, old, wanted)
+    if why_not is None:
+        session.run(b"savepoint retype")
+        try:
+            session.run(
+                text("alter table {} alter column {} type {} using {}").format(
+                    _table(settings),
+                    name(old.name),
+                    text(TYPES[wanted.kind]),
+                    _cast(old, wanted),
+                )
+            )
+            session.run(b"release savepoint retype")
+        except _CANNOT as error:
+            session.run(b"rollback to savepoint retype")
+            why_not = f"the server refused: {error.diag.message_primary}"
+    made = wanted
+    if why_not is not None:
+        made = replace(old, fixed=True)
+        _log_kept(session, settings, old, wanted, why_not)
+    return replace(have, columns=tuple(made if c.name == old.name else c for c in have.columns))
+
+
+def _holds_all_of(column: Column, wanted: Column) -> bool:
+    """Another worker may have changed it already, perhaps further."""
+    if column.kind == wanted.kind:
+        return column.limit is None
+    return relation(wanted.kind, column.kind) is Relation.LOSSLESS
+
+
+def _too_large(
+    session: Session, settings: TableSettings, old: Column, wanted: Column
+) -> str | None:
+    if old.kind == wanted.kind:  # only a limit goes, which is no rewrite
+        return None
+    place = settings.destination
+    row = session.named(
+        "table_bytes", namespace=fitting(place.namespace), table=fitting(place.name)
+    ).fetchone()
+    size = row[0] if row else 0
+    if size <= settings.rewrite_limit:
+        return None
+    return (
+        f"a rewrite of {size:,} bytes is more than rewrite_limit ({settings.rewrite_limit:,}); "
+        f"run ALTER TABLE … ALTER COLUMN {old.name} TYPE {TYPES[wanted.kind]} at a quiet hour"
+    )
+
+
+# A view or rule that uses it, no owner's right, an index or default that cannot follow.
+_CANNOT: Final = (
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.DependentObjectsStillExist,
+    psycopg.errors.DatatypeMismatch,
+    psycopg.errors.CannotCoerce,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidTableDefinition,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.DataError,
+)
+
+
+def _cast(old: Column, wanted: Column) -> sql.Composed:
+    """The values of the column as the wider kind has them: never rounded, never moved by a zone."""
+    cell = name(old.name)
+    type_ = text(TYPES[wanted.kind])
+    if old.kind in (Kind.FLOAT32, Kind.FLOAT64) and wanted.kind == Kind.DECIMAL:
+        # A cast keeps 6 or 15 digits; the text is the shortest that names the number.
+        return text("{}::text::{}").format(cell, type_)
+    if old.kind == Kind.DATE and wanted.kind == Kind.TIMESTAMP:
+        return text("{}::timestamp at time zone 'UTC'").format(cell)
+    return text("{}::{}").format(cell, type_)
+
+
+def _log_kept(
+    session: Session, settings: TableSettings, old: Column, wanted: Column, why: str
+) -> None:
+    session.named(
+        "log_error",
+        code=DestinationRefused.code,
+        error_class=DestinationRefused.__name__,
+        message=storable(f"expected to change the column to {TYPES[wanted.kind]}: {why}"),
+        unit=unit_of(settings).id,
+        run="",
+        namespace=settings.table.namespace,
+        table=settings.table.name,
+        column=storable(old.name),
+        key="",
+        position=None,
+        action="the column stays; values that do not fit are kept beside it",
+    )
 
 
 def _tag_key(
@@ -277,6 +415,8 @@ _MAKERS: Final[
     Change.CREATE_TABLE: _create,
     Change.ADD_COLUMN: _widen,
     Change.RETYPE_KEY: _tag_key,
+    Change.WIDEN_COLUMN: _retype,
+    Change.TEXT_COLUMN: _retype,
 }
 
 # The text that a source gives a tagged key of this kind, byte for byte: a row that was written
@@ -310,7 +450,8 @@ def _register(
     unit = unit_of(settings)
     extra = any(c.role == Role.EXTRA for c in schema.columns)
     unfilled = None
-    if change.change == Change.ADD_COLUMN and change.column is not None and extra:
+    fills = change.change in (Change.ADD_COLUMN, Change.WIDEN_COLUMN)
+    if fills and change.column is not None and extra:
         unfilled = change.column.name
     session.named(
         "register_schema",
@@ -330,43 +471,60 @@ def _register(
     session.named("raise_schema_version", unit=unit.id, version=schema.version)
 
 
-def _to_json(column: Column) -> dict[str, str]:
+def _to_json(column: Column) -> dict[str, Any]:
     return {
         "name": column.name,
         "kind": column.kind.value,
         "source": column.source,
         "role": column.role.value,
         "comment": column.comment,
+        **({"fixed": True} if column.fixed else {}),
     }
 
 
-def _from_json(stored: dict[str, str]) -> Column:
+def _from_json(stored: dict[str, Any]) -> Column:
     return Column(
         stored["name"],
         Kind(stored["kind"]),
         stored["source"],
         Role(stored["role"]),
         stored["comment"],
+        fixed=stored.get("fixed", False),
     )
 
 
-def _server_types(session: Session, settings: TableSettings) -> dict[str, str]:
-    """Column -> type, as the server has them; empty where there is no such table."""
+@dataclass(frozen=True, slots=True)
+class ServerType:
+    """A column's type as the server has it, with its limits."""
+
+    type: str
+    limit: int | None
+    scale: int | None
+
+
+def _server_types(session: Session, settings: TableSettings) -> dict[str, ServerType]:
+    """By column; empty where there is no such table."""
     place = settings.destination
     rows = session.named(
         "table_columns", namespace=fitting(place.namespace), table=fitting(place.name)
     )
-    return dict(rows.fetchall())
+    return {column: ServerType(*type_) for column, *type_ in rows.fetchall()}
 
 
-def _as_there(column: Column, type_: str) -> Column | None:
+def _as_there(column: Column, there: ServerType) -> Column | None:
     """The column with the kind of the type it has; None where we cannot write that type."""
-    kind = KINDS.get(type_)
+    kind = KINDS.get(there.type)
     if kind is None:
         return None
+    column = replace(column, limit=there.limit, scale=there.scale)
     if kind == column.kind or (kind == Kind.TEXT and column.kind in _TEXTS):
         return column
-    return replace(column, kind=kind)
+    return replace(column, kind=kind, fixed=False)
+
+
+def _refreshed(column: Column, there: ServerType) -> Column:
+    """A registered column as it is now: somebody may have changed its type by hand since."""
+    return _as_there(column, there) or column
 
 
 def _table(settings: TableSettings) -> sql.Identifier:
