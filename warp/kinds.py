@@ -269,6 +269,10 @@ def _decimal_to_float(value: Decimal) -> float:
     raise ValueError(f"{value} has no exact double")
 
 
+def _decimal_to_single(value: Decimal) -> float:
+    return _parsed_single(str(value)) if value.is_finite() else float(value)
+
+
 def _float_to_decimal(value: float) -> Decimal:
     # The shortest text of a double names that double and no other; its exact digits would be
     # 0.1000000000000000055511151231257827 for 0.1.
@@ -422,7 +426,7 @@ _LOSSLESS: Final[dict[tuple[Kind, Kind], Convert]] = {
     (Kind.INT64, Kind.DECIMAL): Decimal,
     (Kind.INT32, Kind.FLOAT64): float,
     (Kind.FLOAT32, Kind.FLOAT64): _same,
-    (Kind.FLOAT32, Kind.DECIMAL): _float_to_decimal,
+    (Kind.FLOAT32, Kind.DECIMAL): lambda v: Decimal(_single_text(v)),
     (Kind.FLOAT64, Kind.DECIMAL): _float_to_decimal,
     (Kind.DATE, Kind.DATETIME): _date_to_microseconds,
     (Kind.DATE, Kind.TIMESTAMP): _date_to_microseconds,
@@ -445,7 +449,7 @@ _PARTIAL: Final[dict[tuple[Kind, Kind], Convert]] = {
     (Kind.FLOAT64, Kind.INT64): _float_to_int(*_INT64),
     (Kind.DECIMAL, Kind.INT64): _float_to_int(*_INT64),
     (Kind.FLOAT64, Kind.FLOAT32): _to_single,
-    (Kind.DECIMAL, Kind.FLOAT32): lambda v: _to_single(_decimal_to_float(v)),
+    (Kind.DECIMAL, Kind.FLOAT32): _decimal_to_single,
     (Kind.DECIMAL, Kind.FLOAT64): _decimal_to_float,
     (Kind.DATETIME, Kind.DATE): _microseconds_to_date,
     (Kind.TIMESTAMP, Kind.DATE): _microseconds_to_date,

@@ -112,7 +112,7 @@ RETENTION: Final = "cartridge_warp_source_retention_seconds"
 LEDGER_WIPES: Final = "cartridge_warp_ledger_wipes_total"
 
 CELL_OUTCOMES: Final = tuple(o for o in Outcome if o not in (Outcome.QUARANTINED, Outcome.DEFERRED))
-WARNED: Final = frozenset(CELL_OUTCOMES) - {Outcome.CONVERTED, Outcome.WIDENED}
+WARNED: Final = frozenset(CELL_OUTCOMES) - {Outcome.CONVERTED}
 
 METRICS: Final = (
     Metric(
@@ -190,7 +190,7 @@ METRICS: Final = (
         Type.COUNTER,
         _TABLE,
         "Cells whose value did not fit its column: all of cartridge_warp_cells_total but those "
-        "that were converted exactly or whose column was widened.",
+        "that were converted exactly.",
     ),
     Metric(LEASES_HELD, Type.GAUGE, (), "Leases that worker processes hold.", Over.SUM),
     Metric(

@@ -445,8 +445,6 @@ class Outcome(StrEnum):
     """What became of a cell that did not fit its column as it was."""
 
     CONVERTED = "converted"  # exactly, to the column's kind
-    WIDENED = "widened"  # the column was, so that the cell fits
-    TO_TEXT = "to_text"  # the column became text, which holds the cell exactly
     TRUNCATED = "truncated"  # to the destination's length limit, with a visible mark
     EXTRA = "extra"  # kept whole in `_extra`, or its unwritable characters are
     SKIPPED = "skipped"  # the column is left as it was; the original is in quarantine
