@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
+from warp.config.blocks import PolicyKeys
 from warp.kinds import Relation, converter, relation, widened
 from warp.model import Column, Handling, Kind, Outcome, Policy
 from warp.precedence import TRUNCATION_MARK, handling
@@ -41,10 +42,10 @@ Nothing here drops a row or a value: it is in its column, in `_extra`, in `quara
 is in `error_log`. Whatever happens is one line of `error_log` for each table, column, outcome and
 type met, which counts the cells; and `cartridge_warp_cells_total{{column, outcome}}`.
 
-A column is **fixed** where the server refuses to change it (a view uses it, it is not ours) or where
-the table is larger than `rewrite_limit`: `error_log` says so with the statement to run, and values
-that do not fit are kept beside it: in `_extra`, else in `quarantine`. Once a person has changed the
-column it is used as it is.
+A column is **fixed** where the server refuses to change it (a view uses it, it is not ours) or
+where the table is larger than `rewrite_limit`: `error_log` says so with the statement to run, and
+values that do not fit are kept beside it: in `_extra`, else in `quarantine`. Once a person has
+changed the column it is used as it is.
 
 A key column is only ever widened. A row whose key has no exact form is set aside whole.
 """
@@ -54,13 +55,7 @@ _POLICIES: Final = """
 
 For all tables, a schema, a table or a column (`columns: {{price: {{on_narrower: quarantine}}}}`):
 
-| key | situation | choices, the default first |
-| --- | --- | --- |
-| `on_wider` | 2 and 3: the column could be widened | `widen`, `extra`, `skip`, `set_null`, `quarantine`, `stop` |
-| `on_narrower` | 4, and no exact form | `text` (documents: `extra`), `skip`, `set_null`, `quarantine`, `stop` |
-| `on_too_long` | 5 | `truncate`, `text` (lifts the limit), `extra`, `skip`, `set_null`, `quarantine`, `stop` |
-| `on_drastic` | 6 | `skip` (documents: `extra`), `text`, `set_null`, `quarantine`, `stop` |
-| `on_invalid` | 7 | `set_null` (documents: `extra`), `skip`, `quarantine`, `stop` |
+{choices}
 
 `skip` leaves the column as it is and keeps the original in quarantine, `set_null` keeps its text in
 `error_log`, `quarantine` sets the whole row aside, `stop` stops the unit. With
@@ -83,6 +78,22 @@ _OUTCOMES: Final = {
 }
 
 
+_SITUATIONS: Final = {
+    "on_wider": "2 and 3: the column could be widened",
+    "on_narrower": "4, and no exact form",
+    "on_too_long": "5: text beyond the destination's own limit",
+    "on_drastic": "6: an object or array for a scalar column",
+    "on_invalid": "7: unreadable, or beyond what any column holds",
+}
+
+
+def _choices() -> Iterator[str]:
+    yield "| key | situation | choices and defaults |"
+    yield "| --- | --- | --- |"
+    for key, situation in _SITUATIONS.items():
+        yield f"| `{key}` | {situation} | {PolicyKeys.model_fields[key].description} |"
+
+
 def page() -> str:
     return "\n".join(_lines()) + "\n"
 
@@ -91,7 +102,7 @@ def _lines() -> Iterator[str]:
     yield _HEAD.format(mark=TRUNCATION_MARK)
     yield from _matrix()
     yield from _pairs()
-    yield _POLICIES.format().rstrip("\n")
+    yield _POLICIES.format(choices="\n".join(_choices())).rstrip("\n")
     for outcome, meaning in _OUTCOMES.items():
         yield f"| `{outcome.value}` | {meaning} |"
 

@@ -202,7 +202,7 @@ def test_a_conversion_is_exact_or_refused(case: tuple[tuple[Kind, Kind], Any]) -
         assert relation(have, want) is not Relation.LOSSLESS
         return
     back = converter(want, have)
-    if back is None or want in (K.JSON, K.TAGGED, K.BYTES):
+    if back is None or {have, want} & {K.JSON, K.TAGGED, K.BYTES}:
         return  # values stay apart, as the next test shows for text; nothing reads them back
     if K.TEXT in (have, want):
         # 007 and 7 are one number, so it is the number that must come back.
