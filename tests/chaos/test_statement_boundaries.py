@@ -59,7 +59,9 @@ def case(history: History, postgres: Any) -> Iterator[Case]:
 
 def test_every_fault_point_of_a_write_is_tried() -> None:
     package = Path(warp.destinations.postgresql.__file__).parent
-    text = "".join(file.read_text() for file in package.glob("*.py"))
+    # Those of a change of schema are tried in tests/integration/test_postgresql_evolution.py.
+    elsewhere = ("ddl.py", "backfill.py")
+    text = "".join(f.read_text() for f in package.glob("*.py") if f.name not in elsewhere)
     assert set(re.findall(r'faults\.hit\("(\w+)"\)', text)) == set(POINTS)
 
 

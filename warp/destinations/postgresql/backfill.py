@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from warp import faults
 from warp.destinations.postgresql.session import Session, fitting, name, text
 from warp.model import Kind, Role, TableSchema, TableSettings, WorkUnit
 
@@ -89,9 +90,11 @@ def finish(session: Session, settings: TableSettings, schema: TableSchema | None
     try:
         for version, column_name in waiting:
             column = schema.column(column_name)
+            faults.hit("before_fill")
             if column is not None and column.kind in _EXACT:
                 field = column.source.replace("\0", "\u2400")
                 _fill(session, settings, extra.name, column.name, column.kind, field)
+            faults.hit("after_fill")
             session.named("column_filled", unit=unit, version=version)
     finally:
         if not session.lost:

@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
+from warp import faults
 from warp.destinations.postgresql import backfill, markers
 from warp.destinations.postgresql.carriers import KINDS, TYPES
 from warp.destinations.postgresql.session import Session, fitting, literal, name, storable, text
@@ -123,8 +124,11 @@ def _apply_once(session: Session, settings: TableSettings, change: SchemaChange)
             # Whoever reads the table queues behind an ALTER that waits: it must not wait long.
             session.run(LOCK_PATIENCE)
         schema = _MAKERS[change.change](session, settings, have, change)
+        faults.hit("after_alter")
         if schema is not None:
             _register(session, settings, replace(schema, version=version), change)
+        faults.hit("after_register")
+    faults.hit("after_change")
 
 
 def unit_of(settings: TableSettings) -> WorkUnit:

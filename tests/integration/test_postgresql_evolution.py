@@ -1,0 +1,94 @@
+"""A change of schema that is cut short at any point is made once, and by whoever comes next."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from postgresql_world import META, ORDERS, World
+
+import warp.destinations.postgresql
+from warp import faults
+from warp.destinations.postgresql import ddl
+from warp.model import Change, Column, Kind, SchemaChange
+
+POINTS = ("after_alter", "after_register", "after_change", "before_fill", "after_fill")
+WRITER = Path(__file__).with_name("evolving_writer.py")
+
+
+@pytest.fixture
+def world(pg_database: str) -> Iterator[World]:
+    world = World(pg_database)
+    yield world
+    world.close()
+
+
+def run(world: World, fence: int, fault: str = "") -> int:
+    return subprocess.run(
+        [sys.executable, str(WRITER), world.url, str(fence)],
+        env=os.environ | {faults.VARIABLE: fault, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=60,
+        check=False,
+    ).returncode
+
+
+def test_every_fault_point_of_a_change_is_tried() -> None:
+    package = Path(warp.destinations.postgresql.__file__).parent
+    text = "".join((package / name).read_text() for name in ("ddl.py", "backfill.py"))
+    assert set(re.findall(r'faults\.hit\("(\w+)"\)', text)) == set(POINTS)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_process_killed_in_a_change_of_schema_has_it_made_once(
+    world: World, point: str, nth: int
+) -> None:
+    assert run(world, 100, f"{point}:kill:{nth}") == -signal.SIGKILL
+    assert run(world, 200) == 0
+
+    assert world.ask("select id, v, new, _extra from shop.orders order by id") == [
+        # 5 is what the column held; the value that had been put beside it is not lost.
+        (1, 5, "a", {"v": 2**40}),
+        (2, 2**40, "b", None),
+    ]
+    versions = world.ask(
+        f"select version, change, unfilled from {META}.schema_registry order by version"
+    )
+    assert versions == [
+        (1, "create_table", None),
+        (2, "add_column", None),
+        (3, "widen_column", None),
+    ]
+
+
+def test_without_the_registration_in_the_same_transaction_a_change_is_made_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: commit between the ALTER and its line in the registry, and die there."""
+    assert run(world, 100, "after_change:kill:2") == -signal.SIGKILL  # create, then add
+    make = ddl._MAKERS[Change.WIDEN_COLUMN]
+
+    class Killed(BaseException):
+        pass
+
+    def dies_between(session, settings, have, change):  # type: ignore[no-untyped-def]
+        make(session, settings, have, change)
+        session.run(b"COMMIT")
+        session.run(b"BEGIN")
+        raise Killed
+
+    monkeypatch.setitem(ddl._MAKERS, Change.WIDEN_COLUMN, dies_between)
+    unit = world.unit(fence=150)
+    change = SchemaChange(ORDERS, Change.WIDEN_COLUMN, column=Column("v", Kind.INT64))
+    with pytest.raises(Killed):
+        unit.destination.apply_schema_changes([change])
+    monkeypatch.undo()
+    assert run(world, 200) == 0
+    versions = world.ask(f"select change from {META}.schema_registry order by version")
+    assert ("widen_column",) not in versions  # nobody can rebuild the table from the registry
