@@ -26,11 +26,13 @@ from warp.errors import LedgerUnavailable
 from warp.leases.embedded import embedded_redis
 from warp.leases.redis import RedisLeaseStore
 from warp.metrics import MetricsServer
+from workers.errands import SEND_AGAIN, carried_out
 from workers.pool import LOOK, Pool, end_all
 
 log = structlog.get_logger(__name__)
 
 END_LIMIT: Final = 30.0
+LOOK_FOR_INTENTS: Final = 1.0  # seconds
 
 
 def run(settings: Settings, *, once: bool, processes: int, slots: int) -> int:
@@ -59,6 +61,12 @@ def run(settings: Settings, *, once: bool, processes: int, slots: int) -> int:
         serve(settings, assembly, ledger, stack)
         # Before anything moves: what is there now is what `--once` brings over.
         goal = stack.enter_context(Once.of(settings, assembly, ledger)) if once else None
+        # Who asks for an errand cannot reach a Redis of our own: look for stored intents.
+        look = LOOK_FOR_INTENTS if settings.coordination.redis_url is None else SEND_AGAIN
+        namespace = settings.coordination.namespace
+        stack.enter_context(
+            carried_out(redis_url, namespace, ledger, assembly, send_again_every=look)
+        )
         pools = start_pools(settings, redis_url, processes)
         stack.callback(end_all, pools, END_LIMIT)
         while not asked[0]:

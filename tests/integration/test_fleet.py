@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,9 +21,6 @@ from fix_servers import Server, database_url
 from processes import Command, Fleet, eventually, fleet_between
 from pymongo.database import Database
 
-from warp.assembly import Plugged
-from warp.config import load
-from warp.errands import ErrandQueue
 from warp.testing.servers import Postgres, RedisServer
 
 TTL = 2.0
@@ -317,14 +315,45 @@ def asked_of(command: Command, path: str) -> Any:
     return json.loads(text_of(command, path))
 
 
-def test_an_errand_reaches_a_worker_through_rq(fleet: Fleet) -> None:
+def ask(fleet: Fleet, *arguments: str) -> str:
+    """What a command answers."""
+    done = subprocess.run(
+        [sys.executable, "-m", "commands.cli", *arguments, "--config", str(fleet.config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_command_has_its_errand_carried_out_by_a_worker(fleet: Fleet) -> None:
+    name = fleet.database_name
     fleet.coordinator()
-    fleet.worker()
+    worker = fleet.worker()
     fleet.until_running()
-    assembly = Plugged(load(fleet.config))
-    with contextlib.closing(assembly.bookkeeping()) as destination:
-        errands = ErrandQueue(fleet.redis_url, fleet.namespace)
-        errands.submit(destination.metadata(), "pause", {"schema": fleet.database_name})
-    stream = f"stream:{fleet.database_name}"
-    paused = "select unit from cartridge_warp_metadata.sync_markers where phase = 'paused'"
-    eventually(lambda: (stream,) in fleet.asked(paused), "the stream to pause")
+
+    assert ask(fleet, "pause", name) == "pause: 1 units paused\n"
+    assert '"errand_done"' in worker.said()
+    fleet.insert("orders", 2000, 2001)
+    eventually(lambda: fleet.owner() == "", "the worker to let the stream go")
+    assert 2000 not in fleet.rows("orders")
+
+    assert ask(fleet, "resume", name) == "resume: 1 units resumed\n"
+    fleet.arrives("orders", 2000)
+    assert worker.said().count('"errand_done"') == 2
+
+
+def test_one_command_carries_errands_beside_a_redis_that_nobody_else_can_reach(
+    fleet: Fleet,
+) -> None:
+    del fleet.settings["coordination"]["redis_url"]
+    command = fleet.start("commands.cli")
+    fleet.until_running()
+
+    assert ask(fleet, "pause", fleet.database_name) == "pause: 1 units paused\n"
+    assert '"errand_done"' in command.said()
+    assert ask(fleet, "resync", fleet.database_name).startswith("resync: ")
+    fleet.insert("orders", 2000, 2001)
+    fleet.arrives("orders", 2000)
