@@ -61,6 +61,7 @@ class AdoptTable:
     """A table without a snapshot: it is complete from its first moment."""
 
     unit: WorkUnit
+    table: TableId
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ def _plan_tables(
             continue  # its chunks come once that is stored
         marker = markers.tables.get(table)
         if marker is None and settings.snapshot is SnapshotMode.NEVER:
-            yield AdoptTable(WorkUnit.of_table(view.name, table))
+            yield AdoptTable(WorkUnit.of_table(view.name, table), table)
         elif marker is None or marker.phase is Phase.PLANNED:
             yield PlanSnapshot(view.name, table, settings.chunk_rows)
     for table, marker in markers.tables.items():

@@ -23,6 +23,7 @@ from warp.config import load
 from warp.errands import ErrandQueue
 from warp.leases.redis import RedisLeaseStore
 from warp.model import Phase, UnitKind, WorkUnit
+from warp.testing.servers import RedisServer
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -222,6 +223,22 @@ def test_without_a_runner_the_command_carries_its_errand_out_itself(
     resumed = run("resume", "users", "--json")
     assert json.loads(resumed.stdout)["result"] == "1 units resumed"
     assert (shown_unit(run)["phase"], shown_unit(run)["state"]) == ("streaming", "due")
+
+
+def test_on_a_cluster_where_nobody_carries_errands_the_command_does(
+    run: Run,
+    config: Path,
+    redis_server: Server,
+    redis_namespace: str,
+    start_server: Callable[[RedisServer], RedisServer],
+) -> None:
+    a_stopped_stream(config, redis_server, redis_namespace)
+    cluster = start_server(RedisServer("redis7", cluster=True))
+    url = f"redis+cluster://127.0.0.1:{cluster.port}"
+
+    done = run("revive", "stream:users", "--no-wait", "--redis", url)
+
+    assert (done.returncode, done.stdout) == (0, "revive: stream:users offered\n"), done.stderr
 
 
 def test_no_wait_only_stores_and_sends(

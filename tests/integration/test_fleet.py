@@ -357,3 +357,40 @@ def test_one_command_carries_errands_beside_a_redis_that_nobody_else_can_reach(
     assert ask(fleet, "resync", fleet.database_name).startswith("resync: ")
     fleet.insert("orders", 2000, 2001)
     fleet.arrives("orders", 2000)
+
+
+def columns_of(fleet: Fleet, table: str) -> dict[str, str]:
+    with psycopg.connect(fleet.pg_url) as connection:
+        found = connection.execute(
+            "select column_name, data_type from information_schema.columns "
+            "where table_schema = %s and table_name = %s",
+            (fleet.database_name, table),
+        ).fetchall()
+    return dict(found)
+
+
+@pytest.mark.parametrize("snapshot", ["concurrent", "never"])
+def test_an_empty_collection_has_a_table_at_once_that_its_first_documents_shape(
+    fleet: Fleet, snapshot: str
+) -> None:
+    fleet.settings["schemas"][0]["snapshot"] = snapshot
+    fleet.source.create_collection("empty")
+    fleet.coordinator()
+    fleet.worker()
+    eventually(lambda: columns_of(fleet, "empty"), "the table of an empty collection")
+    fleet.source.create_collection("made_later")
+    eventually(lambda: columns_of(fleet, "made_later"), "the table of a new collection")
+    assert columns_of(fleet, "empty")["_id"] == "text"
+
+    fleet.insert("empty", 0, 3)
+    fleet.arrives("empty", 2)
+    assert fleet.rows("empty") == {n: n for n in range(3)}
+    assert columns_of(fleet, "empty")["_id"] == "bigint"
+
+
+def test_once_gives_an_empty_polled_collection_its_table(fleet: Fleet) -> None:
+    fleet.settings["schemas"] = [{"name": "batched", "mode": "batch", "schedule": "0 0 1 1 *"}]
+    fleet.source.create_collection("batched")
+    run = fleet.start("commands.cli", "--once")
+    assert run.process.wait(timeout=60) == 0, run.said()
+    assert columns_of(fleet, "batched")["_id"] == "text"

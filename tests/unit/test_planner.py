@@ -142,7 +142,7 @@ def test_a_serial_stream_waits_for_the_last_chunk_of_each_such_table() -> None:
 def test_a_table_without_a_snapshot_is_complete_at_once() -> None:
     never = (replace(ORDERS_SETTINGS, snapshot=SnapshotMode.NEVER),)
     found = duties(STREAM, tables=never)
-    assert AdoptTable(WorkUnit.of_table("shop", ORDERS)) in found
+    assert AdoptTable(WorkUnit.of_table("shop", ORDERS), ORDERS) in found
     assert not [d for d in found if isinstance(d, PlanSnapshot)]
 
 
