@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +23,7 @@ import psutil
 import psycopg
 import pytest
 import redis
+import yaml
 from fix_servers import Server, database_url
 from processes import Command, Fleet, eventually, fleet_between
 from pymongo.database import Database
@@ -394,3 +401,55 @@ def test_once_gives_an_empty_polled_collection_its_table(fleet: Fleet) -> None:
     run = fleet.start("commands.cli", "--once")
     assert run.process.wait(timeout=60) == 0, run.said()
     assert columns_of(fleet, "batched")["_id"] == "text"
+
+
+def test_once_tells_which_rows_are_in_quarantine_and_exits_with_3(fleet: Fleet) -> None:
+    name = fleet.database_name
+    with psycopg.connect(fleet.pg_url, autocommit=True) as connection:
+        connection.execute(f'create schema "{name}"')
+        connection.execute(
+            f'create table "{name}".orders (_id bigint primary key, n bigint check (n < 498))'
+        )
+    run = fleet.start("commands.cli", "--once")
+    assert run.process.wait(timeout=60) == 3, run.said()
+    assert f"rows in quarantine: 2 of {name}.orders;" in run.said()
+    assert len(fleet.rows("orders")) == 498
+    again = fleet.start("commands.cli", "--once")
+    assert again.process.wait(timeout=60) == 3  # they are still missing
+
+
+def test_once_ends_where_a_schema_is_paused_instead_of_waiting_for_ever(fleet: Fleet) -> None:
+    first = fleet.start("commands.cli", "--once")
+    assert first.process.wait(timeout=60) == 0, first.said()
+    ask(fleet, "pause", fleet.database_name)
+    second = fleet.start("commands.cli", "--once")
+    assert second.process.wait(timeout=60) == 1
+    assert "cartridge-warp resume" in second.said()
+
+
+def test_once_on_a_terminal_shows_a_bar_and_no_log_lines(fleet: Fleet) -> None:
+    del fleet.settings["monitoring"]
+    fleet.config.write_text(yaml.safe_dump(fleet.settings))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "commands.cli", "--once", "--config", str(fleet.config)],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+    shown = ""
+    with contextlib.suppress(OSError):  # Linux says so when the terminal's last user is gone
+        while part := os.read(ours, 65536):
+            shown += part.decode(errors="replace")
+    os.close(ours)
+    assert process.stdout is not None
+    assert process.stdout.read() == b""
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0, shown
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    assert "500 of about 500 rows" in text
+    assert "1 of 1 tables" in text
+    assert "process_started" not in text
+    assert "\x1b[?25h" in shown  # the cursor is back
