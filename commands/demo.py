@@ -1,8 +1,9 @@
 """`cartridge-warp demo`: real databases from Python packages, one worker killed, nothing lost.
 
 Starts MongoDB, PostgreSQL and Redis, loads every flight that left New York in 2013, and keeps the
-warehouse equal while flights change, kills a worker with -9 on the way, and then compares both
-sides row by row.  Everything is stopped and removed at the end, however it ends.
+warehouse equal while flights change, kills a worker with -9 on the way, starts another in its
+place, and then compares both sides row by row.  Everything is stopped and removed at the end,
+however it ends.
 """
 
 from __future__ import annotations

@@ -298,6 +298,10 @@ def test_no_more_units_are_claimed_than_there_are_slots(
         assert len(worker.holds) <= 2
 
 
+def first_run(shop: Shop) -> str:
+    return str(next(iter(shop.warehouse.runs.values()))["status"])
+
+
 class Deaf(MemoryLeaseStore):
     """Hands out a lease, and then is never reached again."""
 
@@ -310,9 +314,8 @@ def test_a_worker_cut_off_from_the_ledger_writes_nothing_after_its_deadline(shop
     deaf.ensure([STREAM])
     with working(shop, deaf) as worker:
         eventually(lambda: len(worker.holds) == 1)
-        eventually(lambda: len(worker.holds) == 0)
-        first = next(iter(shop.warehouse.runs.values()))
-        assert first["status"] == "lost"
+        # Not that it holds nothing: it may have claimed the unit again before anybody looks.
+        eventually(lambda: first_run(shop) == "lost")
 
 
 def test_without_the_deadline_a_worker_cut_off_from_the_ledger_would_write_on(
