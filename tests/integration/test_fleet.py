@@ -395,6 +395,22 @@ def test_an_empty_collection_has_a_table_at_once_that_its_first_documents_shape(
     assert columns_of(fleet, "empty")["_id"] == "bigint"
 
 
+def test_documents_that_are_gone_again_still_decide_the_type_of_the_key(fleet: Fleet) -> None:
+    fleet.source.create_collection("empty")
+    fleet.coordinator()
+    worker = fleet.worker()
+    fleet.until_running()
+    assert columns_of(fleet, "empty")["_id"] == "text"
+    worker.stop()
+    fleet.insert("empty", 0, 3)
+    fleet.source["empty"].delete_many({})
+    fleet.worker()
+    eventually(lambda: columns_of(fleet, "empty")["_id"] == "bigint", "the key's type")
+    fleet.insert("empty", 3, 4)
+    fleet.arrives("empty", 3)
+    assert fleet.rows("empty") == {3: 3}
+
+
 def test_once_gives_an_empty_polled_collection_its_table(fleet: Fleet) -> None:
     fleet.settings["schemas"] = [{"name": "batched", "mode": "batch", "schedule": "0 0 1 1 *"}]
     fleet.source.create_collection("batched")
