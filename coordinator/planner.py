@@ -184,6 +184,8 @@ def plan(
     """
     if view.streams and (markers.stream is None or markers.stream.position is None):
         return [StartStream(view.name)]
+    if _is_paused(view, markers):
+        return []
     duties: list[Duty] = []
     if view.tables is not None:
         duties += _plan_tables(view, view.tables, markers)
@@ -194,6 +196,13 @@ def plan(
     duties += _poll_runs(view, markers, known, delay)
     duties += _second_chances(markers, known, revived)
     return duties
+
+
+def _is_paused(view: SchemaView, markers: MarkersOf) -> bool:
+    """Was the schema paused?  Then a table that turns up or waits for its chunks waits too."""
+    if view.streams:
+        return markers.stream is not None and markers.stream.phase is Phase.PAUSED
+    return any(poll.phase is Phase.PAUSED for poll in markers.polls.values())
 
 
 def _plan_tables(
