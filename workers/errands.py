@@ -288,7 +288,10 @@ class ErrandRunner:
 
     def _send_again(self) -> None:
         with contextlib.closing(self._assembly.bookkeeping()) as destination:
-            sent = self._errands.carry_open(destination.metadata())
+            metadata = destination.metadata()
+            if not metadata.prepared():
+                return  # nothing has run yet, so nobody has asked for anything
+            sent = self._errands.carry_open(metadata)
         if sent:
             log.info("errands_sent_again", ids=sent)
 

@@ -98,6 +98,7 @@ class Shop:
 def shop() -> Shop:
     shop = Shop()
     shop.database.create(SCHEMA)
+    shop.bookkeeping().metadata().prepare()
     for unit, phase in (
         (STREAM, Phase.STREAMING),
         (TABLE, Phase.STREAMING),
