@@ -150,30 +150,67 @@ def status(settings: Settings, as_json: bool) -> int:
     return status.run(settings, as_json=as_json)
 
 
+WAIT = click.option(
+    "--wait/--no-wait",
+    default=True,
+    help="Wait until it is done, two minutes at most; or only store and send it.",
+)
+
+
 @cli.command()
 @click.argument("resynced", metavar="SCHEMA")
 @click.argument("table", required=False)
+@WAIT
 @JSON
 @asking
-def resync(settings: Settings, resynced: str, table: str | None, as_json: bool) -> int:
+def resync(settings: Settings, resynced: str, table: str | None, wait: bool, as_json: bool) -> int:
     """Read a schema, or one TABLE of it, anew.
 
     Rows stay readable meanwhile; those that are gone at the source are removed at the end.
     """
     from commands import operate
 
-    return operate.resync(settings, resynced, table, as_json=as_json)
+    arguments = {"schema": resynced} | ({"table": table} if table else {})
+    return operate.ask(settings, "resync", arguments, wait=wait, as_json=as_json)
 
 
 @cli.command()
 @click.argument("unit")
+@WAIT
 @JSON
 @asking
-def revive(settings: Settings, unit: str, as_json: bool) -> int:
+def revive(settings: Settings, unit: str, wait: bool, as_json: bool) -> int:
     """Let a stopped UNIT try again from where it stands."""
     from commands import operate
 
-    return operate.revive(settings, unit, as_json=as_json)
+    return operate.ask(settings, "revive", {"unit": unit}, wait=wait, as_json=as_json)
+
+
+@cli.command()
+@click.argument("paused", metavar="SCHEMA")
+@WAIT
+@JSON
+@asking
+def pause(settings: Settings, paused: str, wait: bool, as_json: bool) -> int:
+    """Stop every unit of a schema at its place, until `resume`.
+
+    The source's log must reach back to that place when it is resumed.
+    """
+    from commands import operate
+
+    return operate.ask(settings, "pause", {"schema": paused}, wait=wait, as_json=as_json)
+
+
+@cli.command()
+@click.argument("resumed", metavar="SCHEMA")
+@WAIT
+@JSON
+@asking
+def resume(settings: Settings, resumed: str, wait: bool, as_json: bool) -> int:
+    """Let a paused schema go on from its place."""
+    from commands import operate
+
+    return operate.ask(settings, "resume", {"schema": resumed}, wait=wait, as_json=as_json)
 
 
 @cli.group()

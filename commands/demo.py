@@ -1,8 +1,9 @@
 """`cartridge-warp demo`: real databases from Python packages, one worker killed, nothing lost.
 
 Starts MongoDB, PostgreSQL and Redis, loads every flight that left New York in 2013, and keeps the
-warehouse equal while flights change, kills a worker with -9 on the way, and then compares both
-sides row by row.  Everything is stopped and removed at the end, however it ends.
+warehouse equal while flights change, kills a worker with -9 on the way, starts another in its
+place, and then compares both sides row by row.  Everything is stopped and removed at the end,
+however it ends.
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ from commands.demo_watch import Look, Takeovers, Watcher
 from warp.config.layers import PREFIX
 from warp.errors import StartFailed, WarpError
 from warp.leases.embedded import embedded_redis
+from warp.leases.redis import RedisLeaseStore
 from warp.own_process import OwnProcess
 
 WAREHOUSE: Final = "warehouse"
+NAMESPACE: Final = "demo"
 LEASE_TTL: Final = 3  # seconds until a killed worker's units are free
 PATIENCE: Final = 300.0  # seconds without the next milestone until the demo gives up
 LOOK_EVERY: Final = 0.2
@@ -116,6 +119,7 @@ class Demo:
         self._begun = time.monotonic()
         self._takeovers: Takeovers | None = None
         self._members: list[Member] = []
+        self._replacement = ""
 
     def run(self) -> int:
         source, warehouse, configuration = self._start_servers()
@@ -128,6 +132,7 @@ class Demo:
         self._until("the snapshot to be under way", self._under_way)
         self._kill_one(workers)
         self._until("the other worker to take the stream over", self._stream_taken_over)
+        self._replace_fallen(workers, configuration)
         self._until("every table to be loaded", lambda look: look.settled)
         self._screen.say("every table is loaded; changes keep arriving")
         enough = time.monotonic() + FOLLOW
@@ -167,6 +172,8 @@ class Demo:
         file = mongod.directory / "cartridge-warp.yaml"
         file.touch(mode=0o600)  # it holds passwords
         file.write_text(configuration(mongod.url, warehouse_url, redis.url))
+        self._ledger = RedisLeaseStore(redis.url, NAMESPACE)
+        self._stack.callback(self._ledger.close)
         client = self._stack.enter_context(
             pymongo.MongoClient[dict[str, Any]](mongod.url, tz_aware=True)
         )
@@ -208,6 +215,22 @@ class Demo:
         victim.fall()
         self._takeovers = Takeovers(time.monotonic(), held)
         self._screen.say(f"kill -9 {victim.label} (pid {pid}), which held {_few(held)}", loud=True)
+
+    def _replace_fallen(self, workers: list[WorkerProcess], configuration: Path) -> None:
+        """What a supervisor does: a new worker in the place of the dead one."""
+        fallen = next(worker.label for worker in workers if not worker.running)
+        new = WorkerProcess(f"worker-{len(workers) + 1}", configuration)
+        self._stack.callback(new.close)
+        new.start()
+        self._members.append(new)
+        workers.append(new)  # the watcher looks at this very list
+        self._screen.say(f"{new.label} (pid {new.pid}) started in place of {fallen}", loud=True)
+        self._until(f"{new.label} to join the fleet", lambda look: self._has_joined(new))
+        self._screen.say(f"{new.label} has joined the fleet and shares its work")
+        self._replacement = new.label
+
+    def _has_joined(self, worker: WorkerProcess) -> bool:
+        return any(worker.is_owner(state.id) for state in self._ledger.workers())
 
     def _stream_taken_over(self, look: Look) -> bool:
         return self._takeovers is not None and not any(
@@ -262,6 +285,7 @@ class Demo:
                 "tables": [asdict(found) for found in comparisons],
                 "changes": changes.made.total,
                 "takeovers": [asdict(takeover) for takeover in taken],
+                "replacement": self._replacement,
                 "seconds": round(seconds, 1),
             }
             click.echo(json.dumps(facts))
@@ -309,7 +333,7 @@ def configuration(mongodb: str, warehouse: str, redis: str) -> str:
             ],
             "coordination": {
                 "redis_url": redis,
-                "namespace": "demo",
+                "namespace": NAMESPACE,
                 "lease_ttl": f"{LEASE_TTL}s",
                 "reconcile_every": "1s",
             },

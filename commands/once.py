@@ -10,17 +10,24 @@ from typing import Final, Self
 
 import structlog
 
+from commands.progress import Display, progress_of
 from coordinator.planner import last_run
 from warp import startup
 from warp.assembly import Assembly
 from warp.config import Mode, Settings
 from warp.errors import TransientError
-from warp.interfaces import DestinationConnector, LeaseStore, SourceConnector
+from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
 from warp.model import Marker, Phase, Position, TableId, UnitKind, WorkUnit
 
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY: Final = 0.25  # seconds between looks at the markers
+
+# Units that somebody must do something about, and what.
+_STOPPED: Final = {
+    Phase.FAILED: "the reason is in the log above and in error_log at the destination",
+    Phase.PAUSED: "`cartridge-warp resume SCHEMA` lets a paused schema go on",
+}
 
 
 class Once:
@@ -33,18 +40,22 @@ class Once:
         sources: Mapping[str, SourceConnector],
         ends: Mapping[str, Position],
         tables: Mapping[str, Sequence[TableId]],
+        display: Display,
     ) -> None:
         self._assembly = assembly
         self._ledger = ledger
         self._sources = sources
         self._ends = ends  # of the logs, by schema
         self._tables = tables
+        self._display = display
         self._began = time.time()
         self._look_at = 0.0
         self._destination: DestinationConnector | None = None
 
     @classmethod
-    def of(cls, settings: Settings, assembly: Assembly, ledger: LeaseStore) -> Self:
+    def of(
+        cls, settings: Settings, assembly: Assembly, ledger: LeaseStore, display: Display
+    ) -> Self:
         """Take the goal: where each log ends now, and the tables there are."""
         sources = {schema.name: assembly.source(schema.name) for schema in settings.schemas}
         ends = {
@@ -53,7 +64,7 @@ class Once:
             if schema.mode is Mode.STREAM and sources[schema.name].traits.streams
         }
         tables = {name: source.tables() for name, source in sources.items()}
-        return cls(assembly, ledger, sources, ends, tables)
+        return cls(assembly, ledger, sources, ends, tables, display)
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +75,7 @@ class Once:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._display.close()
         for source in self._sources.values():
             source.close()
         if self._destination is not None:
@@ -82,25 +94,43 @@ class Once:
             self._look_at = now + 1.0
             return None
 
-    def _markers(self) -> dict[str, Marker]:
+    def _metadata(self) -> MetadataStore:
         if self._destination is None:
             self._destination = self._assembly.bookkeeping()
-        found = self._destination.metadata().markers()
+        return self._destination.metadata()
+
+    def _markers(self) -> dict[str, Marker]:
+        found = self._metadata().markers()
         return {m.unit.id: m for m in found if m.unit.schema in self._tables}
 
     def _outcome(self, markers: Mapping[str, Marker]) -> int | None:
-        failed = [m.unit.id for m in markers.values() if m.phase is Phase.FAILED]
-        if failed:
-            sys.stderr.write(
-                f"failed: {', '.join(sorted(failed))}; the reason is in the log above and in "
-                "error_log at the destination\n"
-            )
-            return startup.FAILED
+        for phase, what_to_do in _STOPPED.items():
+            stopped = sorted(m.unit.id for m in markers.values() if m.phase is phase)
+            if stopped:
+                self._display.close()
+                sys.stderr.write(f"{phase}: {', '.join(stopped)}; {what_to_do}\n")
+                return startup.FAILED
+        all_tables = [(schema, t) for schema, of in self._tables.items() for t in of]
+        settled = sum(_is_settled(WorkUnit.of_table(s, t), markers) for s, t in all_tables)
+        self._display.show(progress_of(markers.values(), tables=len(all_tables), complete=settled))
         if not all(self._arrived(schema, markers) for schema in self._tables):
             return None
-        rows = sum(m.rows for m in markers.values())
-        log.info("all_arrived", tables=sum(map(len, self._tables.values())), rows=rows)
-        return startup.DONE
+        return self._summary([table for _, table in all_tables])
+
+    def _summary(self, tables: Sequence[TableId]) -> int:
+        """What a person or a script must know at the end."""
+        waiting = self._metadata().quarantined()
+        aside = {table: waiting[table] for table in sorted(tables) if table in waiting}
+        log.info("all_arrived", tables=len(tables), set_aside=sum(aside.values()))
+        self._display.close()
+        if not aside:
+            return startup.DONE
+        counts = ", ".join(f"{rows:,} of {table}" for table, rows in aside.items())
+        sys.stderr.write(
+            f"rows in quarantine: {counts}; all others have arrived. The table `quarantine` of "
+            "the metadata schema holds each with its reason, `cartridge-warp status` counts them\n"
+        )
+        return startup.DIFFERENT
 
     def _arrived(self, schema: str, markers: Mapping[str, Marker]) -> bool:
         settled = all(

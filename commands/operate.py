@@ -1,109 +1,165 @@
-"""`resync` and `revive`: what an operator may order, written to the metadata schema first.
+"""`resync`, `revive`, `pause`, `resume`: errands, stored first, then sent and waited for.
 
-The ledger is told afterwards and only as a hint: were it lost on the way, the coordinator would
-offer the same units from the markers.
+Where nobody takes an errand (no worker runs, or Redis is a cluster) it is carried out here, by the
+very function that a worker's errand runner calls.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 import click
+
+# First: it tells rq where to keep its keys.
+from warp.errands import LONGEST, ErrandQueue, intend
+
+# isort: split
+from rich.console import Console
 
 from commands.status import open_ledger
 from warp import startup
 from warp.assembly import Assembly, Plugged
 from warp.config import Settings
-from warp.errors import ConfigError
-from warp.interfaces import LeaseStore
-from warp.model import Marker, Phase, TableId, UnitKind, WorkUnit
-from warp.plugins import nearest
+from warp.errors import ConfigError, TransientError, WarpError
+from warp.interfaces import LeaseStore, MetadataStore
+from warp.model import Intent
+from workers.errands import Desk, carry_out, examine
 
-STOPPED = (Phase.FAILED, Phase.PAUSED)
-_WORKING = {UnitKind.STREAM: Phase.STREAMING, UnitKind.TABLE: Phase.STREAMING}
+ANSWER: Final = 3.0  # seconds for a runner to begin: it looks every second
+LIMIT: Final = LONGEST + 10.0
+LOOK_EVERY: Final = 0.1
 
 
-def resync(
+def ask(
     settings: Settings,
-    schema: str,
-    table: str | None,
+    name: str,
+    arguments: Mapping[str, str],
     *,
+    wait: bool,
     as_json: bool,
     assembly: Assembly | None = None,
 ) -> int:
-    """Read a schema, or one table of it, anew; rows that are gone at the source go here too."""
+    """Have an errand done and tell what came of it; without `wait`, only store and send it."""
     assembly = assembly or Plugged(settings)
-    settings.schema(schema)
-    with contextlib.closing(assembly.source(schema)) as source:
-        chosen = _table(table, source.tables(), schema) if table is not None else None
-        # Before the first row is read again: the stream goes on from here (design section 13).
-        position = source.position()
-    with contextlib.closing(assembly.bookkeeping()) as destination:
-        metadata = destination.metadata()
+    if "schema" in arguments:
+        settings.schema(arguments["schema"])
+    with contextlib.ExitStack() as stack:
+        metadata = stack.enter_context(contextlib.closing(assembly.bookkeeping())).metadata()
         metadata.prepare()
-        again = metadata.resync(schema, chosen, position=position)
-    with contextlib.closing(open_ledger(settings)) as ledger:
-        for unit in again:
-            _offer(ledger, unit)
-    what = str(chosen) if chosen else f"schema {schema}"
-    _tell({"resync": what, "units": [unit.id for unit in again]}, as_json=as_json)
-    return startup.DONE
+        ledger = stack.enter_context(contextlib.closing(open_ledger(settings)))
+        examine(Desk(metadata, ledger, assembly), **arguments)
+        asked = Asked(name, metadata, ledger, assembly)
+        with _queue(settings) as queue:
+            intent = asked.submit(settings, queue, arguments, wait=wait)
+    _tell(intent, as_json=as_json)
+    if intent.status == "open" and not wait:
+        return startup.DONE  # as it was wished
+    return startup.DONE if intent.status == "done" else startup.FAILED
 
 
-def revive(
-    settings: Settings, unit_id: str, *, as_json: bool, assembly: Assembly | None = None
-) -> int:
-    """Let a stopped unit try again from where it stands."""
-    assembly = assembly or Plugged(settings)
-    with contextlib.closing(assembly.bookkeeping()) as destination:
-        metadata = destination.metadata()
-        metadata.prepare()
-        marker = _unit(unit_id, metadata.markers())
-        stopped = marker.phase in STOPPED
-        if stopped:
-            metadata.mark(unit_id, _WORKING.get(marker.unit.kind, Phase.PLANNED))
-    with contextlib.closing(open_ledger(settings)) as ledger:
-        was_dead = ledger.revive(unit_id)
-        if stopped and not was_dead:
-            ledger.offer(marker.unit)
-    _tell({"revived": unit_id, "was_stopped": stopped or was_dead}, as_json=as_json)
-    return startup.DONE
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One errand, seen from the side of whoever asks for it."""
+
+    name: str
+    metadata: MetadataStore
+    ledger: LeaseStore
+    assembly: Assembly
+
+    def submit(
+        self,
+        settings: Settings,
+        queue: ErrandQueue | None,
+        arguments: Mapping[str, str],
+        *,
+        wait: bool,
+    ) -> Intent:
+        if queue is not None:
+            id = queue.submit(self.metadata, self.name, arguments)
+        else:
+            id = intend(self.metadata, self.name, arguments)
+            if settings.coordination.redis_url is not None:
+                return self._here(id)  # a cluster, where nobody carries errands
+        if not wait:
+            return self._intent(id)
+        with _waiting(self.name):
+            # Without a Redis in common, a runner beside its own finds the intent in the metadata.
+            intent = self._until_over(id, ANSWER)
+            if intent.status != "open":
+                return intent
+            if queue is None or queue.take_back(id):
+                return self._here(id)
+            return self._until_over(id, LIMIT)
+
+    def _here(self, id: str) -> Intent:
+        """Carry it out in this process."""
+        try:
+            carry_out(id, self.name, self.ledger, self.assembly)
+        except TransientError as error:
+            raise type(error)(
+                f"{error.message}; {self.name} is stored as errand {id}, and the next worker that "
+                "finds everything in reach carries it out",
+                place=error.place,
+            ) from error
+        except WarpError:
+            # Its reason is in the intent, where a runner would have left it too.
+            if self._intent(id).status == "open":
+                raise
+        return self._intent(id)
+
+    def _until_over(self, id: str, limit: float) -> Intent:
+        """The intent when it is over, or as it is after `limit` seconds."""
+        deadline = time.monotonic() + limit
+        while (intent := self._intent(id)).status == "open" and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY)
+        return intent
+
+    def _intent(self, id: str) -> Intent:
+        [intent] = self.metadata.errands(id)
+        return intent
 
 
-def _table(name: str, tables: Sequence[TableId], schema: str) -> TableId:
-    for table in tables:
-        if name in (table.name, str(table)):
-            return table
-    known = [str(table) for table in tables]
-    raise ConfigError(
-        f"expected a table of schema {schema!r} that exists at the source, found {name!r}; "
-        + nearest(name, [t.name for t in tables] + known),
-        place="TABLE",
-    )
-
-
-def _unit(unit_id: str, markers: Sequence[Marker]) -> Marker:
-    units = {m.unit.id: m for m in markers if m.unit.kind is not UnitKind.TABLE}
-    if unit_id not in units:
-        raise ConfigError(
-            f"expected the id of a unit, as `status` shows it, found {unit_id!r}; "
-            + nearest(unit_id, units),
-            place="UNIT",
-        )
-    return units[unit_id]
-
-
-def _offer(ledger: LeaseStore, unit: WorkUnit) -> None:
-    if not ledger.revive(unit.id):
-        ledger.offer(unit)
-
-
-def _tell(answer: dict[str, object], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(answer))
+@contextlib.contextmanager
+def _queue(settings: Settings) -> Iterator[ErrandQueue | None]:
+    """The way to the runners; None where there is none."""
+    coordination = settings.coordination
+    if coordination.redis_url is None:
+        yield None
         return
-    for key, value in answer.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        click.echo(f"{key}: {text}")
+    try:
+        queue = ErrandQueue(coordination.redis_url, coordination.namespace)
+    except ConfigError:  # a cluster: that the URL is one, the ledger has seen
+        yield None
+        return
+    with contextlib.closing(queue):
+        yield queue
+
+
+@contextlib.contextmanager
+def _waiting(name: str) -> Iterator[None]:
+    if not sys.stderr.isatty():
+        yield
+        return
+    with Console(stderr=True).status(f"{name}: waiting for a worker to carry it out"):
+        yield
+
+
+def _tell(intent: Intent, *, as_json: bool) -> None:
+    if as_json:
+        shown = {"errand": intent.id, "name": intent.name, "status": intent.status}
+        click.echo(json.dumps(shown | {"result": intent.result}))
+    elif intent.status == "done":
+        click.echo(f"{intent.name}: {intent.result}")
+    elif intent.status == "failed":
+        sys.stderr.write(f"{intent.name} failed: {intent.result}\n")
+    else:
+        sys.stderr.write(
+            f"{intent.name} is stored as errand {intent.id} and not carried out yet; a worker "
+            "does it as soon as it can\n"
+        )

@@ -7,6 +7,7 @@ all of them and, where no Redis is given, one of our own that nobody else can re
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import time
@@ -14,23 +15,27 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
+from rich.console import Console
 
 from commands.once import Once
+from commands.progress import Bar, Lines
 from coordinator.cli import prepare
 from coordinator.status import StatusReader
-from warp import startup
+from warp import logs, startup
 from warp.assembly import Plugged
-from warp.config import Settings
+from warp.config import LogLevel, Settings
 from warp.config.layers import PREFIX
 from warp.errors import LedgerUnavailable
 from warp.leases.embedded import embedded_redis
 from warp.leases.redis import RedisLeaseStore
 from warp.metrics import MetricsServer
+from workers.errands import SEND_AGAIN, carried_out
 from workers.pool import LOOK, Pool, end_all
 
 log = structlog.get_logger(__name__)
 
 END_LIMIT: Final = 30.0
+LOOK_FOR_INTENTS: Final = 1.0  # seconds
 
 
 def run(settings: Settings, *, once: bool, processes: int, slots: int) -> int:
@@ -41,6 +46,9 @@ def run(settings: Settings, *, once: bool, processes: int, slots: int) -> int:
         asked[0] = True
 
     startup.on_signals(ask)
+    on_terminal = once and sys.stderr.isatty()
+    if on_terminal:
+        settings = quietened(settings)
     with contextlib.ExitStack() as stack:
         redis_url = settings.coordination.redis_url
         if redis_url is None:
@@ -58,7 +66,16 @@ def run(settings: Settings, *, once: bool, processes: int, slots: int) -> int:
         prepare(settings, assembly)
         serve(settings, assembly, ledger, stack)
         # Before anything moves: what is there now is what `--once` brings over.
-        goal = stack.enter_context(Once.of(settings, assembly, ledger)) if once else None
+        goal = None
+        if once:
+            display = Bar(Console(stderr=True)) if on_terminal else Lines()
+            goal = stack.enter_context(Once.of(settings, assembly, ledger, display))
+        # Who asks for an errand cannot reach a Redis of our own: look for stored intents.
+        look = LOOK_FOR_INTENTS if settings.coordination.redis_url is None else SEND_AGAIN
+        namespace = settings.coordination.namespace
+        stack.enter_context(
+            carried_out(redis_url, namespace, ledger, assembly, send_again_every=look)
+        )
         pools = start_pools(settings, redis_url, processes)
         stack.callback(end_all, pools, END_LIMIT)
         while not asked[0]:
@@ -71,6 +88,20 @@ def run(settings: Settings, *, once: bool, processes: int, slots: int) -> int:
         sys.stderr.write("stopped before everything had arrived; start again to go on\n")
         return startup.FAILED
     return startup.DONE
+
+
+def quietened(settings: Settings) -> Settings:
+    """Only warnings beside a progress bar, from us and from the processes we start.
+
+    Unless a level was asked for.
+    """
+    given = next(e for e in settings.effective if e.path == "monitoring.logging.level")
+    if given.origin != "default":
+        return settings
+    quiet = dataclasses.replace(settings.logging, level=LogLevel.WARNING)
+    logs.configure(quiet, secrets=settings.secrets, process="single")
+    environment = {**settings.environment, PREFIX + "MONITORING__LOGGING__LEVEL": quiet.level}
+    return dataclasses.replace(settings, logging=quiet, environment=environment)
 
 
 def start_pools(settings: Settings, redis_url: str, processes: int) -> list[Pool]:

@@ -61,6 +61,7 @@ class AdoptTable:
     """A table without a snapshot: it is complete from its first moment."""
 
     unit: WorkUnit
+    table: TableId
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,8 @@ def plan(
     """
     if view.streams and (markers.stream is None or markers.stream.position is None):
         return [StartStream(view.name)]
+    if _is_paused(view, markers):
+        return []
     duties: list[Duty] = []
     if view.tables is not None:
         duties += _plan_tables(view, view.tables, markers)
@@ -195,6 +198,13 @@ def plan(
     return duties
 
 
+def _is_paused(view: SchemaView, markers: MarkersOf) -> bool:
+    """Was the schema paused?  Then a table that turns up or waits for its chunks waits too."""
+    if view.streams:
+        return markers.stream is not None and markers.stream.phase is Phase.PAUSED
+    return any(poll.phase is Phase.PAUSED for poll in markers.polls.values())
+
+
 def _plan_tables(
     view: SchemaView, tables: Sequence[TableSettings], markers: MarkersOf
 ) -> Iterator[Duty]:
@@ -205,7 +215,7 @@ def _plan_tables(
             continue  # its chunks come once that is stored
         marker = markers.tables.get(table)
         if marker is None and settings.snapshot is SnapshotMode.NEVER:
-            yield AdoptTable(WorkUnit.of_table(view.name, table))
+            yield AdoptTable(WorkUnit.of_table(view.name, table), table)
         elif marker is None or marker.phase is Phase.PLANNED:
             yield PlanSnapshot(view.name, table, settings.chunk_rows)
     for table, marker in markers.tables.items():

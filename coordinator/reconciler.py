@@ -39,7 +39,16 @@ from warp.assembly import Assembly
 from warp.config import Mode, SchemaSettings, Settings
 from warp.errors import LedgerUnavailable, TransientError, UnitFailed, WarpError
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
-from warp.model import LeasedUnit, Marker, Phase, TableSettings, WorkUnit
+from warp.model import (
+    Change,
+    LeasedUnit,
+    Marker,
+    Phase,
+    SchemaChange,
+    TableId,
+    TableSettings,
+    WorkUnit,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -296,8 +305,11 @@ class Reconciler:
                 # one finds whatever changes from here on.
                 start = source.poll_start(table, fire_time=self._wall())
                 return metadata.register(poll, position=start, phase=Phase.IDLE)
-            case AdoptTable(adopted):
-                return metadata.register(adopted, position=None, phase=Phase.STREAMING)
+            case AdoptTable(adopted, table):
+                added = metadata.register(adopted, position=None, phase=Phase.STREAMING)
+                # After its marker, which making the table would add as one to be snapshot.
+                self._make_table(desk.settings.name, table, source)
+                return added
             case PlanSnapshot(schema, table, rows):
                 # The version first: what chunks read later must not count as older than it.
                 version = source.version()
@@ -337,6 +349,15 @@ class Reconciler:
             case OfferLater(poll, delay):
                 self._ledger.offer(poll, delay=delay)
                 return False
+
+    def _make_table(self, schema: str, table: TableId, source: SourceConnector) -> None:
+        """For a table that no chunk is read of: it shall be there before its first row."""
+        with contextlib.closing(self._assembly.destination(schema)) as destination:
+            if destination.get_schema(table) is None:
+                proposals = source.get_schema([table]).values()
+                destination.apply_schema_changes(
+                    [SchemaChange(table, Change.CREATE_TABLE, schema=s) for s in proposals]
+                )
 
 
 class Books:

@@ -51,6 +51,15 @@ class Errand(Job):
         """Never: the addresses come from Redis."""
 
 
+def intend(metadata: MetadataStore, name: str, arguments: Mapping[str, Any]) -> str:
+    """Store an intent; its id.  From here on the errand will be done, whatever is lost."""
+    if name not in NAMES:
+        raise ConfigError(f"expected an errand ({', '.join(sorted(NAMES))}), found {name!r}")
+    id = uuid.uuid4().hex
+    metadata.add_errand(id, name, arguments)
+    return id
+
+
 class ErrandQueue:
     """The way of errands to the workers of one namespace."""
 
@@ -94,10 +103,7 @@ class ErrandQueue:
 
         LedgerUnavailable means that it is stored and not sent: it will be, by `carry_open`.
         """
-        if name not in NAMES:
-            raise ConfigError(f"expected an errand ({', '.join(sorted(NAMES))}), found {name!r}")
-        id = uuid.uuid4().hex
-        metadata.add_errand(id, name, arguments)
+        id = intend(metadata, name, arguments)
         self._send(id, name)
         return id
 
@@ -116,6 +122,14 @@ class ErrandQueue:
                 self._send(id, name)
                 sent.append(id)
         return sent
+
+    def take_back(self, id: str) -> bool:
+        """Take an errand that nobody has begun from the queue; False where somebody has it."""
+        with self._reaching():
+            taken = bool(self.connection.lrem(self.queue.key, 0, id))
+            if taken:
+                self.connection.delete(Errand.key_for(id))
+        return taken
 
     def _send(self, id: str, name: str) -> None:
         with self._reaching():

@@ -128,6 +128,15 @@ class TableSchema:
     def names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns)
 
+    @property
+    def is_guess(self) -> bool:
+        """Is this a table for documents of which nobody had seen one?
+
+        Whoever has seen documents says in the key's comment which types their keys have.
+        """
+        of_documents = any(c.role is not Role.FIELD for c in self.columns)
+        return of_documents and not any(c.comment for c in self.columns if c.name in self.key)
+
 
 class Shape(StrEnum):
     """How the documents of a source without a schema become rows."""

@@ -7,7 +7,7 @@ run and who runs them; nothing else moves a row.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from warp.interfaces import DestinationConnector, Hold, SourceConnector
 from warp.model import (
     Change,
     ChangeBatch,
+    Documents,
     Evolution,
     Finding,
     Marker,
@@ -121,6 +122,7 @@ def snapshot(
     if marker.phase == Phase.DONE:
         return True
     delivery = Delivery(source, destination, hold, selection, meter)
+    delivery.know(chunk.table)  # so that a table without any row is there too
     waiting: ChangeBatch | None = None  # one batch behind, so that the last one is known
     with ahead(source.get_full_snapshot(chunk)) as batches:
         for batch in batches:
@@ -151,6 +153,7 @@ def poll(
     if table is None:
         raise AssertionError("a poll unit has a table")
     delivery = Delivery(source, destination, hold, selection, meter)
+    delivery.know(table)
     with ahead(source.poll(table, marker.position, fire_time=fire_time)) as batches:
         for batch in batches:
             marker = delivery.write(marker, batch, Phase.SNAPSHOT)
@@ -238,7 +241,8 @@ class Delivery:
 
     def _evolve(self, batch: ChangeBatch) -> Evolution | None:
         """The batch as the destination can take it; None after a schema change: evolve anew."""
-        self._learn([part.table for part in batch.changes])
+        for part in batch.changes:
+            self.know(part.table, part.documents)
         plan = evolve(batch, self._known, self._selection)
         if not plan.ddl:
             return plan
@@ -271,17 +275,26 @@ class Delivery:
             self._learn_again[table] = self._clock() + BUSY_SECONDS
         return True
 
-    def _learn(self, tables: Iterable[TableId]) -> None:
-        """Read the schema of each table not known yet; create the tables nobody has made."""
-        for table in dict.fromkeys(tables):
-            if table in self._known:
-                continue
-            schema = self._destination.get_schema(table)
-            if schema is None:
-                for proposal in self._source.get_schema([table]).values():
-                    self._change([SchemaChange(table, Change.CREATE_TABLE, schema=proposal)])
-            else:
-                self._known[table] = schema
+    def know(self, table: TableId, documents: Documents | None = None) -> None:
+        """Read the schema of a table not known yet; create the table nobody has made."""
+        if table in self._known:
+            return
+        schema = self._destination.get_schema(table)
+        if schema is not None:
+            self._known[table] = schema
+            if not schema.is_guess:
+                return
+        for proposal in self._proposals(table, documents if schema is not None else None):
+            # A guess was made on an empty collection: the first documents know better.
+            if schema is None or _differs(proposal, schema):
+                self._change([SchemaChange(table, Change.CREATE_TABLE, schema=proposal)])
+                return
+
+    def _proposals(self, table: TableId, documents: Documents | None) -> Iterator[TableSchema]:
+        yield from self._source.get_schema([table]).values()
+        settings = self._selection(table)
+        if documents is not None and settings is not None:
+            yield documents.describe(settings)  # those at the source may be gone again
 
     def _change(self, changes: list[SchemaChange]) -> None:
         self._destination.apply_schema_changes(changes)
@@ -303,3 +316,8 @@ class Delivery:
         if plan.findings:
             self._meter.found(plan.findings)
         self._meter.committed(plan.batch, written)
+
+
+def _differs(proposal: TableSchema, guess: TableSchema) -> bool:
+    wanted, have = (sorted((c.name, c.kind) for c in s.columns) for s in (proposal, guess))
+    return wanted != have

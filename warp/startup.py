@@ -26,6 +26,7 @@ from warp.options import redact
 DONE: Final = 0
 FAILED: Final = 1
 MISUSED: Final = 2
+DIFFERENT: Final = 3  # done, and the two sides are not equal
 
 
 def read_settings(config: Path | str | None, flags: Mapping[str, Any], *, process: str) -> Settings:

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -34,10 +34,12 @@ from rq.worker import SimpleWorker
 from warp.assembly import Assembly
 from warp.errors import ConfigError, TransientError, WarpError
 from warp.interfaces import LeaseStore, MetadataStore
-from warp.model import Phase, TableId, UnitKind, WorkUnit
+from warp.model import Marker, Phase, TableId, UnitKind, WorkUnit
+from warp.plugins import nearest
 
 log = structlog.get_logger(__name__)
 
+SEND_AGAIN: Final = 30.0  # seconds between two looks for intents whose errand was lost
 CARRIED: Final = (UnitKind.STREAM, UnitKind.POLL, UnitKind.CHUNK)
 WORKING: Final = {UnitKind.STREAM: Phase.STREAMING}  # others: PLANNED, so that they run at once
 
@@ -73,9 +75,7 @@ def resync(desk: Desk, *, schema: str, table: str | None = None) -> str:
 
 def revive(desk: Desk, *, unit: str) -> str:
     """Let a stopped unit try again from where it stands."""
-    found = next((m for m in desk.metadata.markers(CARRIED) if m.unit.id == unit), None)
-    if found is None:
-        raise ConfigError(f"expected the id of a unit, as `status` shows it, found {unit!r}")
+    found = _unit(desk, unit)
     if found.phase in (Phase.FAILED, Phase.PAUSED):
         desk.metadata.mark(unit, WORKING.get(found.unit.kind, Phase.PLANNED))
     desk.offer(found.unit)
@@ -118,16 +118,45 @@ ERRANDS: Final[Mapping[str, Callable[..., str]]] = {
 }
 
 
+def examine(desk: Desk, *, schema: str = "", table: str | None = None, unit: str = "") -> None:
+    """Raise ConfigError where the arguments of an errand name what is not there.
+
+    Whoever is about to ask for an errand learns of a slip before it is stored.
+    """
+    if schema:
+        _known(desk, schema)
+    if table is not None:
+        with contextlib.closing(desk.assembly.source(schema)) as source:
+            _table(table, source.tables(), schema)
+    if unit:
+        _unit(desk, unit)
+
+
 def _known(desk: Desk, schema: str) -> None:
     if not desk.assembly.knows(schema):
         raise ConfigError(f"expected a configured schema, found {schema!r}")
 
 
-def _table(name: str, tables: list[TableId], schema: str) -> TableId:
+def _table(name: str, tables: Sequence[TableId], schema: str) -> TableId:
     for table in tables:
         if name in (table.name, str(table)):
             return table
-    raise ConfigError(f"expected a table of schema {schema!r} that exists, found {name!r}")
+    known = [str(table) for table in tables]
+    raise ConfigError(
+        f"expected a table of schema {schema!r} that exists at the source, found {name!r}; "
+        + nearest(name, [t.name for t in tables] + known),
+        place="TABLE",
+    )
+
+
+def _unit(desk: Desk, id: str) -> Marker:
+    units = {m.unit.id: m for m in desk.metadata.markers(CARRIED)}
+    if id not in units:
+        raise ConfigError(
+            f"expected the id of a unit, as `status` shows it, found {id!r}; " + nearest(id, units),
+            place="UNIT",
+        )
+    return units[id]
 
 
 # ---------------------------------------------------------------- carrying them out
@@ -139,9 +168,52 @@ class Refused(WarpError):
     code = "WARP-700"
 
 
+def carry_out(id: str, name: object, ledger: LeaseStore, assembly: Assembly) -> str:
+    """Do the errand whose intent has this id; what was done.  Raises Refused."""
+    if not isinstance(name, str) or name not in ERRANDS:
+        raise Refused(f"expected an errand ({', '.join(ERRANDS)}), found {str(name)[:80]!r}")
+    with contextlib.closing(assembly.bookkeeping()) as destination:
+        metadata = destination.metadata()
+        intents = {i: (n, arguments) for i, n, arguments in metadata.open_errands()}
+        if id not in intents:
+            return "nothing to do: no open intent with this id"
+        intended, arguments = intents[id]
+        if intended != name:
+            raise Refused(f"expected the errand {intended!r} of the intent, found {name!r}")
+        desk = Desk(metadata, ledger, assembly)
+        try:
+            result = _call(ERRANDS[name], desk, arguments)
+        except TransientError:
+            raise  # the intent stays open and is sent again
+        except Exception as error:
+            # Top of an errand: whatever it is, the operator shall read it, and it is not
+            # tried for ever.
+            metadata.end_errand(id, status="failed", result=f"{type(error).__name__}: {error}")
+            raise
+        metadata.end_errand(id, status="done", result=result)
+        log.info("errand_done", id=id, name=name, result=result)
+        return result
+
+
+def _call(errand: Callable[..., str], desk: Desk, arguments: Mapping[str, Any]) -> str:
+    try:
+        inspect.signature(errand).bind(desk, **arguments)
+    except TypeError as error:
+        raise ConfigError(f"expected the arguments of {errand.__name__}: {error}") from None
+    for argument, value in arguments.items():
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"expected text as {argument}, found {type(value).__name__}")
+    return errand(desk, **arguments)
+
+
 @contextlib.contextmanager
 def carried_out(
-    redis_url: str, namespace: str, ledger: LeaseStore, assembly: Assembly
+    redis_url: str,
+    namespace: str,
+    ledger: LeaseStore,
+    assembly: Assembly,
+    *,
+    send_again_every: float = SEND_AGAIN,
 ) -> Iterator[None]:
     """Errands are carried out while this is open.  On a Redis Cluster there are none."""
     try:
@@ -150,7 +222,7 @@ def carried_out(
         log.warning("errands_not_carried_out", reason=error.message)
         yield
         return
-    runner = ErrandRunner(queue, ledger, assembly)
+    runner = ErrandRunner(queue, ledger, assembly, send_again_every=send_again_every)
     runner.start()
     try:
         yield
@@ -172,9 +244,12 @@ class ErrandRunner:
         assembly: Assembly,
         *,
         look_every: float = 1.0,
-        send_again_every: float = 30.0,
+        send_again_every: float = SEND_AGAIN,
     ) -> None:
-        """Intents whose errand got lost on the way are sent again every `send_again_every` s."""
+        """Intents whose errand got lost on the way are sent again every `send_again_every` s,
+
+        and as soon as the ledger's incarnation shows that Redis was wiped.
+        """
         self._errands = errands
         self._ledger = ledger
         self._assembly = assembly
@@ -195,10 +270,13 @@ class ErrandRunner:
     def _run(self) -> None:
         worker = _RqWorker(self._errands, self.carry_out, self._stopping)
         send_again_at = time.monotonic()
+        incarnation = ""
         while not self._stopping.is_set():
             try:
-                if time.monotonic() >= send_again_at:
+                found = self._ledger.incarnation()
+                if found != incarnation or time.monotonic() >= send_again_at:
                     self._send_again()
+                    incarnation = found  # not before: what failed must be tried again
                     send_again_at = time.monotonic() + self._send_again_every
                 if self._errands.queue.count:
                     worker.work(burst=True)
@@ -210,46 +288,15 @@ class ErrandRunner:
 
     def _send_again(self) -> None:
         with contextlib.closing(self._assembly.bookkeeping()) as destination:
-            sent = self._errands.carry_open(destination.metadata())
+            metadata = destination.metadata()
+            if not metadata.prepared():
+                return  # nothing has run yet, so nobody has asked for anything
+            sent = self._errands.carry_open(metadata)
         if sent:
             log.info("errands_sent_again", ids=sent)
 
     def carry_out(self, id: str, name: object) -> str:
-        """Do the errand whose intent has this id; what was done.  Raises Refused."""
-        if not isinstance(name, str) or name not in ERRANDS:
-            raise Refused(f"expected an errand ({', '.join(ERRANDS)}), found {str(name)[:80]!r}")
-        with contextlib.closing(self._assembly.bookkeeping()) as destination:
-            metadata = destination.metadata()
-            intents = {i: (n, arguments) for i, n, arguments in metadata.open_errands()}
-            if id not in intents:
-                return "nothing to do: no open intent with this id"
-            intended, arguments = intents[id]
-            if intended != name:
-                raise Refused(f"expected the errand {intended!r} of the intent, found {name!r}")
-            desk = Desk(metadata, self._ledger, self._assembly)
-            try:
-                result = _call(ERRANDS[name], desk, arguments)
-            except TransientError:
-                raise  # the intent stays open and is sent again
-            except Exception as error:
-                # Top of an errand: whatever it is, the operator shall read it, and it is not
-                # tried for ever.
-                metadata.end_errand(id, status="failed", result=f"{type(error).__name__}: {error}")
-                raise
-            metadata.end_errand(id, status="done", result=result)
-            log.info("errand_done", id=id, name=name, result=result)
-            return result
-
-
-def _call(errand: Callable[..., str], desk: Desk, arguments: Mapping[str, Any]) -> str:
-    try:
-        inspect.signature(errand).bind(desk, **arguments)
-    except TypeError as error:
-        raise ConfigError(f"expected the arguments of {errand.__name__}: {error}") from None
-    for argument, value in arguments.items():
-        if value is not None and not isinstance(value, str):
-            raise ConfigError(f"expected text as {argument}, found {type(value).__name__}")
-    return errand(desk, **arguments)
+        return carry_out(id, name, self._ledger, self._assembly)
 
 
 class _Carried(Errand):

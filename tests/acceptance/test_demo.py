@@ -118,6 +118,9 @@ def test_the_demo_kills_a_worker_and_finds_no_difference(place: Path) -> None:
     assert stream["from_owner"] != stream["to_owner"]
     assert stream["from_fence"] < stream["to_fence"]
     assert "kill -9 worker-" in run.said
+    assert facts["replacement"] == "worker-3"
+    assert re.search(r"worker-3 \(pid \d+\) started in place of worker-[12]\n", run.said)
+    assert "worker-3 has joined the fleet" in run.said
     assert "\x1b" not in run.said  # plain lines in a pipe
     assert nothing_left(place)
 
@@ -191,7 +194,14 @@ def test_on_a_terminal_the_screen_lives_until_ctrl_c(place: Path) -> None:
 
     read_until("Ctrl-C ends the demo")
     text = without_colours(shown)
-    for words in ("worker-1 running", "rows/s", "flights", "kill -9 worker-", "→ worker-"):
+    for words in (
+        "worker-1 running",
+        "rows/s",
+        "flights",
+        "kill -9 worker-",
+        "→ worker-",
+        "worker-3 running",
+    ):
         assert words in text, words
     assert "\x1b[?25l" in shown  # the cursor was hidden for the live screen
     url = re.search(r'psql "(postgresql://[^"]+)"', text)

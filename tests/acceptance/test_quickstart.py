@@ -131,7 +131,8 @@ def test_the_quickstart_works_as_it_is_written(shell: Shell, shop: Any, pg_datab
             assert row is not None
             return int(row[0])
 
-    [install, show, validate, once, follow, metrics, coordinator, worker, status] = commands()
+    [install, show, validate, once, follow, metrics, coordinator, worker, *asked] = commands()
+    [status, pause, resume] = asked
     assert install == "pip install 'cartridge-warp[embedded]'"
 
     assert "ecommerce" in shell.run(show)
@@ -151,4 +152,8 @@ def test_the_quickstart_works_as_it_is_written(shell: Shell, shop: Any, pg_datab
     shop.products.delete_one({"_id": 900})
     until(lambda: count("products") == 500)
     shell.run_until(status, "stream:products")
+    assert shell.run(pause) == "pause: 1 units paused\n"
+    shop.products.insert_one({"_id": 901, "name": "waits"})
+    assert shell.run(resume) == "resume: 1 units resumed\n"
+    until(lambda: count("products") == 501)
     shell.interrupt()

@@ -685,4 +685,5 @@ def broken(code: str) -> Iterator[dict[str, str]]:
     """The environment of processes that run `code` before anything of ours is imported."""
     with tempfile.TemporaryDirectory(prefix="cartridge-warp-twin-") as directory:
         (Path(directory) / "sitecustomize.py").write_text(code)
-        yield {"PYTHONPATH": directory}
+        before = os.environ.get("PYTHONPATH")
+        yield {"PYTHONPATH": os.pathsep.join([directory, before] if before else [directory])}

@@ -138,14 +138,18 @@ class Fleet:
         return next((e.owner for e in self.ledger.units() if e.unit.id == unit), "")
 
     def rows(self, table: str, schema: str | None = None) -> dict[Any, Any]:
-        """_id -> n, as a reader of the warehouse sees them; empty while the table is not there."""
+        """_id -> n, as a reader of the warehouse sees them; empty while there is no such table."""
         query = sql.SQL("select _id, n from {} where not _cw_deleted").format(
             sql.Identifier(schema or self.database_name, table)
         )
         try:
             with psycopg.connect(self.pg_url) as connection:
                 return dict(connection.execute(query).fetchall())
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        except (
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.InvalidSchemaName,
+            psycopg.errors.UndefinedColumn,  # of a collection that is empty so far
+        ):
             return {}
 
     def asked(self, query: str) -> list[tuple[Any, ...]]:

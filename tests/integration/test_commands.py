@@ -20,8 +20,10 @@ from pymongo.database import Database
 
 from warp.assembly import Plugged
 from warp.config import load
+from warp.errands import ErrandQueue
 from warp.leases.redis import RedisLeaseStore
 from warp.model import Phase, UnitKind, WorkUnit
+from warp.testing.servers import RedisServer
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -166,9 +168,10 @@ def test_revive_makes_a_stopped_unit_ready_again(
 
     done = run("revive", "stream:users", "--json")
 
-    assert json.loads(done.stdout) == {"revived": "stream:users", "was_stopped": True}
+    answer = json.loads(done.stdout)
+    assert (answer["name"], answer["status"]) == ("revive", "done"), done.stderr
+    assert answer["result"] == "stream:users offered"
     assert (shown_unit(run)["phase"], shown_unit(run)["state"]) == ("streaming", "due")
-    assert json.loads(run("revive", "stream:users", "--json").stdout)["was_stopped"] is False
     unknown = run("revive", "stream:user")
     assert unknown.returncode == 2
     assert "did you mean 'stream:users'?" in unknown.stderr
@@ -182,13 +185,94 @@ def test_resync_of_a_schema_starts_its_stopped_stream_over(
 
     done = run("resync", "users", "--json")
 
-    assert json.loads(done.stdout) == {"resync": "schema users", "units": ["stream:users"]}
+    assert json.loads(done.stdout)["status"] == "done", done.stderr
     after = shown_unit(run)
     assert (after["phase"], after["state"]) == ("streaming", "due")
     assert after["epoch"] == before["epoch"] + 1
     unknown = run("resync", "users", "user")
     assert unknown.returncode == 2
     assert "did you mean 'users'?" in unknown.stderr
+
+
+def test_a_slip_in_an_errand_is_wrong_usage_and_is_not_stored(
+    run: Run, config: Path, redis_server: Server, redis_namespace: str, pg_database: str
+) -> None:
+    a_stopped_stream(config, redis_server, redis_namespace)
+
+    slips = [("pause", "user"), ("resume", "user"), ("resync", "user"), ("resync", "users", "x")]
+    done = [run(*slip) for slip in slips]
+
+    assert [slip.returncode for slip in done] == [2] * 4
+    assert all("expected" in slip.stderr and slip.stdout == "" for slip in done)
+    with psycopg.connect(pg_database) as connection:
+        stored = connection.execute("select * from cartridge_warp_metadata.errands")
+        assert stored.fetchall() == []
+
+
+def test_without_a_runner_the_command_carries_its_errand_out_itself(
+    run: Run, config: Path, redis_server: Server, redis_namespace: str
+) -> None:
+    a_stopped_stream(config, redis_server, redis_namespace)
+    run("revive", "stream:users")
+
+    paused = run("pause", "users")
+
+    assert (paused.returncode, paused.stdout) == (0, "pause: 1 units paused\n"), paused.stderr
+    assert (shown_unit(run)["phase"], shown_unit(run)["state"]) == ("paused", "absent")
+    assert errands_queued(redis_server, redis_namespace) == []
+    resumed = run("resume", "users", "--json")
+    assert json.loads(resumed.stdout)["result"] == "1 units resumed"
+    assert (shown_unit(run)["phase"], shown_unit(run)["state"]) == ("streaming", "due")
+
+
+def test_on_a_cluster_where_nobody_carries_errands_the_command_does(
+    run: Run,
+    config: Path,
+    redis_server: Server,
+    redis_namespace: str,
+    start_server: Callable[[RedisServer], RedisServer],
+) -> None:
+    a_stopped_stream(config, redis_server, redis_namespace)
+    cluster = start_server(RedisServer("redis7", cluster=True))
+    url = f"redis+cluster://127.0.0.1:{cluster.port}"
+
+    done = run("revive", "stream:users", "--no-wait", "--redis", url)
+
+    assert (done.returncode, done.stdout) == (0, "revive: stream:users offered\n"), done.stderr
+
+
+def test_no_wait_only_stores_and_sends(
+    run: Run, config: Path, redis_server: Server, redis_namespace: str
+) -> None:
+    a_stopped_stream(config, redis_server, redis_namespace)
+
+    done = run("revive", "stream:users", "--no-wait", "--json")
+
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["status"]) == (0, "open"), done.stderr
+    assert errands_queued(redis_server, redis_namespace) == [answer["errand"]]
+    assert shown_unit(run)["phase"] == "failed"
+
+
+def errands_queued(redis_server: Server, namespace: str) -> list[str]:
+    queue = ErrandQueue(redis_server.url, namespace)
+    with contextlib.closing(queue):
+        return list(queue.queue.job_ids)
+
+
+def test_an_errand_that_redis_cannot_take_is_stored_all_the_same(
+    run: Run, config: Path, redis_server: Server, redis_namespace: str, pg_database: str
+) -> None:
+    a_stopped_stream(config, redis_server, redis_namespace)
+
+    done = run("revive", "stream:users", "--redis", "redis://127.0.0.1:1/0")
+
+    assert done.returncode == 1
+    assert "WARP-230" in done.stderr
+    assert "stored" in done.stderr
+    with psycopg.connect(pg_database) as connection:
+        stored = connection.execute("select name, status from cartridge_warp_metadata.errands")
+        assert stored.fetchall() == [("revive", "open")]
 
 
 def test_a_database_without_the_right_to_create_is_told_what_to_grant(

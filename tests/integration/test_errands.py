@@ -98,6 +98,7 @@ class Shop:
 def shop() -> Shop:
     shop = Shop()
     shop.database.create(SCHEMA)
+    shop.bookkeeping().metadata().prepare()
     for unit, phase in (
         (STREAM, Phase.STREAMING),
         (TABLE, Phase.STREAMING),
@@ -268,6 +269,51 @@ def test_whoever_notices_the_wipe_sends_open_intents_again_and_only_those(
     assert errands.carry_open(metadata) == [open]
     assert errands.carry_open(metadata) == []
     assert errands.queue.job_ids == [open]
+
+
+def test_a_wipe_is_noticed_at_once_by_the_ledgers_new_incarnation(
+    errands: ErrandQueue, shop: Shop, server: RedisServer
+) -> None:
+    ledger = RedisLeaseStore(server.url, "prod")
+    runner = ErrandRunner(errands, ledger, shop, look_every=0.02, send_again_every=3600)
+    runner.start()
+    assert ends(shop, submit(errands, shop, "resync", schema="shop")) == "done"
+    # As it is when Redis is wiped between the sending and the carrying: an intent, and no more.
+    shop.bookkeeping().metadata().add_errand("lost", "resync", {"schema": "shop"})
+    with server.client() as client:
+        client.flushall()
+    assert ends(shop, "lost") == "done"
+    runner.stop()
+    ledger.close()
+
+
+def test_who_does_not_look_at_the_incarnation_leaves_the_lost_errand_waiting(
+    errands: ErrandQueue, shop: Shop, server: RedisServer, ledger: MemoryLeaseStore
+) -> None:
+    """The broken twin: this ledger is always the same one."""
+    runner = ErrandRunner(errands, ledger, shop, look_every=0.02, send_again_every=3600)
+    runner.start()
+    assert ends(shop, submit(errands, shop, "resync", schema="shop")) == "done"
+    shop.bookkeeping().metadata().add_errand("lost", "resync", {"schema": "shop"})
+    with server.client() as client:
+        client.flushall()
+    for _ in range(2):  # each after a look of the runner's
+        assert ends(shop, submit(errands, shop, "resync", schema="shop")) == "done"
+    assert shop.status("lost") == "open"
+    runner.stop()
+
+
+def test_an_errand_is_taken_back_once_and_only_while_nobody_has_it(
+    errands: ErrandQueue, shop: Shop, run: Callable[[], ErrandRunner]
+) -> None:
+    id = submit(errands, shop, "resync", schema="shop")
+    assert errands.take_back(id)
+    assert not errands.take_back(id)
+    assert not errands.connection.exists(Errand.key_for(id))
+    run()
+    carried = submit(errands, shop, "resync", schema="shop")
+    assert ends(shop, carried) == "done"
+    assert not errands.take_back(carried)
 
 
 def test_an_intent_is_stored_though_redis_is_away(

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
+import pty
 import re
 import signal
+import struct
+import subprocess
+import sys
+import termios
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,13 +23,11 @@ import psutil
 import psycopg
 import pytest
 import redis
+import yaml
 from fix_servers import Server, database_url
 from processes import Command, Fleet, eventually, fleet_between
 from pymongo.database import Database
 
-from warp.assembly import Plugged
-from warp.config import load
-from warp.errands import ErrandQueue
 from warp.testing.servers import Postgres, RedisServer
 
 TTL = 2.0
@@ -317,14 +322,150 @@ def asked_of(command: Command, path: str) -> Any:
     return json.loads(text_of(command, path))
 
 
-def test_an_errand_reaches_a_worker_through_rq(fleet: Fleet) -> None:
+def ask(fleet: Fleet, *arguments: str) -> str:
+    """What a command answers."""
+    done = subprocess.run(
+        [sys.executable, "-m", "commands.cli", *arguments, "--config", str(fleet.config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_command_has_its_errand_carried_out_by_a_worker(fleet: Fleet) -> None:
+    name = fleet.database_name
+    fleet.coordinator()
+    worker = fleet.worker()
+    fleet.until_running()
+
+    assert ask(fleet, "pause", name) == "pause: 1 units paused\n"
+    assert '"errand_done"' in worker.said()
+    fleet.insert("orders", 2000, 2001)
+    eventually(lambda: fleet.owner() == "", "the worker to let the stream go")
+    assert 2000 not in fleet.rows("orders")
+
+    assert ask(fleet, "resume", name) == "resume: 1 units resumed\n"
+    fleet.arrives("orders", 2000)
+    assert worker.said().count('"errand_done"') == 2
+
+
+def test_one_command_carries_errands_beside_a_redis_that_nobody_else_can_reach(
+    fleet: Fleet,
+) -> None:
+    del fleet.settings["coordination"]["redis_url"]
+    command = fleet.start("commands.cli")
+    fleet.until_running()
+
+    assert ask(fleet, "pause", fleet.database_name) == "pause: 1 units paused\n"
+    assert '"errand_done"' in command.said()
+    assert ask(fleet, "resync", fleet.database_name).startswith("resync: ")
+    fleet.insert("orders", 2000, 2001)
+    fleet.arrives("orders", 2000)
+
+
+def columns_of(fleet: Fleet, table: str) -> dict[str, str]:
+    with psycopg.connect(fleet.pg_url) as connection:
+        found = connection.execute(
+            "select column_name, data_type from information_schema.columns "
+            "where table_schema = %s and table_name = %s",
+            (fleet.database_name, table),
+        ).fetchall()
+    return dict(found)
+
+
+@pytest.mark.parametrize("snapshot", ["concurrent", "never"])
+def test_an_empty_collection_has_a_table_at_once_that_its_first_documents_shape(
+    fleet: Fleet, snapshot: str
+) -> None:
+    fleet.settings["schemas"][0]["snapshot"] = snapshot
+    fleet.source.create_collection("empty")
     fleet.coordinator()
     fleet.worker()
+    eventually(lambda: columns_of(fleet, "empty"), "the table of an empty collection")
+    fleet.source.create_collection("made_later")
+    eventually(lambda: columns_of(fleet, "made_later"), "the table of a new collection")
+    assert columns_of(fleet, "empty")["_id"] == "text"
+
+    fleet.insert("empty", 0, 3)
+    fleet.arrives("empty", 2)
+    assert fleet.rows("empty") == {n: n for n in range(3)}
+    assert columns_of(fleet, "empty")["_id"] == "bigint"
+
+
+def test_documents_that_are_gone_again_still_decide_the_type_of_the_key(fleet: Fleet) -> None:
+    fleet.source.create_collection("empty")
+    fleet.coordinator()
+    worker = fleet.worker()
     fleet.until_running()
-    assembly = Plugged(load(fleet.config))
-    with contextlib.closing(assembly.bookkeeping()) as destination:
-        errands = ErrandQueue(fleet.redis_url, fleet.namespace)
-        errands.submit(destination.metadata(), "pause", {"schema": fleet.database_name})
-    stream = f"stream:{fleet.database_name}"
-    paused = "select unit from cartridge_warp_metadata.sync_markers where phase = 'paused'"
-    eventually(lambda: (stream,) in fleet.asked(paused), "the stream to pause")
+    assert columns_of(fleet, "empty")["_id"] == "text"
+    worker.stop()
+    fleet.insert("empty", 0, 3)
+    fleet.source["empty"].delete_many({})
+    fleet.worker()
+    eventually(lambda: columns_of(fleet, "empty")["_id"] == "bigint", "the key's type")
+    fleet.insert("empty", 3, 4)
+    fleet.arrives("empty", 3)
+    assert fleet.rows("empty") == {3: 3}
+
+
+def test_once_gives_an_empty_polled_collection_its_table(fleet: Fleet) -> None:
+    fleet.settings["schemas"] = [{"name": "batched", "mode": "batch", "schedule": "0 0 1 1 *"}]
+    fleet.source.create_collection("batched")
+    run = fleet.start("commands.cli", "--once")
+    assert run.process.wait(timeout=60) == 0, run.said()
+    assert columns_of(fleet, "batched")["_id"] == "text"
+
+
+def test_once_tells_which_rows_are_in_quarantine_and_exits_with_3(fleet: Fleet) -> None:
+    name = fleet.database_name
+    with psycopg.connect(fleet.pg_url, autocommit=True) as connection:
+        connection.execute(f'create schema "{name}"')
+        connection.execute(
+            f'create table "{name}".orders (_id bigint primary key, n bigint check (n < 498))'
+        )
+    run = fleet.start("commands.cli", "--once")
+    assert run.process.wait(timeout=60) == 3, run.said()
+    assert f"rows in quarantine: 2 of {name}.orders;" in run.said()
+    assert len(fleet.rows("orders")) == 498
+    again = fleet.start("commands.cli", "--once")
+    assert again.process.wait(timeout=60) == 3  # they are still missing
+
+
+def test_once_ends_where_a_schema_is_paused_instead_of_waiting_for_ever(fleet: Fleet) -> None:
+    first = fleet.start("commands.cli", "--once")
+    assert first.process.wait(timeout=60) == 0, first.said()
+    ask(fleet, "pause", fleet.database_name)
+    second = fleet.start("commands.cli", "--once")
+    assert second.process.wait(timeout=60) == 1
+    assert "cartridge-warp resume" in second.said()
+
+
+def test_once_on_a_terminal_shows_a_bar_and_no_log_lines(fleet: Fleet) -> None:
+    del fleet.settings["monitoring"]
+    fleet.config.write_text(yaml.safe_dump(fleet.settings))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "commands.cli", "--once", "--config", str(fleet.config)],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+    shown = ""
+    with contextlib.suppress(OSError):  # Linux says so when the terminal's last user is gone
+        while part := os.read(ours, 65536):
+            shown += part.decode(errors="replace")
+    os.close(ours)
+    assert process.stdout is not None
+    assert process.stdout.read() == b""
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0, shown
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    assert "500 of about 500 rows" in text
+    assert "1 of 1 tables" in text
+    assert "process_started" not in text
+    assert "\x1b[?25h" in shown  # the cursor is back

@@ -398,3 +398,60 @@ def test_a_destination_of_another_name_is_used_wherever_the_table_is(world: Worl
     )
     assert len(name) == 63
     assert unit.schema().table == ORDERS
+
+
+# -- a guess, made before anybody saw a document
+
+
+def guess(*more: Column) -> TableSchema:
+    return TableSchema(ORDERS, (Column("_id", Kind.OBJECTID), *more, EXTRA), ("_id",))
+
+
+LEARNED = TableSchema(
+    ORDERS,
+    (Column("_id", Kind.INT64, comment="int 100 %"), Column("n", Kind.INT64), EXTRA),
+    ("_id",),
+)
+
+
+def test_the_first_documents_correct_what_was_guessed_without_any(world: World) -> None:
+    unit = world.settled(guess())
+    assert unit.schema().is_guess
+    learned = unit.create(LEARNED)
+    assert [(c.name, c.kind) for c in learned.columns] == [
+        (c.name, c.kind) for c in LEARNED.columns
+    ]
+    assert learned.version == 2
+    assert not learned.is_guess
+    unit.write("1", (CREATE, 1, 7, 70))
+    assert world.rows(columns="_id, n") == [(7, 70)]
+
+
+def test_a_writer_of_the_guess_is_told_to_read_the_schema_again(world: World) -> None:
+    unit = world.settled(guess())
+    late = unit.batch("1", (CREATE, 1, "5f"))
+    world.unit(TABLE).create(LEARNED)
+    with pytest.raises(SchemaMoved):
+        unit.deliver(late)
+
+
+def test_a_guess_that_has_rows_stays_as_it_is(world: World) -> None:
+    unit = world.settled(guess())
+    unit.write("1", (CREATE, 1, "5f"))
+    assert unit.create(LEARNED).version == 1
+    assert world.rows(columns="_id") == [("5f",)]
+
+
+def test_an_adopted_table_keeps_its_key_though_it_was_guessed(world: World) -> None:
+    world.looking.execute("create schema shop")
+    world.looking.execute("create table shop.orders (_id text primary key)")
+    unit = world.settled(guess())
+    assert unit.schema().is_guess
+    learned = unit.create(LEARNED)
+    assert [c.kind for c in learned.columns][:2] == [Kind.TEXT, Kind.INT64]
+    assert world.ask("select count(*) from shop.orders") == [(0,)]
+
+
+def test_a_table_of_columns_is_never_a_guess(world: World) -> None:
+    unit = world.settled()
+    assert not unit.schema().is_guess

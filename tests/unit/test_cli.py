@@ -143,7 +143,7 @@ def test_help_names_every_command_and_the_version_is_told() -> None:
     result = run("--help")
 
     assert result.exit_code == 0
-    for command in ("config", "demo", "status", "validate"):
+    for command in ("config", "demo", "pause", "resume", "resync", "revive", "status", "validate"):
         assert f"\n  {command} " in result.stdout
     assert "cartridge-warp, version" in run("--version").stdout
 

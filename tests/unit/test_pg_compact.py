@@ -150,10 +150,17 @@ steps = st.tuples(
 def _events(drawn: Sequence[tuple[Operation, int, int, Any, Any]]) -> list[Event]:
     events: list[Event] = []
     version = 5
+    gone: set[int] = set()
     for operation, step, key, a, b in drawn:
         version += step
-        if operation in (READ, CREATE):  # both carry the whole row
+        # A read and a create carry the whole row; and so does what first follows a delete, since
+        # no source updates a row that it has deleted.
+        if operation in (READ, CREATE) or key in gone:
             a, b = (None if cell is UNCHANGED else cell for cell in (a, b))
+        if operation is DELETE:
+            gone.add(key)
+        elif operation is not READ:  # which may be older than the delete
+            gone.discard(key)
         events.append((operation, version, key, a, b))
     return events
 

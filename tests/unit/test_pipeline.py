@@ -261,6 +261,38 @@ def test_a_chunk_ends_done_and_is_not_read_again(
     assert len(names(warehouse)) == 30
 
 
+def snapshot_of_nothing(database: MemoryDatabase, warehouse: MemoryWarehouse) -> None:
+    source, destination = source_of(database), destination_of(warehouse)
+    chunk = Chunk(ORDERS, 0)
+    destination.metadata().plan_snapshot("shop", ORDERS, [chunk], version=0)
+    lease = Lease(WorkUnit.of_chunk("shop", chunk, 0), "worker", 1)
+    assert pipeline.snapshot(
+        source,
+        destination,
+        destination.open(lease),
+        Held(lease, lambda: False),
+        selection=select,
+        meter=pipeline.NoMeter(),
+    )
+
+
+def test_a_table_without_a_row_is_made_all_the_same(
+    database: MemoryDatabase, warehouse: MemoryWarehouse
+) -> None:
+    snapshot_of_nothing(database, warehouse)
+    assert warehouse.rows(ORDERS) == []
+    assert destination_of(warehouse).get_schema(ORDERS) is not None
+
+
+def test_without_asking_for_its_schema_a_table_without_a_row_would_be_missing(
+    database: MemoryDatabase, warehouse: MemoryWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken twin: tables made by their first rows only."""
+    monkeypatch.setattr(pipeline.Delivery, "know", lambda self, table, documents=None: None)
+    snapshot_of_nothing(database, warehouse)
+    assert destination_of(warehouse).get_schema(ORDERS) is None
+
+
 def test_a_chunk_that_must_stop_half_way_is_not_done(
     database: MemoryDatabase, warehouse: MemoryWarehouse
 ) -> None:

@@ -132,6 +132,15 @@ def test_a_stopped_stream_waits_for_a_person(phase: Phase) -> None:
     assert offered(duties(replace(STREAM, phase=phase), table(ORDERS, Phase.STREAMING))) == []
 
 
+def test_a_paused_schema_begins_nothing_new_until_it_is_resumed() -> None:
+    both = (ORDERS_SETTINGS, TableSettings(USERS, USERS, "shop"))
+    waiting = (table(ORDERS, Phase.PLANNED), chunk(0, Phase.PLANNED, USERS))
+    assert duties(replace(STREAM, phase=Phase.PAUSED), *waiting, tables=both) == []
+    assert duties(STREAM, *waiting, tables=both) != []
+    assert duties(poll(Phase.PAUSED), *waiting, tables=both, streams=False) == []
+    assert duties(poll(Phase.IDLE), *waiting, tables=both, streams=False) != []
+
+
 def test_a_serial_stream_waits_for_the_last_chunk_of_each_such_table() -> None:
     serial = (replace(ORDERS_SETTINGS, snapshot=SnapshotMode.SERIAL),)
     assert offered(duties(STREAM, tables=serial)) == []
@@ -142,7 +151,7 @@ def test_a_serial_stream_waits_for_the_last_chunk_of_each_such_table() -> None:
 def test_a_table_without_a_snapshot_is_complete_at_once() -> None:
     never = (replace(ORDERS_SETTINGS, snapshot=SnapshotMode.NEVER),)
     found = duties(STREAM, tables=never)
-    assert AdoptTable(WorkUnit.of_table("shop", ORDERS)) in found
+    assert AdoptTable(WorkUnit.of_table("shop", ORDERS), ORDERS) in found
     assert not [d for d in found if isinstance(d, PlanSnapshot)]
 
 

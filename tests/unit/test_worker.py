@@ -298,6 +298,10 @@ def test_no_more_units_are_claimed_than_there_are_slots(
         assert len(worker.holds) <= 2
 
 
+def statuses(shop: Shop) -> set[str]:
+    return {str(run["status"]) for run in list(shop.warehouse.runs.values())}
+
+
 class Deaf(MemoryLeaseStore):
     """Hands out a lease, and then is never reached again."""
 
@@ -310,9 +314,8 @@ def test_a_worker_cut_off_from_the_ledger_writes_nothing_after_its_deadline(shop
     deaf.ensure([STREAM])
     with working(shop, deaf) as worker:
         eventually(lambda: len(worker.holds) == 1)
-        # Claiming still works, so the unit is soon held anew: ask what became of the first lease.
-        eventually(lambda: "lost" in {run["status"] for run in shop.warehouse.runs.values()})
-        assert next(iter(shop.warehouse.runs.values()))["status"] == "lost"
+        # Not that it holds nothing: it may have claimed the unit again before anybody looks.
+        eventually(lambda: "lost" in statuses(shop))
 
 
 def test_without_the_deadline_a_worker_cut_off_from_the_ledger_would_write_on(

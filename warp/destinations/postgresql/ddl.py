@@ -145,7 +145,7 @@ def _create(
     if wanted is None:
         raise AssertionError("CREATE_TABLE carries a schema")
     if have is not None:
-        return None
+        return _correct(session, settings, have, wanted) if have.is_guess else None
     place = settings.destination
     if not wanted.key:
         raise DestinationRefused(
@@ -187,6 +187,43 @@ def _create(
     for column in wanted.columns:
         _comment(session, settings, column)
     return wanted
+
+
+def _correct(
+    session: Session, settings: TableSettings, have: TableSchema, wanted: TableSchema
+) -> TableSchema | None:
+    """Columns for the first documents of a table that was made without having seen one."""
+    row = session.run(text("select exists (select from {})").format(_table(settings))).fetchone()
+    if row is None or row[0]:
+        return None  # it has rows of its own by now: they stay as they are
+    there = _server_types(session, settings)
+    if _was_adopted(session, settings):
+        return _adopt(session, settings, wanted, there)
+    for column in wanted.columns:
+        if fitting(column.name) not in there:
+            session.run(_add_column(settings, _definition(column)))
+        elif (old := have.column(column.name)) and TYPES[old.kind] != TYPES[column.kind]:
+            session.run(
+                text("alter table {table} alter column {column} type {type} using null").format(
+                    table=_table(settings),
+                    column=name(column.name),
+                    type=text(TYPES[column.kind]),
+                )
+            )
+        _comment(session, settings, column)
+    return wanted
+
+
+def _was_adopted(session: Session, settings: TableSettings) -> bool:
+    """Did somebody else make this table?  Only there our version has a default."""
+    place = settings.destination
+    row = session.named(
+        "has_default",
+        namespace=fitting(place.namespace),
+        table=fitting(place.name),
+        column="_cw_version",
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _adopt(

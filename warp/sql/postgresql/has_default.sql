@@ -1,0 +1,6 @@
+-- Has this column a default?
+select a.atthasdef
+from pg_catalog.pg_attribute a
+join pg_catalog.pg_class c on c.oid = a.attrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = %(namespace)s and c.relname = %(table)s and a.attname = %(column)s
