@@ -246,12 +246,15 @@ def test_a_batch_that_keeps_cells_is_harmless_when_it_is_older(world: World) -> 
 
 def test_a_delete_is_audited_with_the_last_values_of_the_destination(world: World) -> None:
     unit = world.settled()
+    unit.destination.metadata().begin_run(unit.lease, "a run")
     unit.write("1", (CREATE, 1, 1, "last", b'{"x":1}'))
     unit.write("2", (DELETE, 2, 1), (DELETE, 2, 99))
-    [[table, reason, version, key, row]] = world.ask(
-        f"select source_table, reason, version, key, row from {META}.deletion_audit"
+    [[table, reason, version, key, row, *who]] = world.ask(
+        "select source_table, reason, version, key, row, unit, position, run"
+        f" from {META}.deletion_audit"
     )
     assert (table, reason, version, key) == ("orders", "delete", 2, {"id": 1})
+    assert who == ["stream:shop", "2", "a run"]
     assert (row["name"], row["_extra"]) == ("last", {"x": 1})
 
 
@@ -264,6 +267,21 @@ def test_a_soft_delete_keeps_the_values_until_the_row_returns(world: World) -> N
     assert world.rows(columns=columns) == [(1, "a", True), (2, "b", False)]
     unit.write("3", (CREATE, 3, 1, "again"))
     assert world.rows(columns=columns) == [(1, "again", False), (2, "b", False)]
+
+
+def test_a_soft_delete_survives_a_second_snapshot(world: World) -> None:
+    """What was deleted before is not at the source, so the snapshot does not find it: it stays."""
+    world.table["soft_delete_column"] = "is_deleted"
+    stream, chunk = planned(world)
+    chunk.write("s", (READ, 1, 1, "a"), (READ, 1, 2, "b"), phase=Phase.DONE)
+    metadata = stream.destination.metadata()
+    assert metadata.settle("shop", ORDERS)
+    stream.write("1", (DELETE, 2, 1))
+    metadata.resync("shop", ORDERS, position=Position("1"))
+    _, again = planned(world, version=5)
+    again.write("s", (READ, 5, 2, "b"), phase=Phase.DONE)
+    assert metadata.settle("shop", ORDERS)
+    assert world.rows(columns="id, name, is_deleted") == [(1, "a", True), (2, "b", False)]
 
 
 def test_a_truncate_marks_rows_where_deletes_are_soft(world: World) -> None:

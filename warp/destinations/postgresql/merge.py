@@ -324,11 +324,11 @@ def _last_values(landing: Landing, version: sql.Composable) -> sql.Composed:
 
 def _audit(landing: Landing, reason: str, rows: sql.Composable) -> sql.Composed:
     return text(
-        " insert into {} (unit, source_namespace, source_table, reason, version, key, row)"
-        " select {}, {}, {}, {}, gone.* from ({}) as gone"
+        " insert into {} (unit, position, run, source_namespace, source_table, reason, version,"
+        " key, row) select {}, {}, {}, {}, gone.* from ({}) as gone"
     ).format(
         name(landing.meta, "deletion_audit"),
-        literal(landing.unit),
+        _writer(landing),
         literal(landing.schema.table.namespace),
         literal(landing.schema.table.name),
         literal(reason),
@@ -336,14 +336,27 @@ def _audit(landing: Landing, reason: str, rows: sql.Composable) -> sql.Composed:
     )
 
 
+def _writer(landing: Landing) -> sql.Composed:
+    """Unit, position and run, as values: the marker was moved by this very transaction."""
+    return text(
+        "{unit}, (select m.position from {markers} m where m.unit = {unit}), (select r.run"
+        " from {runs} r where r.unit = {unit} and r.ended_at is null"
+        " order by r.started_at desc limit 1)"
+    ).format(
+        unit=literal(landing.unit),
+        markers=name(landing.meta, "sync_markers"),
+        runs=name(landing.meta, "sync_runs"),
+    )
+
+
 def _counted(landing: Landing) -> sql.Composed:
     return text(
-        " insert into {} (unit, source_namespace, source_table, reason, version, rows)"
-        " select {}, {}, {}, 'truncate', %(version)s, count(*) from gone where not {}"
+        " insert into {} (unit, position, run, source_namespace, source_table, reason, version,"
+        " rows) select {}, {}, {}, 'truncate', %(version)s, count(*) from gone where not {}"
         " having count(*) > 0"
     ).format(
         name(landing.meta, "deletion_audit"),
-        literal(landing.unit),
+        _writer(landing),
         literal(landing.schema.table.namespace),
         literal(landing.schema.table.name),
         DELETED,

@@ -48,3 +48,8 @@ create table {meta}.deferred_rows (
     unique (source_namespace, source_table, key)
 );
 create index deferred_rows_by_parent on {meta}.deferred_rows (parent_namespace, parent_table);
+
+-- Who deleted a row, and where in the source's log.
+alter table {meta}.deletion_audit
+    add column position text,
+    add column run text;
