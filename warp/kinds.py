@@ -66,6 +66,7 @@ _CONVERSIONS: Final[dict[tuple[Kind, Kind], Callable[[Any], Any]]] = {
     (Kind.INT32, Kind.JSON): orjson.dumps,
     (Kind.INT64, Kind.JSON): orjson.dumps,
     (Kind.TEXT, Kind.JSON): _text_to_json,
+    (Kind.JSON, Kind.JSON_TEXT): lambda v: v,
 }
 
 
