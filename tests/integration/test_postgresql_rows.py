@@ -60,7 +60,9 @@ def world(pg_database: str) -> Iterator[World]:
 # What a timestamptz holds, in microseconds since 1970.
 FIRST, LAST = -210_866_803_200_000_000, 9_224_318_016_000_000_000 - 1
 plain_text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-any_json = st.dictionaries(st.text(max_size=4), st.text() | st.floats(allow_nan=False), max_size=4)
+any_json = st.dictionaries(
+    st.text(max_size=4), st.text() | st.floats(allow_nan=False, allow_infinity=False), max_size=4
+)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | plain_text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(plain_text, inner, max_size=3),
