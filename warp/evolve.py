@@ -221,7 +221,7 @@ class Growth:
                 continue
             del self._seen[table]
             have = {c.source for c in schema.columns}
-            room = settings.max_columns - len(schema.columns)
+            room = 0 if schema.full else settings.max_columns - len(schema.columns)
             wanted = [c for _, c in fields.values() if c.source not in have]
             changes += [
                 SchemaChange(table, Change.ADD_COLUMN, column=c, base=schema.version)

@@ -66,6 +66,8 @@ _WIDENED: Final[dict[tuple[Kind, Kind], Kind]] = {
     (Kind.TIMESTAMP, Kind.DATE): Kind.TIMESTAMP,
 }
 
+_JSON_KINDS: Final = (Kind.JSON, Kind.JSON_TEXT)
+
 # Most of what comes has an exact form as the column is: it is not widened before one has not.
 _EXACT_FIRST: Final = frozenset(
     {
@@ -86,7 +88,7 @@ def relation(have: Kind, want: Kind) -> Relation:
         return Relation.EXACT
     if (have, want) in _WIDENED:
         return Relation.WIDER
-    return Relation.DRASTIC if have is Kind.JSON else Relation.NARROWER
+    return Relation.DRASTIC if have in _JSON_KINDS else Relation.NARROWER
 
 
 def widened(have: Kind, want: Kind) -> Kind | None:
@@ -199,6 +201,7 @@ _TEXTS: Final[dict[Kind, Callable[[Any], str]]] = {
     Kind.DATETIME: _datetime_text,
     Kind.TIMESTAMP: _timestamp_text,
     Kind.JSON: lambda v: v.decode("utf-8", "replace"),
+    Kind.JSON_TEXT: lambda v: v.decode("utf-8", "replace"),
     Kind.OBJECTID: _same,
     Kind.TAGGED: _same,
 }
@@ -353,8 +356,8 @@ _JSONS: Final[dict[Kind, Convert]] = {
 
 
 def _tagged(kind: Kind) -> Convert:
-    if kind is Kind.JSON:
-        return lambda v: v.decode("utf-8", "replace")
+    if kind in _JSON_KINDS:
+        return _TEXTS[kind]
     return lambda v: _JSONS[kind](v).decode()
 
 
@@ -432,7 +435,9 @@ _LOSSLESS: Final[dict[tuple[Kind, Kind], Convert]] = {
     (Kind.DATE, Kind.TIMESTAMP): _date_to_microseconds,
     (Kind.UUID, Kind.BYTES): _same,
     **{(kind, Kind.TEXT): text for kind, text in _TEXTS.items() if kind is not Kind.TEXT},
-    **{(kind, Kind.JSON): convert for kind, convert in _JSONS.items()},
+    **{(kind, json): convert for kind, convert in _JSONS.items() for json in _JSON_KINDS},
+    (Kind.JSON, Kind.JSON_TEXT): _same,
+    (Kind.JSON_TEXT, Kind.JSON): lambda v: v.replace(b"\\u0000", "\u2400".encode()),
     **{(kind, Kind.TAGGED): _tagged(kind) for kind in Kind if kind is not Kind.TAGGED},
 }
 

@@ -84,6 +84,7 @@ class Kind(StrEnum):
     DATETIME = "datetime"  # int: microseconds since 1970-01-01 on a wall clock; no instant
     TIMESTAMP = "timestamp"  # int: microseconds since 1970-01-01 UTC; an instant
     JSON = "json"  # bytes: UTF-8 JSON text without \u0000
+    JSON_TEXT = "json_text"  # bytes: UTF-8 JSON text, kept as it is: order, repeated names, \u0000
     OBJECTID = "objectid"  # str: 24 lower-case hexadecimal digits
     TAGGED = "tagged"  # str: JSON text of a value of any type, so that 1 and "1" differ
 
@@ -121,6 +122,7 @@ class TableSchema:
     columns: tuple[Column, ...]
     key: tuple[str, ...]  # names of columns; empty where the table has no key
     version: int = 0  # counts the destination's changes; 0 for a proposal
+    full: bool = False  # the destination's table takes no more columns
 
     def column(self, name: str) -> Column | None:
         return next((c for c in self.columns if c.name == name), None)
@@ -144,6 +146,13 @@ class Shape(StrEnum):
     TYPED = "typed"  # a column per field, the rest in `_extra`
     DOCUMENT = "document"  # the key and `doc`
     BOTH = "both"
+
+
+class DocumentColumn(StrEnum):
+    """What the column of whole documents is."""
+
+    JSONB = "jsonb"  # can be indexed; loses the order of fields, repeated names and NUL
+    JSON = "json"  # the text as it is: the document can be rebuilt byte for byte
 
 
 class Capture(StrEnum):
@@ -197,6 +206,7 @@ class TableSettings:
     schema: str  # the schema's name in the configuration
     capture: Capture = Capture.LOG
     shape: Shape = Shape.TYPED
+    document_column: DocumentColumn = DocumentColumn.JSONB
     snapshot: SnapshotMode = SnapshotMode.CONCURRENT
     stream_batch_size: int = 1000  # changes read at once
     full_load_batch_size: int = 10_000  # rows of one snapshot transaction

@@ -74,7 +74,7 @@ def _written(kind: Kind, cell: Any) -> Any:
     if isinstance(cell, bytes):
         if kind is Kind.UUID and len(cell) == 16:
             return str(uuid.UUID(bytes=cell))
-        if kind is Kind.JSON:
+        if kind in (Kind.JSON, Kind.JSON_TEXT):
             return cell.decode("utf-8", "surrogateescape")
         return base64.b64encode(cell).decode()
     if isinstance(cell, float) and not math.isfinite(cell):
@@ -99,6 +99,11 @@ def _float(value: Any) -> float:
     return float(value)
 
 
+def _json(value: Any) -> bytes:
+    text: str = _exactly(str)(value)
+    return text.encode("utf-8", "surrogateescape")
+
+
 _READ: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.BOOL: _exactly(bool),
     Kind.INT32: _exactly(int),
@@ -113,7 +118,8 @@ _READ: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.TIME: _exactly(int),
     Kind.DATETIME: _exactly(int),
     Kind.TIMESTAMP: _exactly(int),
-    Kind.JSON: lambda v: _exactly(str)(v).encode("utf-8", "surrogateescape"),
+    Kind.JSON: _json,
+    Kind.JSON_TEXT: _json,
     Kind.OBJECTID: _exactly(str),
     Kind.TAGGED: _exactly(str),
 }

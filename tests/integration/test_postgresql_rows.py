@@ -60,6 +60,9 @@ def world(pg_database: str) -> Iterator[World]:
 # What a timestamptz holds, in microseconds since 1970.
 FIRST, LAST = -210_866_803_200_000_000, 9_224_318_016_000_000_000 - 1
 plain_text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+any_json = st.dictionaries(
+    st.text(max_size=4), st.text() | st.floats(allow_nan=False, allow_infinity=False), max_size=4
+)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | plain_text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(plain_text, inner, max_size=3),
@@ -81,6 +84,7 @@ CARRIERS: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.DATETIME: st.integers(FIRST, LAST) | st.sampled_from([FIRST, -1, 0, LAST]),
     Kind.TIMESTAMP: st.integers(FIRST, LAST) | st.sampled_from([FIRST, -1, 0, LAST]),
     Kind.JSON: json_values.map(lambda v: json.dumps(v).encode()),
+    Kind.JSON_TEXT: any_json.map(lambda v: json.dumps(v).encode()),
     Kind.OBJECTID: st.binary(min_size=12, max_size=12).map(bytes.hex),
     Kind.TAGGED: json_values.map(json.dumps),
 }
@@ -103,6 +107,7 @@ def read_back(world: World) -> list[list[Any]]:
             Kind.FLOAT64: '"float64"::text',
             Kind.DECIMAL: '"decimal"::text',
             Kind.JSON: '"json"::text',
+            Kind.JSON_TEXT: '"json_text"::text',
         }.get(kind, f'"{kind.value}"')
         for kind in Kind
     )
@@ -121,6 +126,8 @@ def same(kind: Kind, sent: Any, found: Any) -> bool:
         return bool(read.is_nan() and sent.is_nan()) or bool(read == sent)
     if kind is Kind.JSON:
         return bool(json.loads(found) == json.loads(sent))
+    if kind is Kind.JSON_TEXT:
+        return bool(found.encode() == sent)
     if kind is Kind.TIME:
         return bool(int.from_bytes(found) == sent)
     if kind in (Kind.TIMESTAMP, Kind.DATETIME):

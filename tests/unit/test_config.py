@@ -18,7 +18,7 @@ from config_fakes import (
 from warp.config import Mode, RunMode, Settings, load
 from warp.config.layers import INHERITED
 from warp.errors import ConfigError
-from warp.model import Capture, Kind, Shape, SnapshotMode, TableId, TableSettings
+from warp.model import Capture, DocumentColumn, Kind, Shape, SnapshotMode, TableId, TableSettings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CONFIG = EXAMPLES / "config.yaml"
@@ -250,6 +250,7 @@ TABLE_VALUES: dict[str, list[Any]] = {
     "soft_delete_column": ["a", "b", "c", "d"],
     "snapshot": list(SnapshotMode)[:2] * 2,
     "shape": [Shape.DOCUMENT, Shape.BOTH] * 2,
+    "document_column": [DocumentColumn.JSON, DocumentColumn.JSONB] * 2,
 }
 LEVELS = ("global", "schema", "tables", "schema's tables")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -160,3 +161,9 @@ def test_growth_stops_at_the_widest_table_configured() -> None:
     growth = Growth()
     growth.observe(T, {f"f{i}": Column(f"f{i}", Kind.TEXT) for i in range(400)}, now=0.0)
     assert len(growth.due({T: HAVE}, select, now=10.0)) == 300 - 2
+
+
+def test_a_full_table_is_asked_for_no_column() -> None:
+    growth = Growth()
+    growth.observe(T, {"n": Column("n", Kind.INT64)}, now=0.0)
+    assert growth.due({T: replace(HAVE, full=True)}, select, now=10.0) == []

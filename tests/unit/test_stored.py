@@ -31,6 +31,7 @@ CARRIERS: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.DATETIME: integers,
     Kind.TIMESTAMP: integers,
     Kind.JSON: st.binary(),
+    Kind.JSON_TEXT: st.binary(),
     Kind.OBJECTID: st.text("0123456789abcdef", min_size=24, max_size=24),
     Kind.TAGGED: any_text,
 }

@@ -18,7 +18,15 @@ from croniter import croniter
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from warp.model import Capture, Handling, Kind, Shape, SnapshotMode, TableSettings
+from warp.model import (
+    Capture,
+    DocumentColumn,
+    Handling,
+    Kind,
+    Shape,
+    SnapshotMode,
+    TableSettings,
+)
 from warp.options import (
     Block,
     Count,
@@ -144,6 +152,7 @@ Cron = Annotated[str, BeforeValidator(_schedule)]
 RedisUrl = Annotated[Secret, BeforeValidator(_redis_url)]
 LedgerNamespace = Annotated[str, BeforeValidator(_namespace)]
 CaptureName = Annotated[Capture, _one_of(Capture)]
+DocumentColumnName = Annotated[DocumentColumn, _one_of(DocumentColumn)]
 ShapeName = Annotated[Shape, _one_of(Shape)]
 SnapshotName = Annotated[SnapshotMode, _one_of(SnapshotMode)]
 DeletionName = Annotated[Deletion, _one_of(Deletion)]
@@ -264,6 +273,11 @@ class TableKeys(PolicyKeys):
     shape: ShapeName = Field(
         default=_default("shape"),
         description="documents as `typed` columns, as one `document` column, or `both`",
+    )
+    document_column: DocumentColumnName = Field(
+        default=_default("document_column"),
+        description="whole documents as `jsonb`, or as `json`, which keeps the order of fields, "
+        "repeated names and NUL; of tables made from now on",
     )
     max_columns: Natural = Field(
         default=_default("max_columns"),

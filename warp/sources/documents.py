@@ -16,6 +16,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import count, repeat
@@ -34,6 +35,7 @@ from warp.kinds import as_text
 from warp.model import (
     ABSENT,
     Column,
+    DocumentColumn,
     Handling,
     Kind,
     Operation,
@@ -45,6 +47,8 @@ from warp.model import (
     TableSchema,
     TableSettings,
 )
+from warp.sources import lossless
+from warp.sources.elements import LENGTH, elements
 from warp.sources.extjson import (
     EPOCH,
     NUL_SEEN,
@@ -53,11 +57,13 @@ from warp.sources.extjson import (
     milliseconds,
     tagged,
     to_json,
+    to_json_text,
 )
 
 KEY: Final = "_id"
 EXTRA: Final = Column("_extra", Kind.JSON, role=Role.EXTRA, comment="fields without a column")
 DOCUMENT: Final = Column("doc", Kind.JSON, role=Role.DOCUMENT, comment="the whole document")
+DOCUMENT_TEXT: Final = replace(DOCUMENT, kind=Kind.JSON_TEXT)
 
 # UUIDs stay Binary (UNSPECIFIED): decoding one of 15 bytes as a UUID fails the whole batch.
 # Dates stay naive, in UTC, and become DatetimeMS only outside the years 1 to 9999: making a
@@ -289,6 +295,7 @@ _CELLS: Final[dict[Kind, dict[type, Callable[[Any], Any]]]] = {
     Kind.DATETIME: {datetime: _instant, DatetimeMS: _instant},  # BSON dates are in UTC
     Kind.TIMESTAMP: {datetime: _instant, DatetimeMS: _instant},
     Kind.OBJECTID: {ObjectId: str},
+    Kind.JSON_TEXT: dict.fromkeys([*_NAMES, Binary], to_json_text),
 }
 
 # Keys must be exact: two ids must never become one cell.
@@ -430,31 +437,32 @@ class BsonDocuments:
 
     def documents(self) -> list[dict[str, Any]]:
         """All of them, decoded."""
-        return [document for documents, _ in self._blocks() for document in documents]
+        return [document for _, documents, _ in self._blocks() for document in documents]
 
-    def _blocks(self) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
-        """A part of the documents at a time, and which of these say nothing but their key."""
+    def _blocks(self) -> Iterator[tuple[Sequence[bytes], list[dict[str, Any]], list[int]]]:
+        """A part of the documents at a time, decoded, and which of these say but their key."""
         for start in range(0, len(self._raw), _BLOCK):
-            documents = decode(self._raw[start : start + _BLOCK])
+            raw = self._raw[start : start + _BLOCK]
+            documents = decode(raw)
             operations = self._operations[start : start + _BLOCK]
             bare = [row for row, operation in enumerate(operations) if operation in _BARE]
             for row in bare:  # a sharded collection's keys carry the shard key too
                 document = documents[row]
                 documents[row] = {KEY: document[KEY]} if KEY in document else {}
-            yield documents, bare
+            yield raw, documents, bare
 
     def shape(self, known: TableSchema, settings: TableSettings) -> Shaped:
         """Columns exactly as `known` lists them; what has none or does not fit goes to `_extra`."""
         shaping = _Shaping(known, settings)
-        for documents, bare in self._blocks():
-            shaping.add(documents, bare)
+        for raw, documents, bare in self._blocks():
+            shaping.add(raw, documents, bare)
         return shaping.shaped()
 
     def describe(self, settings: TableSettings) -> TableSchema:
         """The schema these documents alone would propose, for a table nobody has seen yet."""
         whole: list[dict[str, Any]] = []
         ids: list[Any] = []
-        for documents, rows in self._blocks():
+        for _, documents, rows in self._blocks():
             bare = set(rows)
             whole += [d for row, d in enumerate(documents) if row not in bare]
             ids += [documents[row][KEY] for row in rows if documents[row]]
@@ -488,12 +496,13 @@ class _Shaping:
             keep=self._keep,
         )
         # Of the block at hand:
+        self.raw: Sequence[bytes] = ()
         self.documents: list[dict[str, Any]] = []
         self.bare: list[int] = []
         self.extra: dict[int, dict[str, Any]] = {}  # row -> field -> value
 
-    def add(self, documents: list[dict[str, Any]], bare: list[int]) -> None:
-        self.documents, self.bare, self.extra = documents, bare, {}
+    def add(self, raw: Sequence[bytes], documents: list[dict[str, Any]], bare: list[int]) -> None:
+        self.raw, self.documents, self.bare, self.extra = raw, documents, bare, {}
         self.fitting.first = self.rows
         self.rows += len(documents)
         cells = self._cells()
@@ -634,7 +643,8 @@ class _Shaping:
         return keys
 
     def _whole(self, column: Column) -> list[Any]:
-        texts, changed = column_to_json(self.documents)
+        verbatim = column.kind is Kind.JSON_TEXT
+        texts, changed = lossless.column(self.raw, self.documents, DECODING, verbatim=verbatim)
         self._note_nul(column, changed)
         return self._without_bare(list[Any](texts))
 
@@ -679,7 +689,8 @@ def propose(
     if settings.shape is not Shape.DOCUMENT:
         columns += _fields(seen, len(sample), fixed, settings.max_columns)
     if settings.shape is not Shape.TYPED:
-        columns.append(DOCUMENT)
+        kept_as_it_is = settings.document_column is DocumentColumn.JSON
+        columns.append(DOCUMENT_TEXT if kept_as_it_is else DOCUMENT)
     if settings.shape is not Shape.DOCUMENT:
         columns.append(EXTRA)
     return TableSchema(table, tuple(columns), (KEY,))
@@ -784,50 +795,6 @@ def _decode_one(document: bytes) -> dict[str, Any]:
         return _salvage(document)
 
 
-_LENGTH: Final = struct.Struct("<i")
-
-# Bytes of a value by its type; what is not here has a length of its own, or is damaged.
-_FIXED: Final = {
-    0x01: 8,
-    0x06: 0,
-    0x07: 12,
-    0x08: 1,
-    0x09: 8,
-    0x0A: 0,
-    0x10: 4,
-    0x11: 8,
-    0x12: 8,
-    0x13: 16,
-    0x7F: 0,
-    0xFF: 0,
-}
-
-
-def elements(document: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """(type, name, value) of each element, in order, without looking into the values."""
-    at, end = 4, len(document) - 1
-    while at < end:
-        code = document[at]
-        name_end = document.index(0, at + 1)
-        start = name_end + 1
-        if code in _FIXED:
-            size = _FIXED[code]
-        elif code in (0x03, 0x04, 0x0F):
-            size = _LENGTH.unpack_from(document, start)[0]
-        elif code in (0x02, 0x0D, 0x0E):
-            size = 4 + _LENGTH.unpack_from(document, start)[0]
-        elif code == 0x05:
-            size = 5 + _LENGTH.unpack_from(document, start)[0]
-        elif code == 0x0C:
-            size = 16 + _LENGTH.unpack_from(document, start)[0]
-        elif code == 0x0B:
-            size = document.index(0, document.index(0, start) + 1) + 1 - start
-        else:
-            raise InvalidBSON(f"a BSON type was expected, found {code:#x}")
-        yield code, document[at + 1 : name_end], document[start : start + size]
-        at = start + size
-
-
 def _salvage(document: bytes) -> dict[str, Any]:
     """A document that pymongo refuses, read element by element, each as well as it can be."""
     fields: dict[str, Any] = {}
@@ -842,7 +809,7 @@ def _salvage(document: bytes) -> dict[str, Any]:
 def _salvage_value(code: int, value: bytes) -> Any:
     body = bytes((code,)) + b"v\0" + value + b"\0"
     try:
-        return bson.decode(_LENGTH.pack(len(body) + 4) + body, DECODING)["v"]
+        return bson.decode(LENGTH.pack(len(body) + 4) + body, DECODING)["v"]
     except InvalidBSON:
         if code == 0x03:
             return _salvage(value)

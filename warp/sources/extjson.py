@@ -26,7 +26,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 NUL_SEEN: Final = "\u2400"
 
 # Subclasses go to `_rest`: Code is a str and Int64 an int, and both would pass unmarked.
-_OPTIONS: Final = (
+OPTIONS: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -67,7 +67,7 @@ def _code(value: Code) -> dict[str, Any]:
     return {"$code": str(value), "$scope": dict(value.scope)}
 
 
-_REST: Final[dict[type, Callable[[Any], Any]]] = {
+EXTENDED: Final[dict[type, Callable[[Any], Any]]] = {
     Int64: int,
     ObjectId: lambda v: {"$oid": str(v)},
     datetime: lambda v: {"$date": {"$numberLong": str(milliseconds(v))}},
@@ -92,7 +92,7 @@ _REST: Final[dict[type, Callable[[Any], Any]]] = {
 
 def _rest(value: Any) -> Any:
     """What orjson asks for a value JSON does not have."""
-    convert = _REST.get(type(value))
+    convert = EXTENDED.get(type(value))
     if convert is None:
         raise TypeError(f"no JSON form is known for {type(value).__name__}")
     return convert(value)
@@ -111,15 +111,20 @@ def _number(value: float) -> str:
     return repr(value)
 
 
-def _careful(value: Any) -> str:
+def _verbatim(text: str) -> str:
+    return orjson.dumps(text).decode()
+
+
+def _careful(value: Any, quoted: Callable[[str], str] = _quoted) -> str:
     """The reference: slow, and right for every value.  The fast path must agree with it."""
     kind = type(value)
     if kind is str:
-        return _quoted(value)
+        return quoted(value)
     if kind is dict:
-        return "{" + ",".join(f"{_quoted(k)}:{_careful(v)}" for k, v in value.items()) + "}"
+        fields = (f"{quoted(k)}:{_careful(v, quoted)}" for k, v in value.items())
+        return "{" + ",".join(fields) + "}"
     if kind is list:
-        return "[" + ",".join(map(_careful, value)) + "]"
+        return "[" + ",".join(_careful(v, quoted) for v in value) + "]"
     if value is None:
         return "null"
     if kind is bool:
@@ -128,7 +133,12 @@ def _careful(value: Any) -> str:
         return str(value)
     if kind is float:
         return _number(value)
-    return _careful(_rest(value))
+    return _careful(_rest(value), quoted)
+
+
+def to_json_text(value: Any) -> bytes:
+    """One value as JSON text for a column that keeps text as it is: NUL is allowed there."""
+    return _careful(value, _verbatim).encode()
 
 
 def to_json(value: Any) -> bytes:
@@ -139,7 +149,7 @@ def to_json(value: Any) -> bytes:
 def column_to_json(values: Sequence[Any]) -> tuple[list[bytes], list[int]]:
     """Each value as JSON text, and the places of those in which NUL was replaced."""
     try:
-        texts = list(map(orjson.dumps, values, repeat(_rest), repeat(_OPTIONS)))
+        texts = list(map(orjson.dumps, values, repeat(_rest), repeat(OPTIONS)))
     except orjson.JSONEncodeError:  # nested deeper than orjson goes
         return [_careful(v).encode() for v in values], _with_nul(values, range(len(values)))
     everything = b"".join(texts)

@@ -70,6 +70,7 @@ _EXACT: Final[dict[Kind, tuple[str, str]]] = {
         "decode({v} #>> '{{$binary,base64}}', 'base64')",
     ),
     Kind.JSON: ("{v} <> 'null'", "{v}"),
+    Kind.JSON_TEXT: ("{v} <> 'null'", "{v}::json"),
 }
 
 

@@ -29,6 +29,7 @@ TYPES: Final[dict[Kind, str]] = {
     Kind.DATETIME: "timestamp",
     Kind.TIMESTAMP: "timestamptz",
     Kind.JSON: "jsonb",
+    Kind.JSON_TEXT: "json",
     Kind.OBJECTID: "text",
     Kind.TAGGED: "text",
 }
@@ -49,6 +50,7 @@ DUMPED_AS: Final[dict[Kind, str]] = {
     Kind.DATETIME: "int8",
     Kind.TIMESTAMP: "int8",
     Kind.JSON: "bytea",
+    Kind.JSON_TEXT: "bytea",
     Kind.OBJECTID: "text",
     Kind.TAGGED: "text",
 }
@@ -70,6 +72,7 @@ KINDS: Final[dict[str, Kind]] = {
     "timestamp without time zone": Kind.DATETIME,
     "timestamp with time zone": Kind.TIMESTAMP,
     "jsonb": Kind.JSON,
+    "json": Kind.JSON_TEXT,
 }
 """The kind of a column that somebody else made, by the server's name of its type."""
 

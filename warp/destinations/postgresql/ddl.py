@@ -19,7 +19,7 @@ from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
 from warp import faults
-from warp.destinations.postgresql import backfill, markers
+from warp.destinations.postgresql import backfill, markers, room
 from warp.destinations.postgresql.carriers import KINDS, TYPES
 from warp.destinations.postgresql.session import Session, fitting, literal, name, storable, text
 from warp.errors import DestinationRefused, DestinationUnavailable, SchemaBusy
@@ -75,7 +75,8 @@ def registered(session: Session, settings: TableSettings) -> TableSchema | None:
             f"dropped; drop the table and run `cartridge-warp resync {settings.table}`",
             place=unit.id,
         )
-    return TableSchema(settings.table, kept, tuple(key), version)
+    full = not room.has_room(kept, used=_columns_ever(session, settings))
+    return TableSchema(settings.table, kept, tuple(key), version, full)
 
 
 def current(session: Session, settings: TableSettings) -> TableSchema | None:
@@ -174,6 +175,7 @@ def _create(
             [fitting(place.namespace)],
         )
         session.run(text("create schema if not exists {}").format(name(place.namespace)))
+    wanted = room.fitted(wanted)
     parts: list[sql.Composable] = [_definition(column) for column in wanted.columns]
     parts += _meta_columns(settings)
     parts.append(text("primary key ({})").format(_COMMA.join(map(name, wanted.key))))
@@ -256,11 +258,15 @@ def _adopt(
             "without a default; run ALTER TABLE … ALTER COLUMN … DROP NOT NULL on each",
             place=str(place),
         )
-    columns = []
+    columns: list[Column] = []
+    used = _columns_ever(session, settings)
     for column in wanted.columns:
         if fitting(column.name) not in there:
+            if column.role is Role.FIELD and not room.has_room(columns, column.kind, used=used):
+                continue  # its values stay in `_extra`
             session.run(_add_column(settings, _definition(column)))
             columns.append(column)
+            used += 1
         elif (kept := _as_there(column, there[fitting(column.name)])) is not None:
             columns.append(kept)
     for definition in _meta_columns(settings, adopted=True):
@@ -282,6 +288,15 @@ def _widen(
         settings.soft_delete_column,
     ):
         return None
+    if not room.has_room(have.columns, column.kind, used=_columns_ever(session, settings)):
+        if any(c.role is not Role.FIELD for c in have.columns):
+            return None  # the field stays in `_extra`
+        raise DestinationRefused(
+            f"expected room for column {column.name!r}, found a row of {len(have.columns)} "
+            "columns that would not fit a page of 8 kB, or 1,600 columns with the dropped ones; "
+            "leave columns out at the source, or make the table anew",
+            place=str(settings.destination),
+        )
     session.run(_add_column(settings, _definition(column)))
     there = _server_types(session, settings)
     made = _as_there(column, there[fitting(column.name)])
@@ -550,6 +565,15 @@ def _server_types(session: Session, settings: TableSettings) -> dict[str, Server
         "table_columns", namespace=fitting(place.namespace), table=fitting(place.name)
     )
     return {column: ServerType(*type_) for column, *type_ in rows.fetchall()}
+
+
+def _columns_ever(session: Session, settings: TableSettings) -> int:
+    """How many columns the table has and has had: PostgreSQL counts the dropped ones too."""
+    place = settings.destination
+    row = session.named(
+        "columns_ever", namespace=fitting(place.namespace), table=fitting(place.name)
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _as_there(column: Column, there: ServerType) -> Column | None:

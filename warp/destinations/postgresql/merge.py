@@ -319,7 +319,22 @@ def _last_values(landing: Landing, version: sql.Composable) -> sql.Composed:
     key = _COMMA.join(
         text("{}, d.{}").format(literal(column), name(column)) for column in landing.schema.key
     )
-    return text("{}, jsonb_build_object({}), to_jsonb(d)").format(version, key)
+    return text("{}, jsonb_build_object({}), {}").format(version, key, _row(landing))
+
+
+def _row(landing: Landing) -> sql.Composable:
+    """The row as jsonb.  A `json` column may hold NUL, which jsonb refuses (22P05): it goes in as
+    the text it is."""
+    if all(column.kind is not Kind.JSON_TEXT for column in landing.schema.columns):
+        return text("to_jsonb(d.*)")  # not of `d`, which may be the name of a column
+    cells = [
+        text("d.{0}::text as {0}" if column.kind is Kind.JSON_TEXT else "d.{0}").format(
+            name(column.name)
+        )
+        for column in landing.schema.columns
+    ]
+    cells += [text("d.{}").format(column) for column in (VERSION, DELETED)]
+    return text("(select to_jsonb(r.*) from (select {}) as r)").format(_COMMA.join(cells))
 
 
 def _audit(landing: Landing, reason: str, rows: sql.Composable) -> sql.Composed:

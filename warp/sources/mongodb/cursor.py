@@ -22,7 +22,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import InvalidOperation, PyMongoError
 
-from warp.sources.documents import elements
+from warp.sources.elements import elements
 
 RAW: Final = CodecOptions(document_class=RawBSONDocument)
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import bson
 
 from warp.model import Operation
-from warp.sources.documents import elements
+from warp.sources.elements import elements
 
 _OPERATIONS: Final = {
     b"insert": int(Operation.CREATE),

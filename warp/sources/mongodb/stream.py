@@ -22,7 +22,8 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from warp.errors import PositionLost
 from warp.model import ChangeBatch, Operation, Position, TableChanges, TableId, TableSelection
-from warp.sources.documents import EMPTY, BsonDocuments, elements
+from warp.sources.documents import EMPTY, BsonDocuments
+from warp.sources.elements import elements
 from warp.sources.mongodb import errors
 from warp.sources.mongodb.cursor import RawCursor, Reply
 from warp.sources.mongodb.events import OtherEvent, RowEvent, parse, table_of, with_document
