@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from warp import replays
 from warp.ahead import ahead
 from warp.errors import SchemaMoved, WarpError
 from warp.evolve import Growth, evolve
@@ -21,7 +22,9 @@ from warp.model import (
     Finding,
     Marker,
     Phase,
+    Position,
     SchemaChange,
+    SetAside,
     TableId,
     TableSchema,
     TableSelection,
@@ -33,6 +36,8 @@ IDLE_SECONDS = 0.25
 # A quiet stream's marker still follows the log, so it is never lost; and so soon, that whoever
 # compares the marker with the log's end (`status`) does not take a quiet stream for a late one.
 IDLE_MARKER_SECONDS = 2.0
+# A replay keeps every other writer of its table waiting for the length of one transaction.
+REPLAYED_AT_ONCE = 200
 EVOLVE_ATTEMPTS = 20  # each means another worker changed the table meanwhile
 
 
@@ -161,6 +166,36 @@ def poll(
     return True
 
 
+def replay(
+    source: SourceConnector,
+    destination: DestinationConnector,
+    marker: Marker,
+    hold: Hold,
+    *,
+    selection: TableSelection,
+    meter: Meter,
+) -> bool:
+    """Land what is to be replayed of one table; True when none is left, False when asked to stop.
+
+    Each row and what became of it commit together, so a row lands once; one refused again waits
+    for a person as before.
+    """
+    unit = marker.unit
+    if unit.table is None:
+        raise AssertionError("a replay unit has a table")
+    delivery = Delivery(source, destination, hold, selection, meter)
+    metadata = destination.metadata()
+    while rows := metadata.to_replay(unit.schema, unit.table, REPLAYED_AT_ONCE):
+        marker = delivery.write_replayed(marker, rows, Phase.SNAPSHOT)
+        hold.check()
+        if hold.stopping():
+            return False
+    # Refused where rows were added since: the marker's fence grew with them.
+    end = marker.position or Position("quarantine 0")
+    delivery.move(marker, ChangeBatch([], end), Phase.IDLE)
+    return True
+
+
 class Delivery:
     """The last two hops of one unit, with what it knows of the destination's tables."""
 
@@ -199,10 +234,34 @@ class Delivery:
                 continue
             self._report(plan, written)
             return after
-        raise WarpError(
-            f"the destination's schema changed {EVOLVE_ATTEMPTS} times under one batch",
-            place=marker.unit.id,
-        )
+        raise self._never_still(marker)
+
+    def write_replayed(self, marker: Marker, rows: Sequence[SetAside], phase: Phase) -> Marker:
+        """Deliver rows of one table out of quarantine, likewise."""
+        table = rows[0].row.table
+        for _ in range(EVOLVE_ATTEMPTS):
+            self._learn([table])
+            loaded = replays.load(rows, self._known.get(table))
+            plan = self._evolve(loaded.batch)
+            if plan is None:
+                continue
+            replay = replays.gather(plan, loaded)
+            self._hold.check()
+            after = marker.advanced(plan.batch, phase=phase)
+            try:
+                written = self._destination.write_batch(
+                    plan.batch,
+                    after,
+                    quarantined=plan.quarantined,
+                    findings=plan.findings,
+                    replay=replay,
+                )
+            except SchemaMoved:
+                self._known.pop(table, None)
+                continue
+            self._report(plan, written)
+            return after
+        raise self._never_still(marker)
 
     def move(self, marker: Marker, batch: ChangeBatch, phase: Phase) -> Marker:
         """Move the marker without rows."""
@@ -247,6 +306,12 @@ class Delivery:
             if schema is None:
                 raise WarpError("the table just changed is not there", place=str(table))
             self._known[table] = schema
+
+    def _never_still(self, marker: Marker) -> WarpError:
+        return WarpError(
+            f"the destination's schema changed {EVOLVE_ATTEMPTS} times under one batch",
+            place=marker.unit.id,
+        )
 
     def _forget(self, batch: ChangeBatch) -> None:
         for part in batch.changes:
