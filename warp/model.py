@@ -429,8 +429,9 @@ class Choice:
     """Which rows of the quarantine, or lines of the error log: what is not said does not narrow."""
 
     ids: tuple[int, ...] | None = None
-    schema: str = ""
+    schemas: tuple[str, ...] = ()
     table: str = ""  # `name` or `namespace.name`, at the source
+    code: str = ""
     reason: str = ""  # a part of the reason or message, or the whole code
     states: tuple[Aside, ...] = ()
     older_than: float | None = None  # seconds

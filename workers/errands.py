@@ -34,11 +34,11 @@ from rq.worker import SimpleWorker
 from warp.assembly import Assembly
 from warp.errors import ConfigError, TransientError, WarpError
 from warp.interfaces import LeaseStore, MetadataStore
-from warp.model import Phase, TableId, UnitKind, WorkUnit
+from warp.model import Marker, Phase, TableId, UnitKind, WorkUnit
 
 log = structlog.get_logger(__name__)
 
-CARRIED: Final = (UnitKind.STREAM, UnitKind.POLL, UnitKind.CHUNK)
+CARRIED: Final = (UnitKind.STREAM, UnitKind.POLL, UnitKind.CHUNK, UnitKind.REPLAY)
 WORKING: Final = {UnitKind.STREAM: Phase.STREAMING}  # others: PLANNED, so that they run at once
 
 
@@ -89,7 +89,7 @@ def pause(desk: Desk, *, schema: str) -> str:
     ids = [
         m.unit.id
         for m in desk.metadata.markers(CARRIED)
-        if m.unit.schema == schema and m.phase not in stopped
+        if m.unit.schema == schema and m.phase not in stopped and not _has_replayed(m)
     ]
     for id in ids:
         desk.metadata.mark(id, Phase.PAUSED)  # also fences whoever is at it
@@ -110,12 +110,28 @@ def resume(desk: Desk, *, schema: str) -> str:
     return f"{len(units)} units resumed"
 
 
+def replay(desk: Desk, *, schema: str, table: str) -> str:
+    """Offer the unit that lands the rows of a table that were marked in the quarantine."""
+    _known(desk, schema)
+    for marker in desk.metadata.markers((UnitKind.REPLAY,)):
+        if marker.unit.schema == schema and str(marker.unit.table) == table:
+            return revive(desk, unit=marker.unit.id)
+    raise ConfigError(
+        f"expected a table of schema {schema!r} with rows marked for replay, found {table!r}"
+    )
+
+
 ERRANDS: Final[Mapping[str, Callable[..., str]]] = {
     "resync": resync,
     "revive": revive,
     "pause": pause,
     "resume": resume,
+    "replay": replay,
 }
+
+
+def _has_replayed(marker: Marker) -> bool:
+    return marker.unit.kind is UnitKind.REPLAY and marker.phase is Phase.IDLE
 
 
 def _known(desk: Desk, schema: str) -> None:

@@ -327,9 +327,11 @@ class Turn:
                 complete = pipeline.poll(
                     *ends, selection=selection, meter=meter, fire_time=time.time()
                 )
+            case UnitKind.REPLAY:
+                complete = pipeline.replay(*ends, selection=selection, meter=meter)
             case other:
                 raise UnitFailed(
-                    f"expected a stream, chunk or poll, found kind {other.value!r}; "
+                    f"expected a stream, chunk, poll or replay, found kind {other.value!r}; "
                     "run workers and coordinator of one version",
                     place=self._unit.id,
                 )

@@ -458,8 +458,9 @@ class DestinationContract(ABC):
 
         assert chosen() == [0, 1, 2]
         assert chosen(ids=(ids[2], ids[0])) == [0, 2]
-        assert chosen(schema="shop") == [0, 1, 2]
-        assert chosen(schema="sho") == []
+        assert chosen(schemas=("other", "shop")) == [0, 1, 2]
+        assert chosen(schemas=("sho",)) == []
+        assert chosen(code="conversion") == [1]
         assert chosen(table="orders") == chosen(table="shop.orders") == [0, 1]
         assert chosen(reason="0% f") == chosen(reason="conversion") == [1]
         assert chosen(reason="conv") == []
@@ -642,7 +643,8 @@ class DestinationContract(ABC):
         assert latest.cells is None
         assert latest.last_at >= first.last_at > 0
         for narrowed in (
-            Choice(schema="web:a"),
+            Choice(schemas=("web:a",)),
+            Choice(code="WARP-100"),
             Choice(table="orders"),
             Choice(reason="WARP-100"),
             Choice(reason="1, 10%"),

@@ -783,7 +783,8 @@ def _chosen(aside: SetAside, choice: Choice) -> bool:
     return (
         (choice.ids is None or aside.id in choice.ids)
         and aside.id > choice.after
-        and choice.schema in ("", aside.schema)
+        and (not choice.schemas or aside.schema in choice.schemas)
+        and choice.code in ("", aside.row.code)
         and _named(aside.row.table, choice)
         and (choice.reason in aside.row.reason or choice.reason == aside.row.code)
         and (not choice.states or aside.state in choice.states)
@@ -794,7 +795,8 @@ def _chosen(aside: SetAside, choice: Choice) -> bool:
 def _told(line: ErrorLine, choice: Choice) -> bool:
     return (
         (choice.ids is None or line.id in choice.ids)
-        and choice.schema in ("", line.schema)
+        and (not choice.schemas or line.schema in choice.schemas)
+        and choice.code in ("", line.code)
         and _named(line.table, choice)
         and (choice.reason in line.message or choice.reason == line.code)
         and _of_age(line.last_at, choice)

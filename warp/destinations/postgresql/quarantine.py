@@ -299,8 +299,9 @@ def chosen(choice: Choice) -> dict[str, Any]:
     """A choice as the parameters of read_quarantine.sql and read_errors.sql."""
     return {
         "ids": None if choice.ids is None else list(choice.ids),
-        "schema": choice.schema,
-        "table": choice.table,
+        "schemas": list(choice.schemas),
+        "table": storable(choice.table),
+        "code": storable(choice.code),
         "reason": storable(choice.reason),
         "states": [state.value for state in choice.states],
         "older_than": choice.older_than,

@@ -7,7 +7,8 @@ from (
     from {meta}.quarantine as q
     where id > %(after)s and (%(ids)s::bigint[] is null or id = any(%(ids)s))
 ) as q
-where (%(schema)s = '' or schema_name = %(schema)s)
+where (cardinality(%(schemas)s::text[]) = 0 or schema_name = any(%(schemas)s))
+    and (%(code)s = '' or code = %(code)s)
     and (%(table)s = '' or source_table = %(table)s
         or source_namespace || '.' || source_table = %(table)s)
     and (%(reason)s = '' or code = %(reason)s or strpos(reason, %(reason)s) > 0)
