@@ -212,6 +212,20 @@ def test_a_schema_pauses_at_its_place_and_resumes_there(
     assert {u.unit for u in ledger.units()} == {STREAM, POLL}
 
 
+def test_a_replay_offers_the_unit_of_its_table_and_starts_a_stopped_one(
+    errands: ErrandQueue, shop: Shop, ledger: MemoryLeaseStore, run: Callable[[], ErrandRunner]
+) -> None:
+    unit = Unit.of_replay("shop", ORDERS)
+    metadata = shop.bookkeeping().metadata()
+    metadata.replay("shop", ORDERS, [])
+    metadata.mark(unit.id, Phase.FAILED)
+    run()
+    id = submit(errands, shop, "replay", schema="shop", table="shop.orders")
+    assert ends(shop, id) == "done"
+    assert shop.phases()[unit.id] is Phase.PLANNED
+    assert [u.unit for u in ledger.units()] == [unit]
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "reason"),
     [
@@ -221,6 +235,7 @@ def test_a_schema_pauses_at_its_place_and_resumes_there(
         ("resync", {"schema": "shop", "desk": "x"}, "arguments"),
         ("resync", {"schema": 7}, "text as schema"),
         ("revive", {"unit": "stream:nobody"}, "id of a unit"),
+        ("replay", {"schema": "shop", "table": "shop.orders"}, "marked for replay"),
     ],
 )
 def test_an_errand_that_cannot_be_done_ends_with_its_reason(
