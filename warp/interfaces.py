@@ -403,8 +403,9 @@ class LeaseStore(Protocol):
     ) -> bool:
         """Give a unit back: ready after `delay` seconds, or finished where `delay` is None.
 
-        `failed` counts a failure and holds the unit back exponentially; `dead` sets it aside for
-        the operator at once.  False when the lease was not ours any more.
+        `failed` counts a failure and holds the unit back, for `delay` seconds or, where that is 0,
+        exponentially by its failures in a row, whatever was offered meanwhile; `dead` sets it
+        aside for the operator at once.  False when the lease was not ours any more.
         """
         ...
 
