@@ -187,7 +187,7 @@ def show_row(
     settings: Settings, id: int, *, as_json: bool, assembly: Assembly | None = None
 ) -> int:
     with _metadata(settings, assembly) as metadata:
-        found = metadata.quarantine(Choice(ids=(id,))) if metadata else []
+        found = metadata.quarantine(Choice(ids=(id,), whole=True)) if metadata else []
     if not found:
         raise _no_such([id])
     shown = _described(found[0]) | {

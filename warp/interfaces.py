@@ -336,19 +336,23 @@ class MetadataStore(Protocol):
         ...
 
     def quarantine(self, choice: Choice) -> list[SetAside]:
-        """Rows of the quarantine, in the order of their ids."""
+        """Rows of the quarantine in the order of their ids; without their values unless `whole`."""
         ...
 
     def replay(self, schema: str, table: TableId, ids: Sequence[int]) -> int:
         """WAITING rows of a table become REPLAYING; how many.  Rows without kinds cannot.
 
-        In the same transaction the marker of the table's replay unit becomes PLANNED, so that the
-        intent outlives Redis; its fence grows, so that a worker about to end the unit looks again.
+        In the same transaction the marker of the table's replay unit becomes PLANNED unless it is
+        PAUSED, so that the intent outlives Redis; its fence grows, so that a worker about to end
+        the unit looks again.
         """
         ...
 
     def to_replay(self, schema: str, table: TableId, limit: int) -> list[SetAside]:
-        """REPLAYING rows of a table, the oldest version first."""
+        """REPLAYING rows of a table, the oldest version first; at least one where there is any.
+
+        No more than `limit`, and than what a few megabytes hold (guarantee 9).
+        """
         ...
 
     def discard(self, ids: Sequence[int]) -> int:

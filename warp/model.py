@@ -438,6 +438,7 @@ class Choice:
     newer_than: float | None = None
     after: int = 0  # the id to go on from
     limit: int | None = None
+    whole: bool = False  # with the values of the rows, each of which may be megabytes
 
 
 @dataclass(frozen=True, slots=True)

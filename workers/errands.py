@@ -32,9 +32,9 @@ from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
 
 from warp.assembly import Assembly
-from warp.errors import ConfigError, TransientError, WarpError
+from warp.errors import ConfigError, ErrandRefused, TransientError
 from warp.interfaces import LeaseStore, MetadataStore
-from warp.model import Marker, Phase, TableId, UnitKind, WorkUnit
+from warp.model import Phase, TableId, UnitKind, WorkUnit
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ def pause(desk: Desk, *, schema: str) -> str:
     ids = [
         m.unit.id
         for m in desk.metadata.markers(CARRIED)
-        if m.unit.schema == schema and m.phase not in stopped and not _has_replayed(m)
+        if m.unit.schema == schema and m.phase not in stopped
     ]
     for id in ids:
         desk.metadata.mark(id, Phase.PAUSED)  # also fences whoever is at it
@@ -114,8 +114,12 @@ def replay(desk: Desk, *, schema: str, table: str) -> str:
     """Offer the unit that lands the rows of a table that were marked in the quarantine."""
     _known(desk, schema)
     for marker in desk.metadata.markers((UnitKind.REPLAY,)):
-        if marker.unit.schema == schema and str(marker.unit.table) == table:
-            return revive(desk, unit=marker.unit.id)
+        unit = marker.unit
+        if unit.schema == schema and str(unit.table) == table:
+            if marker.phase is Phase.PAUSED:
+                return f"{unit.id} is paused: its rows land after `resume`"
+            desk.offer(unit)
+            return f"{unit.id} offered"
     raise ConfigError(
         f"expected a table of schema {schema!r} with rows marked for replay, found {table!r}"
     )
@@ -128,10 +132,6 @@ ERRANDS: Final[Mapping[str, Callable[..., str]]] = {
     "resume": resume,
     "replay": replay,
 }
-
-
-def _has_replayed(marker: Marker) -> bool:
-    return marker.unit.kind is UnitKind.REPLAY and marker.phase is Phase.IDLE
 
 
 def _known(desk: Desk, schema: str) -> None:
@@ -147,12 +147,6 @@ def _table(name: str, tables: list[TableId], schema: str) -> TableId:
 
 
 # ---------------------------------------------------------------- carrying them out
-
-
-class Refused(WarpError):
-    """Something in rq's queue that is no errand of ours."""
-
-    code = "WARP-700"
 
 
 @contextlib.contextmanager
@@ -231,9 +225,11 @@ class ErrandRunner:
             log.info("errands_sent_again", ids=sent)
 
     def carry_out(self, id: str, name: object) -> str:
-        """Do the errand whose intent has this id; what was done.  Raises Refused."""
+        """Do the errand whose intent has this id; what was done.  Raises ErrandRefused."""
         if not isinstance(name, str) or name not in ERRANDS:
-            raise Refused(f"expected an errand ({', '.join(ERRANDS)}), found {str(name)[:80]!r}")
+            raise ErrandRefused(
+                f"expected an errand ({', '.join(ERRANDS)}), found {str(name)[:80]!r}"
+            )
         with contextlib.closing(self._assembly.bookkeeping()) as destination:
             metadata = destination.metadata()
             intents = {i: (n, arguments) for i, n, arguments in metadata.open_errands()}
@@ -241,7 +237,9 @@ class ErrandRunner:
                 return "nothing to do: no open intent with this id"
             intended, arguments = intents[id]
             if intended != name:
-                raise Refused(f"expected the errand {intended!r} of the intent, found {name!r}")
+                raise ErrandRefused(
+                    f"expected the errand {intended!r} of the intent, found {name!r}"
+                )
             desk = Desk(metadata, self._ledger, self._assembly)
             try:
                 result = _call(ERRANDS[name], desk, arguments)
@@ -326,5 +324,5 @@ class _RqWorker(SimpleWorker):
 
     def handle_exception(self, job: Job, *trouble: Any) -> None:
         error = trouble[1]
-        event = "errand_refused" if isinstance(error, Refused) else "errand_failed"
+        event = "errand_refused" if isinstance(error, ErrandRefused) else "errand_failed"
         log.error(event, id=str(job.id)[:80], error=f"{type(error).__name__}: {error}")

@@ -212,18 +212,25 @@ def test_a_schema_pauses_at_its_place_and_resumes_there(
     assert {u.unit for u in ledger.units()} == {STREAM, POLL}
 
 
-def test_a_replay_offers_the_unit_of_its_table_and_starts_a_stopped_one(
+def test_a_replay_offers_the_unit_of_its_table_dead_or_not_unless_it_is_paused(
     errands: ErrandQueue, shop: Shop, ledger: MemoryLeaseStore, run: Callable[[], ErrandRunner]
 ) -> None:
     unit = Unit.of_replay("shop", ORDERS)
     metadata = shop.bookkeeping().metadata()
     metadata.replay("shop", ORDERS, [])
-    metadata.mark(unit.id, Phase.FAILED)
     run()
-    id = submit(errands, shop, "replay", schema="shop", table="shop.orders")
-    assert ends(shop, id) == "done"
-    assert shop.phases()[unit.id] is Phase.PLANNED
-    assert [u.unit for u in ledger.units()] == [unit]
+    asked = {"schema": "shop", "table": "shop.orders"}
+    assert ends(shop, submit(errands, shop, "replay", **asked)) == "done"
+    assert [(u.unit, u.state) for u in ledger.units()] == [(unit, "due")]
+    [lease] = ledger.claim("one", 1, ttl=10, slots=1)
+    ledger.release(lease, dead=True)
+    assert ends(shop, submit(errands, shop, "replay", **asked)) == "done"
+    assert [(u.unit, u.state) for u in ledger.units()] == [(unit, "due")]
+    ledger.wipe()
+    metadata.mark(unit.id, Phase.PAUSED)
+    assert ends(shop, submit(errands, shop, "replay", **asked)) == "done"
+    assert ledger.units() == []
+    assert shop.phases()[unit.id] is Phase.PAUSED
 
 
 @pytest.mark.parametrize(

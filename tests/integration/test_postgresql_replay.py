@@ -29,7 +29,7 @@ from postgresql_world import (
 from test_postgresql_fence import POINTS
 
 from warp import faults, replays, stored
-from warp.destinations.postgresql import connector
+from warp.destinations.postgresql import connector, quarantine
 from warp.model import (
     ABSENT,
     Aside,
@@ -161,6 +161,22 @@ def test_with_the_state_in_a_transaction_of_its_own_a_row_lands_twice(world: Wor
     assert start(world) == 0
     changes = [change for _, change in world.ask("select id, change from public.history")]
     assert sorted(changes) == ["INSERT", "INSERT", "UPDATE", "UPDATE"]
+
+
+def test_large_rows_come_a_few_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee 9."""
+    monkeypatch.setattr(quarantine, "REPLAYED_BYTES", 1000)
+    unit = world.settled()
+    refuse(world)
+    unit.write("1", *((CREATE, n, n, "bad" + "x" * (2000 if n == 3 else 450)) for n in range(1, 7)))
+    mark(world)
+    mend(world)
+    seen = []
+    metadata = world.prepared().metadata()
+    while rows := metadata.to_replay("shop", ORDERS, 200):
+        seen.append([row.row.version for row in rows])
+        metadata.discard([row.id for row in rows])
+    assert seen == [[1, 2, 3], [4, 5, 6]]
 
 
 # ---------------------------------------------------------------- refused again

@@ -437,6 +437,8 @@ class DestinationContract(ABC):
         row = aside(UPDATE, 5, 7, "x", position=Position("p5", 3.0), partial=True, column="name")
         _, [id] = self.set_aside(row)
         [found] = self.make().metadata().quarantine(Choice())
+        assert found.row == replace(row, row="")
+        [found] = self.make().metadata().quarantine(Choice(whole=True))
         assert found.row == row
         assert (found.id, found.schema, found.unit) == (id, "shop", STREAM.id)
         assert (found.state, found.tries, found.tried_at) == (Aside.WAITING, 0, None)
@@ -615,6 +617,14 @@ class DestinationContract(ABC):
         assert markers[before.unit.id].phase is Phase.PLANNED
         rows = unit.destination.metadata().to_replay("shop", ORDERS, 10)
         assert [a.id for a in rows] == [ids[1], ids[0]]  # the oldest version first
+
+    def test_a_paused_replay_stays_paused_though_more_rows_are_marked(self) -> None:
+        _, ids = self.set_aside(aside(CREATE, 5, 7, "late"), aside(CREATE, 4, 8, "first"))
+        unit = self.replay(*ids[:1]).lease.unit
+        metadata = self.make().metadata()
+        metadata.mark(unit.id, Phase.PAUSED)
+        assert metadata.replay("shop", ORDERS, ids) == 1
+        assert [m.phase for m in metadata.markers([UnitKind.REPLAY])] == [Phase.PAUSED]
 
     def test_a_failed_replay_leaves_rows_and_quarantine_as_they_were(self) -> None:
         _, ids = self.set_aside(aside(CREATE, 5, 7, "late"))

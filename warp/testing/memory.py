@@ -709,15 +709,17 @@ class MemoryMetadata:
 
     def quarantine(self, choice: Choice) -> list[SetAside]:
         with self.warehouse.lock:
-            return [a for a in self.warehouse.aside if _chosen(a, choice)][: choice.limit]
+            found = [a for a in self.warehouse.aside if _chosen(a, choice)][: choice.limit]
+            if choice.whole:
+                return found
+            return [replace(a, row=replace(a.row, row="")) for a in found]
 
     def replay(self, schema: str, table: TableId, ids: Sequence[int]) -> int:
         with self.warehouse.lock:
             unit = WorkUnit.of_replay(schema, table)
             marker = self.warehouse.markers.get(unit.id, Marker(unit))
-            self.warehouse.markers[unit.id] = replace(
-                marker, phase=Phase.PLANNED, fence=marker.fence + 1
-            )
+            phase = Phase.PAUSED if marker.phase is Phase.PAUSED else Phase.PLANNED
+            self.warehouse.markers[unit.id] = replace(marker, phase=phase, fence=marker.fence + 1)
             return self._decide(
                 Aside.REPLAYING,
                 lambda a: (

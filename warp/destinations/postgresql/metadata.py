@@ -314,7 +314,7 @@ class PostgresMetadata:
         with self._session.transaction(f"marking rows of {table} for replay"):
             # The marker first, as in the transaction that lands the rows.
             self._add(unit, position=None, phase=Phase.PLANNED)
-            self._session.named("mark", unit=unit.id, phase=Phase.PLANNED.value)
+            self._session.named("mark_replay", unit=unit.id)
             return self._session.named(
                 "mark_replaying",
                 ids=list(ids),
@@ -331,6 +331,7 @@ class PostgresMetadata:
                 namespace=table.namespace,
                 table=table.name,
                 limit=limit,
+                bytes=quarantine.REPLAYED_BYTES,
             )
             return [quarantine.set_aside(row) for row in rows]
 
@@ -340,6 +341,8 @@ class PostgresMetadata:
 
     def errors(self, choice: Choice) -> list[ErrorLine]:
         with self._session.meaning("reading the error log"):
-            wanted = {k: v for k, v in quarantine.chosen(choice).items() if k != "states"}
+            wanted = {
+                k: v for k, v in quarantine.chosen(choice).items() if k not in ("states", "whole")
+            }
             rows = self._session.named("read_errors", **wanted)
             return [quarantine.error_line(row) for row in rows]

@@ -37,6 +37,7 @@ from warp.model import (
 from warp.replays import Standing
 
 PAGE: Final = 1000  # rows looked at together while a table settles
+REPLAYED_BYTES: Final = 8 << 20  # of rows replayed together: no row is added to as many
 _COMMA = text(", ")
 
 
@@ -308,6 +309,7 @@ def chosen(choice: Choice) -> dict[str, Any]:
         "newer_than": choice.newer_than,
         "after": choice.after,
         "limit": choice.limit,
+        "whole": choice.whole,
     }
 
 

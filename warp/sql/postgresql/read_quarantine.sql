@@ -1,6 +1,6 @@
 -- What was set aside and is chosen, in the order it came.
-select id, schema_name, unit, source_namespace, source_table, key, operation, row, reason, code,
-    position, position_seconds, version, kinds, partial, column_name, state,
+select id, schema_name, unit, source_namespace, source_table, key, operation,
+    case when %(whole)s then row else '' end, reason, code, position, position_seconds, version, kinds, partial, column_name, state,
     extract(epoch from at)::float8, tries, extract(epoch from tried_at)::float8, last_error
 from (
     select q.*, {meta}.schema_of(unit, source_namespace, source_table) as schema_name
