@@ -18,6 +18,9 @@ $$;
 
 create index quarantine_undecided on {meta}.quarantine (source_namespace, source_table, version)
     where state in ('waiting', 'replaying');
+-- Every delete asks for the rows of its key.  By hash, since a key may be longer than a page.
+create index quarantine_undecided_key on {meta}.quarantine using hash (key)
+    where state in ('waiting', 'replaying');
 -- Has a row that is to land been deleted since?
 create index deletion_audit_by_version
     on {meta}.deletion_audit (source_namespace, source_table, version);
