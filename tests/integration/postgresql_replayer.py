@@ -6,6 +6,7 @@ Its arguments are a URL and, for a broken twin, what is broken.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import Any
 
 from postgresql_world import META, ORDERS, World
@@ -13,7 +14,7 @@ from postgresql_world import META, ORDERS, World
 from warp import pipeline
 from warp.destinations.postgresql import PostgresDestination
 from warp.destinations.postgresql.quarantine import Replaying
-from warp.model import ChangeBatch, Lease, Marker, Written
+from warp.model import ChangeBatch, Lease, Marker, Operation, Written
 from warp.model import WorkUnit as Unit
 from warp.testing.memory import MemorySource, MemorySourceOptions
 
@@ -34,7 +35,18 @@ class Free:
     def wait(self, seconds: float) -> None: ...
 
 
-def replay(world: World, unit: Unit = REPLAY) -> bool:
+class Counting(pipeline.NoMeter):
+    """What was counted as committed."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Operation] = Counter()
+
+    def committed(self, batch: ChangeBatch, written: Written) -> None:
+        for (_, operation), rows in written.counts.items():
+            self.counts[operation] += rows
+
+
+def replay(world: World, unit: Unit = REPLAY, meter: pipeline.Meter | None = None) -> bool:
     """One turn of a replay unit, as a worker takes it."""
     destination = world.destination()
     [(fence,)] = world.ask(
@@ -47,7 +59,7 @@ def replay(world: World, unit: Unit = REPLAY) -> bool:
         destination.open(lease),
         Free(lease),
         selection=world.select,
-        meter=pipeline.NoMeter(),
+        meter=meter or pipeline.NoMeter(),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postgresql_replayer import REPLAY, replay
+from postgresql_replayer import REPLAY, Counting, replay
 from postgresql_world import (
     CREATE,
     DELETE,
@@ -33,12 +33,14 @@ from warp.destinations.postgresql import connector, quarantine
 from warp.model import (
     ABSENT,
     Aside,
+    Change,
     Choice,
     Chunk,
     Column,
     Kind,
     Phase,
     QuarantinedRow,
+    SchemaChange,
     SetAside,
     TableId,
     TableSchema,
@@ -193,6 +195,23 @@ def test_a_row_that_is_refused_again_waits_and_the_others_land(world: World) -> 
     assert states(world) == [(Aside.REPLAYED, 1), (Aside.WAITING, 2), (Aside.REPLAYED, 1)]
     assert "no_8" in aside(world)[1].last_error
     assert "no_bad" in aside(world)[1].row.reason
+
+
+def test_only_rows_that_landed_are_counted(world: World) -> None:
+    unit = with_bad_rows(world, 7, 8, 9)
+    mend(world)
+    world.looking.execute("alter table shop.orders add constraint no_8 check (name <> 'bad 8')")
+    unit.write("2", (UPDATE, 95, 9, "newer"))
+    # A column that the rows know nothing of, so that they keep what is in it.
+    colour = Column("colour", Kind.TEXT)
+    add = SchemaChange(ORDERS, Change.ADD_COLUMN, column=colour, base=unit.schema().version)
+    unit.destination.apply_schema_changes([add])
+    mark(world)
+    counting = Counting()
+    assert replay(world, meter=counting)
+    assert counting.counts == {CREATE: 1}
+    became = [state for state, _ in states(world)]
+    assert became == [Aside.REPLAYED, Aside.WAITING, Aside.SUPERSEDED]
 
 
 def test_a_row_refused_again_waits_also_where_nothing_is_set_aside_any_more(world: World) -> None:

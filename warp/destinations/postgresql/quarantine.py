@@ -58,7 +58,8 @@ class Replaying:
         # As they came: the staged ones do not tell a partial read from a partial update.
         self._operations = [Operation(code) for part in batch.changes for code in part.operations]
         self._sifted = 0  # rows of the parts that were sifted so far
-        self._landing: dict[str, int] = {}  # key -> id, of the rows of the part under way
+        # Key -> id and operation, of the rows of the part under way.
+        self._landing: dict[str, tuple[int, Operation]] = {}
 
     def lock(self) -> None:
         """Nobody else decides about these rows until the transaction ends."""
@@ -96,7 +97,7 @@ class Replaying:
                 self.unlanded.append((landing.schema.table, operation))
             else:
                 self._became[id] = Aside.REPLAYED, ""
-                self._landing[_key_of(landing.schema, part, row)] = id
+                self._landing[_key_of(landing.schema, part, row)] = id, operation
                 lands.append(row)
         return part if len(lands) == len(part) else part.only(lands)
 
@@ -123,8 +124,9 @@ class Replaying:
     def refused(self, rows: Iterable[QuarantinedRow]) -> None:
         """Rows that the table would not take: they stay the rows of the quarantine they are."""
         for row in rows:
-            self._became[self._landing[row.key]] = Aside.WAITING, row.reason
-            self.unlanded.append((row.table, row.operation))
+            id, operation = self._landing[row.key]
+            self._became[id] = Aside.WAITING, row.reason
+            self.unlanded.append((row.table, operation))
 
     def settle(self) -> None:
         """Write down what became of each, in the transaction of the rows (guarantee 1)."""
