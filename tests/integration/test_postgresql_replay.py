@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from postgresql_world import (
     Unit,
     World,
 )
-from test_postgresql_fence import POINTS
+from test_postgresql_fence import POINTS, edited
 
 from warp import faults, replays, stored
 from warp.destinations.postgresql import connector, quarantine
@@ -46,6 +48,7 @@ from warp.model import (
     TableSchema,
     WorkUnit,
 )
+from warp.own_process import wait_until
 
 REPLAYER = Path(__file__).with_name("postgresql_replayer.py")
 
@@ -291,6 +294,45 @@ def test_without_the_look_at_deletions_a_row_would_be_brought_back(
     mark(world)
     replay(world)
     assert world.rows() == [(7, "bad 7")]
+
+
+def deleted_while_it_is_replayed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream deletes a row after the replay has looked for that and before it commits."""
+    stream = with_bad_rows(world, 7)
+    mend(world)
+    mark(world)
+    waiting = (
+        "select 1 from pg_stat_activity"
+        " where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    deletions = []
+
+    def hit(point: str) -> None:
+        if point == "after_merge" and threading.current_thread() is threading.main_thread():
+            deletions.append(pool.submit(stream.write, "2", (DELETE, 90, 7)))
+            assert wait_until(lambda: bool(world.ask(waiting)), 20)
+
+    monkeypatch.setattr(faults, "hit", hit)
+    with ThreadPoolExecutor(1) as pool:
+        replay(world)
+        [deletion] = deletions
+        deletion.result(20)
+
+
+def test_a_row_deleted_while_it_is_replayed_is_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted_while_it_is_replayed(world, monkeypatch)
+    assert world.rows() == [(0, "fine")]
+
+
+def test_without_the_table_to_itself_a_replay_would_overtake_the_deletion(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken twin of the test before."""
+    edited(monkeypatch, "lock_tables_alone", "for update", "for share")
+    deleted_while_it_is_replayed(world, monkeypatch)
+    assert world.rows() == [(0, "fine"), (7, "bad 7")]
 
 
 def test_a_softly_deleted_row_is_not_brought_back(world: World) -> None:
