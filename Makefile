@@ -30,6 +30,7 @@ check: $(READY) ## Format, lint, types, import contracts, generated documents
 	$(BIN)/lint-imports
 	$(BIN)/python -m warp.config.reference | diff docs/configuration.md -
 	$(BIN)/python -m warp.types_reference | diff docs/types.md -
+	$(BIN)/python -m warp.errors_reference | diff docs/errors.md -
 
 bench: $(READY) ## Benchmarks as ratios to the floor, measured in one run; see benchmarks/README.md
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -40,6 +41,7 @@ soak: $(READY) ## Thousands of randomised hand-over trials (TRIALS=2000)
 docs: $(READY) ## Write the generated documents anew
 	$(BIN)/python -m warp.config.reference > docs/configuration.md
 	$(BIN)/python -m warp.types_reference > docs/types.md
+	$(BIN)/python -m warp.errors_reference > docs/errors.md
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff format .

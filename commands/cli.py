@@ -76,7 +76,11 @@ def asking(body: Callable[..., int]) -> Callable[..., None]:
 class Group(click.Group):
     """Commands of other modules are imported only when they are asked for."""
 
-    elsewhere: ClassVar = {"demo": "commands.demo"}
+    elsewhere: ClassVar = {
+        "demo": "commands.demo",
+        "errors": "commands.errors",
+        "quarantine": "commands.quarantine",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *self.elsewhere])

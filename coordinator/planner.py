@@ -134,6 +134,7 @@ class MarkersOf:
     stream: Marker | None = None
     tables: dict[TableId, Marker] = field(default_factory=dict)
     polls: dict[TableId, Marker] = field(default_factory=dict)
+    replays: dict[TableId, Marker] = field(default_factory=dict)
     chunks: dict[TableId, dict[str, Marker]] = field(default_factory=dict)  # by unit id
 
 
@@ -151,6 +152,8 @@ def by_schema(markers: Iterable[Marker]) -> dict[str, MarkersOf]:
             of.tables[unit.table] = marker
         elif unit.kind is UnitKind.POLL:
             of.polls[unit.table] = marker
+        elif unit.kind is UnitKind.REPLAY:
+            of.replays[unit.table] = marker
         elif unit.kind is UnitKind.CHUNK:
             of.chunks.setdefault(unit.table, {})[unit.id] = marker
     for of in sorted_.values():
@@ -233,7 +236,10 @@ def _settle_tables(view: SchemaView, markers: MarkersOf) -> Iterator[Duty]:
 
 
 def _units(view: SchemaView, markers: MarkersOf) -> list[WorkUnit]:
-    """The stream and the open chunks.  The stream first: it must not wait for a long snapshot."""
+    """The stream, replays under way, and the open chunks.
+
+    The stream first: it must not wait for a long snapshot.
+    """
     units: list[WorkUnit] = []
     if (
         view.streams
@@ -242,6 +248,8 @@ def _units(view: SchemaView, markers: MarkersOf) -> list[WorkUnit]:
         and not _waits_for_snapshot(view, markers)
     ):
         units.append(markers.stream.unit)
+    # Marked in the quarantine and not landed yet: the marker knows, whatever became of the ledger.
+    units += [r.unit for r in markers.replays.values() if r.phase not in (Phase.IDLE, *STOPPED)]
     for chunks in markers.chunks.values():
         units += [c.unit for c in chunks.values() if c.phase not in (Phase.DONE, *STOPPED)]
     return units
@@ -285,7 +293,8 @@ def _second_chances(
     """
     streams = [markers.stream] if markers.stream is not None else []
     chunks = [chunk for of in markers.chunks.values() for chunk in of.values()]
-    for marker in (*streams, *markers.polls.values(), *chunks):
+    tables = (*markers.polls.values(), *markers.replays.values())
+    for marker in (*streams, *tables, *chunks):
         entry = known.get(marker.unit.id)
         if entry is None or entry.state != "dead" or marker.phase in (Phase.DONE, *STOPPED):
             continue
@@ -335,6 +344,9 @@ def _is_over(markers: MarkersOf, unit: WorkUnit) -> bool:
     if unit.kind is UnitKind.POLL:
         poll = markers.polls.get(unit.table)
         return poll is not None and poll.phase in STOPPED
+    if unit.kind is UnitKind.REPLAY:
+        replay = markers.replays.get(unit.table)
+        return replay is None or replay.phase in (Phase.IDLE, *STOPPED)
     if unit.kind is UnitKind.CHUNK:
         chunk = markers.chunks.get(unit.table, {}).get(unit.id)
         return chunk is None or chunk.phase in (Phase.DONE, *STOPPED)

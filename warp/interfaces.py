@@ -14,7 +14,9 @@ from pydantic import BaseModel
 
 from warp.model import (
     ChangeBatch,
+    Choice,
     Chunk,
+    ErrorLine,
     Finding,
     Intent,
     Lease,
@@ -24,7 +26,9 @@ from warp.model import (
     Phase,
     Position,
     QuarantinedRow,
+    Replay,
     SchemaChange,
+    SetAside,
     TableId,
     TableSchema,
     TableSelection,
@@ -207,6 +211,7 @@ class DestinationConnector(Protocol):
         *,
         quarantined: Sequence[QuarantinedRow] = (),
         findings: Sequence[Finding] = (),
+        replay: Replay | None = None,
     ) -> Written:
         """Rows, quarantine, audit and marker in ONE transaction, or none of them (guarantee 1).
 
@@ -217,6 +222,12 @@ class DestinationConnector(Protocol):
         batch = stored + 1), else FenceBehind and nothing is written (guarantee 2).  SchemaMoved
         when a table's schema version is not the batch's.  An outcome that the connection did not
         report is settled by reading the marker again, never by guessing (guarantee 7).
+
+        With `replay` the rows come out of quarantine, no two of one key, and what becomes of each
+        is written there in the same transaction: REPLAYED where it landed; SUPERSEDED, and nothing
+        written, where `warp.replays.overruled` says so of what the destination has; WAITING with
+        one more try where it was refused again, which makes no second row of the quarantine.
+        A cell lands alone.  LeaseLost when one of them is not REPLAYING any more.
         """
         ...
 
@@ -265,6 +276,7 @@ class MetadataStore(Protocol):
         """If every chunk is done: purge tombstones, sweep stale rows, mark the table STREAMING.
 
         One transaction that excludes every writer of the table; True when this call did it.
+        Rows of the quarantine that what goes here overrules are SUPERSEDED in it.
         """
         ...
 
@@ -327,6 +339,34 @@ class MetadataStore(Protocol):
         """How many rows of each source table wait in quarantine; tables without any left out."""
         ...
 
+    def quarantine(self, choice: Choice) -> list[SetAside]:
+        """Rows of the quarantine in the order of their ids; without their values unless `whole`."""
+        ...
+
+    def replay(self, schema: str, table: TableId, ids: Sequence[int]) -> int:
+        """WAITING rows of a table become REPLAYING; how many.  Rows without kinds cannot.
+
+        In the same transaction the marker of the table's replay unit becomes PLANNED unless it is
+        PAUSED, so that the intent outlives Redis; its fence grows, so that a worker about to end
+        the unit looks again.
+        """
+        ...
+
+    def to_replay(self, schema: str, table: TableId, limit: int) -> list[SetAside]:
+        """REPLAYING rows of a table, the oldest version first; at least one where there is any.
+
+        No more than `limit`, and than what a few megabytes hold (guarantee 9).
+        """
+        ...
+
+    def discard(self, ids: Sequence[int]) -> int:
+        """Rows that are WAITING or REPLAYING become DISCARDED; how many."""
+        ...
+
+    def errors(self, choice: Choice) -> list[ErrorLine]:
+        """Lines of the error log, the latest first; `states` and `after` say nothing here."""
+        ...
+
 
 class LeaseStore(Protocol):
     """The ledger: who may work on what.  All clocks are the store's own; all times are seconds.
@@ -371,8 +411,9 @@ class LeaseStore(Protocol):
     ) -> bool:
         """Give a unit back: ready after `delay` seconds, or finished where `delay` is None.
 
-        `failed` counts a failure and holds the unit back exponentially; `dead` sets it aside for
-        the operator at once.  False when the lease was not ours any more.
+        `failed` counts a failure and holds the unit back, for `delay` seconds or, where that is 0,
+        exponentially by its failures in a row, whatever was offered meanwhile; `dead` sets it
+        aside for the operator at once.  False when the lease was not ours any more.
         """
         ...
 

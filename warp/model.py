@@ -351,6 +351,7 @@ class UnitKind(StrEnum):
     STREAM = "stream"
     CHUNK = "chunk"
     POLL = "poll"
+    REPLAY = "replay"  # rows of one table that come out of quarantine
     TABLE = "table"  # never leased: the marker row that holds a table's snapshot state
     LEADER = "leader"
 
@@ -379,8 +380,20 @@ class WorkUnit:
         return WorkUnit(id, UnitKind.CHUNK, schema, chunk.table, chunk)
 
     @staticmethod
+    def of_replay(schema: str, table: TableId) -> WorkUnit:
+        return WorkUnit(f"replay:{schema}:{table}", UnitKind.REPLAY, schema, table)
+
+    @staticmethod
     def of_table(schema: str, table: TableId) -> WorkUnit:
         return WorkUnit(f"table:{schema}:{table}", UnitKind.TABLE, schema, table)
+
+
+def schema_of(unit_id: str, table: TableId | None) -> str:
+    """The schema that a unit's id names, given what table the unit or its news are about."""
+    kind, _, rest = unit_id.partition(":")
+    if kind == UnitKind.CHUNK:
+        rest = rest.rsplit(":", 2)[0]
+    return rest if kind == UnitKind.STREAM else rest.removesuffix(f":{table}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,6 +471,78 @@ class QuarantinedRow:
     kinds: Mapping[str, str] = field(default_factory=dict)  # column -> kind
     partial: bool = False  # what `row` does not say, the destination keeps
     column: str = ""  # the cell's column, where the rest of the row landed
+
+
+class Aside(StrEnum):
+    """Where a row of the quarantine stands.  The last three are for good."""
+
+    WAITING = "waiting"  # for a person
+    REPLAYING = "replaying"  # to be landed by its table's replay unit
+    REPLAYED = "replayed"  # landed
+    SUPERSEDED = "superseded"  # never to land: the source has said something newer since
+    DISCARDED = "discarded"  # never to land: a person said so
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A row of the quarantine as the metadata keeps it."""
+
+    id: int
+    schema: str  # the schema's name in the configuration
+    unit: str  # that set it aside
+    row: QuarantinedRow
+    state: Aside = Aside.WAITING
+    at: float = 0.0  # Unix seconds
+    tries: int = 0
+    tried_at: float | None = None
+    last_error: str = ""  # of the last try; or why it is superseded
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which rows of the quarantine, or lines of the error log: what is not said does not narrow."""
+
+    ids: tuple[int, ...] | None = None
+    schemas: tuple[str, ...] = ()
+    table: str = ""  # `name` or `namespace.name`, at the source
+    code: str = ""
+    reason: str = ""  # a part of the reason or message, or the whole code
+    states: tuple[Aside, ...] = ()
+    older_than: float | None = None  # seconds
+    newer_than: float | None = None
+    after: int = 0  # the id to go on from
+    limit: int | None = None
+    whole: bool = False  # with the values of the rows, each of which may be megabytes
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorLine:
+    """A line of the error log; one that counts cells stands for all findings of its sort."""
+
+    id: int
+    at: float  # Unix seconds
+    last_at: float
+    code: str
+    error_class: str
+    message: str
+    schema: str
+    unit: str
+    table: TableId | None = None
+    column: str = ""
+    key: str = ""
+    position: str = ""
+    action: str = ""
+    cells: int | None = None  # of a finding
+    original_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a batch has to do with the quarantine: where its rows come from."""
+
+    ids: Sequence[int]  # in the quarantine, one for each row of the batch in its order
+    # Rows that are not in the batch, because they could not even be shaped -> why.
+    refused: Mapping[int, str] = field(default_factory=dict)
 
 
 class Outcome(StrEnum):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from warp import replays
 from warp.ahead import ahead
 from warp.errors import SchemaBusy, SchemaMoved, WarpError
 from warp.evolve import Growth, evolve
@@ -23,8 +24,10 @@ from warp.model import (
     Finding,
     Marker,
     Phase,
+    Position,
     Role,
     SchemaChange,
+    SetAside,
     TableId,
     TableSchema,
     TableSelection,
@@ -38,6 +41,8 @@ IDLE_SECONDS = 0.25
 IDLE_MARKER_SECONDS = 2.0
 # After a table was too busy for its columns to be changed, until they are tried again.
 BUSY_SECONDS = 5.0
+# A replay keeps every other writer of its table waiting for the length of one transaction.
+REPLAYED_AT_ONCE = 200
 EVOLVE_ATTEMPTS = 20  # each means another worker changed the table meanwhile
 
 
@@ -168,6 +173,36 @@ def poll(
     return True
 
 
+def replay(
+    source: SourceConnector,
+    destination: DestinationConnector,
+    marker: Marker,
+    hold: Hold,
+    *,
+    selection: TableSelection,
+    meter: Meter,
+) -> bool:
+    """Land what is to be replayed of one table; True when none is left, False when asked to stop.
+
+    Each row and what became of it commit together, so a row lands once; one refused again waits
+    for a person as before.
+    """
+    unit = marker.unit
+    if unit.table is None:
+        raise AssertionError("a replay unit has a table")
+    delivery = Delivery(source, destination, hold, selection, meter)
+    metadata = destination.metadata()
+    while rows := metadata.to_replay(unit.schema, unit.table, REPLAYED_AT_ONCE):
+        marker = delivery.write_replayed(marker, rows, Phase.SNAPSHOT)
+        hold.check()
+        if hold.stopping():
+            return False
+    # Refused where rows were added since: the marker's fence grew with them.
+    end = marker.position or Position("quarantine 0")
+    delivery.move(marker, ChangeBatch([], end), Phase.IDLE)
+    return True
+
+
 class Delivery:
     """The last two hops of one unit, with what it knows of the destination's tables."""
 
@@ -207,10 +242,34 @@ class Delivery:
                 continue
             self._report(plan, written)
             return after
-        raise WarpError(
-            f"the destination's schema changed {EVOLVE_ATTEMPTS} times under one batch",
-            place=marker.unit.id,
-        )
+        raise self._never_still(marker)
+
+    def write_replayed(self, marker: Marker, rows: Sequence[SetAside], phase: Phase) -> Marker:
+        """Deliver rows of one table out of quarantine, likewise."""
+        table = rows[0].row.table
+        for _ in range(EVOLVE_ATTEMPTS):
+            self.know(table)
+            loaded = replays.load(rows, self._known.get(table))
+            plan = self._evolve(loaded.batch)
+            if plan is None:
+                continue
+            replay = replays.gather(plan, loaded)
+            self._hold.check()
+            after = marker.advanced(plan.batch, phase=phase)
+            try:
+                written = self._destination.write_batch(
+                    plan.batch,
+                    after,
+                    quarantined=plan.quarantined,
+                    findings=plan.findings,
+                    replay=replay,
+                )
+            except SchemaMoved:
+                self._known.pop(table, None)
+                continue
+            self._report(plan, written)
+            return after
+        raise self._never_still(marker)
 
     def move(self, marker: Marker, batch: ChangeBatch, phase: Phase) -> Marker:
         """Move the marker without rows."""
@@ -304,6 +363,12 @@ class Delivery:
             if schema is None:
                 raise WarpError("the table just changed is not there", place=str(table))
             self._known[table] = schema
+
+    def _never_still(self, marker: Marker) -> WarpError:
+        return WarpError(
+            f"the destination's schema changed {EVOLVE_ATTEMPTS} times under one batch",
+            place=marker.unit.id,
+        )
 
     def _forget(self, batch: ChangeBatch) -> None:
         for part in batch.changes:

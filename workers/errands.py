@@ -32,7 +32,7 @@ from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
 
 from warp.assembly import Assembly
-from warp.errors import ConfigError, TransientError, WarpError
+from warp.errors import ConfigError, ErrandRefused, TransientError
 from warp.interfaces import LeaseStore, MetadataStore
 from warp.model import Marker, Phase, TableId, UnitKind, WorkUnit
 from warp.plugins import nearest
@@ -40,7 +40,7 @@ from warp.plugins import nearest
 log = structlog.get_logger(__name__)
 
 SEND_AGAIN: Final = 30.0  # seconds between two looks for intents whose errand was lost
-CARRIED: Final = (UnitKind.STREAM, UnitKind.POLL, UnitKind.CHUNK)
+CARRIED: Final = (UnitKind.STREAM, UnitKind.POLL, UnitKind.CHUNK, UnitKind.REPLAY)
 WORKING: Final = {UnitKind.STREAM: Phase.STREAMING}  # others: PLANNED, so that they run at once
 
 
@@ -110,11 +110,27 @@ def resume(desk: Desk, *, schema: str) -> str:
     return f"{len(units)} units resumed"
 
 
+def replay(desk: Desk, *, schema: str, table: str) -> str:
+    """Offer the unit that lands the rows of a table that were marked in the quarantine."""
+    _known(desk, schema)
+    for marker in desk.metadata.markers((UnitKind.REPLAY,)):
+        unit = marker.unit
+        if unit.schema == schema and str(unit.table) == table:
+            if marker.phase is Phase.PAUSED:
+                return f"{unit.id} is paused: its rows land after `resume`"
+            desk.offer(unit)
+            return f"{unit.id} offered"
+    raise ConfigError(
+        f"expected a table of schema {schema!r} with rows marked for replay, found {table!r}"
+    )
+
+
 ERRANDS: Final[Mapping[str, Callable[..., str]]] = {
     "resync": resync,
     "revive": revive,
     "pause": pause,
     "resume": resume,
+    "replay": replay,
 }
 
 
@@ -162,16 +178,10 @@ def _unit(desk: Desk, id: str) -> Marker:
 # ---------------------------------------------------------------- carrying them out
 
 
-class Refused(WarpError):
-    """Something in rq's queue that is no errand of ours."""
-
-    code = "WARP-700"
-
-
 def carry_out(id: str, name: object, ledger: LeaseStore, assembly: Assembly) -> str:
-    """Do the errand whose intent has this id; what was done.  Raises Refused."""
+    """Do the errand whose intent has this id; what was done.  Raises ErrandRefused."""
     if not isinstance(name, str) or name not in ERRANDS:
-        raise Refused(f"expected an errand ({', '.join(ERRANDS)}), found {str(name)[:80]!r}")
+        raise ErrandRefused(f"expected an errand ({', '.join(ERRANDS)}), found {str(name)[:80]!r}")
     with contextlib.closing(assembly.bookkeeping()) as destination:
         metadata = destination.metadata()
         intents = {i: (n, arguments) for i, n, arguments in metadata.open_errands()}
@@ -179,7 +189,7 @@ def carry_out(id: str, name: object, ledger: LeaseStore, assembly: Assembly) -> 
             return "nothing to do: no open intent with this id"
         intended, arguments = intents[id]
         if intended != name:
-            raise Refused(f"expected the errand {intended!r} of the intent, found {name!r}")
+            raise ErrandRefused(f"expected the errand {intended!r} of the intent, found {name!r}")
         desk = Desk(metadata, ledger, assembly)
         try:
             result = _call(ERRANDS[name], desk, arguments)
@@ -357,5 +367,5 @@ class _RqWorker(SimpleWorker):
 
     def handle_exception(self, job: Job, *trouble: Any) -> None:
         error = trouble[1]
-        event = "errand_refused" if isinstance(error, Refused) else "errand_failed"
+        event = "errand_refused" if isinstance(error, ErrandRefused) else "errand_failed"
         log.error(event, id=str(job.id)[:80], error=f"{type(error).__name__}: {error}")

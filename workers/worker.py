@@ -327,9 +327,11 @@ class Turn:
                 complete = pipeline.poll(
                     *ends, selection=selection, meter=meter, fire_time=time.time()
                 )
+            case UnitKind.REPLAY:
+                complete = pipeline.replay(*ends, selection=selection, meter=meter)
             case other:
                 raise UnitFailed(
-                    f"expected a stream, chunk or poll, found kind {other.value!r}; "
+                    f"expected a stream, chunk, poll or replay, found kind {other.value!r}; "
                     "run workers and coordinator of one version",
                     place=self._unit.id,
                 )
@@ -348,8 +350,9 @@ class Turn:
         most = self._pace.backoff.max_retries
         if most is not None and tries > most:
             return self._stop_for_good(error)
-        self._note(error, f"tried again after a while; failure {tries} in a row")
-        return Outcome("failed", failed=True, error=f"{type(error).__name__}: {error}")
+        wait = self._pace.backoff.delay(tries - 1)
+        self._note(error, f"tried again after {wait:.1f} s; failure {tries} in a row")
+        return Outcome("failed", wait, failed=True, error=f"{type(error).__name__}: {error}")
 
     def _stop_for_good(self, error: Exception) -> Outcome:
         log.error("unit_stopped", error=str(error), action="a person must act")

@@ -213,6 +213,27 @@ def test_a_schema_pauses_at_its_place_and_resumes_there(
     assert {u.unit for u in ledger.units()} == {STREAM, POLL}
 
 
+def test_a_replay_offers_the_unit_of_its_table_dead_or_not_unless_it_is_paused(
+    errands: ErrandQueue, shop: Shop, ledger: MemoryLeaseStore, run: Callable[[], ErrandRunner]
+) -> None:
+    unit = Unit.of_replay("shop", ORDERS)
+    metadata = shop.bookkeeping().metadata()
+    metadata.replay("shop", ORDERS, [])
+    run()
+    asked = {"schema": "shop", "table": "shop.orders"}
+    assert ends(shop, submit(errands, shop, "replay", **asked)) == "done"
+    assert [(u.unit, u.state) for u in ledger.units()] == [(unit, "due")]
+    [lease] = ledger.claim("one", 1, ttl=10, slots=1)
+    ledger.release(lease, dead=True)
+    assert ends(shop, submit(errands, shop, "replay", **asked)) == "done"
+    assert [(u.unit, u.state) for u in ledger.units()] == [(unit, "due")]
+    ledger.wipe()
+    metadata.mark(unit.id, Phase.PAUSED)
+    assert ends(shop, submit(errands, shop, "replay", **asked)) == "done"
+    assert ledger.units() == []
+    assert shop.phases()[unit.id] is Phase.PAUSED
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "reason"),
     [
@@ -222,6 +243,7 @@ def test_a_schema_pauses_at_its_place_and_resumes_there(
         ("resync", {"schema": "shop", "desk": "x"}, "arguments"),
         ("resync", {"schema": 7}, "text as schema"),
         ("revive", {"unit": "stream:nobody"}, "id of a unit"),
+        ("replay", {"schema": "shop", "table": "shop.orders"}, "marked for replay"),
     ],
 )
 def test_an_errand_that_cannot_be_done_ends_with_its_reason(

@@ -26,6 +26,7 @@ from warp.model import (
     Phase,
     Position,
     QuarantinedRow,
+    SetAside,
     TableId,
     TableSelection,
     WorkUnit,
@@ -294,9 +295,8 @@ def test_a_status_tells_the_rows_in_quarantine(printed: Printed) -> None:
     metadata.prepare()
     metadata.register(WorkUnit.of_table("products", table), position=None, phase=Phase.STREAMING)
     metadata.register(WorkUnit.stream("products"), position=Position("0"), phase=Phase.STREAMING)
-    assembly.warehouse.quarantine.append(
-        QuarantinedRow(table, "{}", Operation.CREATE, "{}", "too long", "22001")
-    )
+    row = QuarantinedRow(table, "{}", Operation.CREATE, "{}", "too long", "22001")
+    assembly.warehouse.aside.append(SetAside(1, "products", "stream:products", row))
 
     assert status.run(load(CONFIG), as_json=True, assembly=assembly) == 0
     (shown,) = json.loads(printed())["tables"]

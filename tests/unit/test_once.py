@@ -15,7 +15,7 @@ from commands.once import Once
 from commands.progress import Bar, Lines, Progress, progress_of
 from warp import startup
 from warp.leases.memory import MemoryLeaseStore
-from warp.model import Chunk, Marker, Operation, Phase, Position, QuarantinedRow, WorkUnit
+from warp.model import Chunk, Marker, Operation, Phase, Position, QuarantinedRow, SetAside, WorkUnit
 
 TABLE = WorkUnit.of_table("shop", ORDERS)
 
@@ -85,7 +85,7 @@ def test_rows_in_quarantine_are_counted_and_make_the_two_sides_different(
 ) -> None:
     arrived(shop)
     row = QuarantinedRow(ORDERS, "{}", Operation.CREATE, "{}", "too long", "22001")
-    shop.warehouse.quarantine += [row, row]
+    shop.warehouse.aside += [SetAside(n, "shop", "stream:shop", row) for n in (1, 2)]
 
     assert once.look() == startup.DIFFERENT == 3
 

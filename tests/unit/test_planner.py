@@ -257,3 +257,39 @@ def test_a_dead_unit_of_a_configured_schema_stays_to_be_seen() -> None:
 def test_reconciling_is_hurried_while_a_table_has_not_got_its_rows() -> None:
     assert is_snapshotting(by_schema([STREAM, table(ORDERS, Phase.SNAPSHOT)]).values())
     assert not is_snapshotting(by_schema([STREAM, table(ORDERS, Phase.STREAMING)]).values())
+
+
+# ---------------------------------------------------------------- replays
+
+
+def replay(phase: Phase, batch: int = 0) -> Marker:
+    return Marker(WorkUnit.of_replay("shop", ORDERS), phase=phase, batch=batch)
+
+
+@pytest.mark.parametrize("phase", [Phase.PLANNED, Phase.SNAPSHOT])
+def test_a_replay_under_way_is_offered_whatever_became_of_the_ledger(phase: Phase) -> None:
+    done = table(ORDERS, Phase.STREAMING)
+    open_chunk = chunk(0, Phase.PLANNED)
+    found = duties(STREAM, done, open_chunk, replay(phase))
+    assert Ensure((STREAM.unit, replay(phase).unit, open_chunk.unit)) in found
+
+
+@pytest.mark.parametrize("phase", [Phase.IDLE, Phase.FAILED, Phase.PAUSED])
+def test_a_replay_that_is_over_or_stopped_is_not_offered_and_leaves_the_ledger(
+    phase: Phase,
+) -> None:
+    unit = replay(phase).unit
+    found = duties(STREAM, table(ORDERS, Phase.STREAMING), replay(phase))
+    assert found == [Ensure((STREAM.unit,))]
+    markers = by_schema([STREAM, replay(phase)])
+    assert to_withdraw(["shop"], markers, [LeasedUnit(unit, "due")]) == [unit.id]
+
+
+def test_a_replay_that_was_set_aside_gets_a_second_chance_only_if_it_has_come_on() -> None:
+    unit = replay(Phase.SNAPSHOT).unit
+    dead = (LeasedUnit(unit, "dead"),)
+    done = table(ORDERS, Phase.STREAMING)
+    came_on = duties(STREAM, done, replay(Phase.SNAPSHOT, batch=3), ledger=dead)
+    assert came_on[-1] == Revive(unit, 3)
+    stuck = duties(STREAM, done, replay(Phase.SNAPSHOT, batch=3), ledger=dead, revived={unit.id: 3})
+    assert stuck[-1] == GiveUp(unit)

@@ -20,9 +20,13 @@ from warp.errors import (
 from warp.leases.memory import MemoryLeaseStore
 from warp.metrics import FENCE_REJECTIONS, SYNC_STATUS, Meters
 from warp.model import (
+    Aside,
     Chunk,
     Marker,
+    Operation,
     Phase,
+    QuarantinedRow,
+    SetAside,
     UnitKind,
     WorkUnit,
 )
@@ -107,6 +111,61 @@ def test_a_poll_is_done_until_it_is_offered_again(shop: Shop, ledger: MemoryLeas
         eventually(lambda: state_of(ledger, poll) == "absent")
     assert shop.phase(poll) is Phase.IDLE
     assert shop.names() == {"a"}
+
+
+def test_a_replay_lands_what_was_marked_and_leaves_the_ledger(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    unit = WorkUnit.of_replay("shop", ORDERS)
+    kinds = {"id": "int64", "name": "text"}
+    row = QuarantinedRow(
+        *(ORDERS, '{"id": 1}', Operation.CREATE, '{"id": 1, "name": "late"}', "too long", "22001"),
+        version=1,
+        kinds=kinds,
+    )
+    shop.warehouse.aside.append(SetAside(1, "shop", STREAM.id, row))
+    assert shop.bookkeeping().metadata().replay("shop", ORDERS, [1]) == 1
+    ledger.ensure([unit])
+    meters = Meters()
+    with working(shop, ledger, meters=meters):
+        eventually(lambda: state_of(ledger, unit) == "absent")
+    assert shop.names() == {"late"}
+    assert shop.phase(unit) is Phase.IDLE
+    assert [aside.state for aside in shop.warehouse.aside] == [Aside.REPLAYED]
+    (run,) = shop.warehouse.runs.values()
+    assert (run["status"], run["rows"]) == ("done", 1)
+
+
+def test_rows_marked_while_their_unit_ends_are_landed_too(
+    shop: Shop, ledger: MemoryLeaseStore
+) -> None:
+    unit = WorkUnit.of_replay("shop", ORDERS)
+    marked = False
+
+    def made(destination: MemoryDestination) -> None:
+        update = destination.update_marker
+
+        def late(marker: Marker) -> None:
+            nonlocal marked
+            if not marked:
+                marked = True
+                kinds = {"id": "int64", "name": "text"}
+                row = QuarantinedRow(
+                    *(ORDERS, '{"id": 1}', Operation.CREATE, '{"id": 1}', "bad", "22001"),
+                    version=1,
+                    kinds=kinds,
+                )
+                shop.warehouse.aside.append(SetAside(1, "shop", STREAM.id, row))
+                destination.metadata().replay("shop", ORDERS, [1])
+            update(marker)
+
+        destination.update_marker = late  # type: ignore[method-assign]
+
+    shop.destination_made = made
+    ledger.ensure([unit])
+    with working(shop, ledger):
+        eventually(lambda: [a.state for a in shop.warehouse.aside] == [Aside.REPLAYED])
+        eventually(lambda: state_of(ledger, unit) == "absent")
 
 
 def test_a_source_that_is_away_for_a_while_costs_neither_lease_nor_restart(

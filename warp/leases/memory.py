@@ -195,7 +195,7 @@ class MemoryLeaseStore:
                 if entry.tries >= self._max_tries:
                     self._bury(entry, now)
                 else:
-                    self._place(entry, now + max(delay or 0.0, _backoff(entry.tries)), now)
+                    self._place(entry, now + (delay or _backoff(entry.tries)), now)
             else:
                 entry.tries = 0
                 at = min(entry.again, math.inf if delay is None else now + delay)

@@ -352,6 +352,13 @@ class LeaseStoreContract(ABC):
         self.ledger.release(lease, failed=True)
         assert self.seen(STREAM).tries == 1
 
+    def test_a_failure_waits_no_longer_than_the_delay_asked_for(self) -> None:
+        self.ledger.ensure([POLL])
+        for _ in range(5):
+            self.ledger.release(self.claim_one(), delay=3, failed=True)
+            self.pass_time(3.1)
+        assert self.claim_one().unit == POLL  # by itself the ledger would wait 16 s
+
     def test_a_failure_waits_at_least_the_delay_asked_for(self) -> None:
         self.ledger.ensure([POLL])
         self.ledger.release(self.claim_one(), delay=40, failed=True)

@@ -11,22 +11,26 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from warp.errors import FenceBehind, PositionLost, SchemaMoved
+from warp import replays, stored
+from warp.errors import FenceBehind, LeaseLost, PositionLost, SchemaMoved
 from warp.interfaces import DestinationTraits, MetadataStore, SourceTraits
 from warp.kinds import Relation, converter, relation
 from warp.model import (
     ABSENT,
     UNCHANGED,
+    Aside,
     Change,
     ChangeBatch,
+    Choice,
     Chunk,
     Column,
+    ErrorLine,
     Finding,
     Intent,
     Lease,
@@ -35,7 +39,9 @@ from warp.model import (
     Phase,
     Position,
     QuarantinedRow,
+    Replay,
     SchemaChange,
+    SetAside,
     TableChanges,
     TableId,
     TableSchema,
@@ -43,6 +49,7 @@ from warp.model import (
     UnitKind,
     WorkUnit,
     Written,
+    schema_of,
 )
 
 Row = dict[str, Any]
@@ -235,17 +242,40 @@ class MemoryWarehouse:
     schemas: dict[TableId, TableSchema] = field(default_factory=dict)
     tables: dict[TableId, dict[Key, _Stored]] = field(default_factory=dict)
     markers: dict[str, Marker] = field(default_factory=dict)
-    quarantine: list[QuarantinedRow] = field(default_factory=list)
+    aside: list[SetAside] = field(default_factory=list)  # the quarantine; ids are its places
     findings: list[Finding] = field(default_factory=list)
-    audit: list[tuple[TableId, Key, Row]] = field(default_factory=list)
+    audit: list[tuple[TableId, Key, Row, int]] = field(default_factory=list)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: list[dict[str, Any]] = field(default_factory=list)
     errands: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
+    @property
+    def quarantine(self) -> list[QuarantinedRow]:
+        """What was set aside, whatever has become of it."""
+        return [aside.row for aside in self.aside]
+
     def rows(self, table: TableId) -> list[Row]:
         """The rows a reader sees."""
         return [dict(r.cells) for r in self.tables.get(table, {}).values() if not r.deleted]
+
+    def supersede(self, table: TableId, why: str, older: Callable[[SetAside], bool]) -> None:
+        """Rows of the quarantine that something newer overrules will not land any more."""
+        for place, aside in enumerate(self.aside):
+            undecided = aside.state in (Aside.WAITING, Aside.REPLAYING)
+            if undecided and aside.row.table == table and older(aside):
+                self.aside[place] = replace(aside, state=Aside.SUPERSEDED, last_error=why)
+
+    def supersede_deleted(self, table: TableId, key: Key, version: int) -> None:
+        """A row that never landed leaves no line in the audit when it is deleted."""
+        schema = self.schemas[table]
+        columns = [column for name in schema.key if (column := schema.column(name))]
+        text = stored.dump(columns, key)
+        self.supersede(
+            table,
+            f"the row was deleted at version {version}",
+            lambda aside: aside.row.key == text and aside.row.version <= version,
+        )
 
 
 class MemoryDestinationOptions(BaseModel):
@@ -328,6 +358,7 @@ class MemoryDestination:
         *,
         quarantined: Sequence[QuarantinedRow] = (),
         findings: Sequence[Finding] = (),
+        replay: Replay | None = None,
     ) -> Written:
         warehouse = self.warehouse
         with warehouse.lock:
@@ -335,22 +366,91 @@ class MemoryDestination:
                 copy.deepcopy(warehouse.tables),
                 dict(warehouse.markers),
                 len(warehouse.audit),
+                list(warehouse.aside),
             )
             try:
                 self._advance(marker)  # first: it also excludes every other owner
                 counts: dict[tuple[TableId, Operation], int] = {}
-                for part in batch.changes:
+                changes = batch.changes
+                if replay is not None:
+                    changes = self._sift(batch.changes, marker.unit, replay)
+                for part in changes:
                     self._write(part, marker.unit, counts)
                 for table in batch.reload:
                     self._reload(marker.unit.schema, table)
-                warehouse.quarantine += quarantined
+                for row in quarantined:
+                    id, unit = len(warehouse.aside) + 1, marker.unit
+                    aside = SetAside(id, unit.schema, unit.id, row, at=time.time())
+                    warehouse.aside.append(aside)
                 warehouse.findings += findings
             except BaseException:
                 warehouse.tables, warehouse.markers = before[0], before[1]
                 del warehouse.audit[before[2] :]
+                warehouse.aside = before[3]
                 raise
-            aside = Counter(row.table for row in quarantined if not row.column)
-            return Written(counts, quarantined=aside)
+            rows = Counter(row.table for row in quarantined if not row.column)
+            return Written(counts, quarantined=rows)
+
+    def _sift(
+        self, changes: Sequence[TableChanges], unit: WorkUnit, replay: Replay
+    ) -> list[TableChanges]:
+        """The rows that may land; what becomes of each is written into the quarantine."""
+        places = {aside.id: place for place, aside in enumerate(self.warehouse.aside)}
+        for id in (*replay.ids, *replay.refused):
+            if self.warehouse.aside[places[id]].state is not Aside.REPLAYING:
+                raise LeaseLost(f"row {id} of the quarantine is not to be replayed", place=unit.id)
+        ids = iter(replay.ids)
+        sifted = []
+        became = dict.fromkeys(replay.refused, Aside.WAITING)
+        reasons = dict(replay.refused)
+        for part in changes:
+            lands = []
+            for row, cells in enumerate(part.rows()):
+                id = next(ids)
+                aside = self.warehouse.aside[places[id]].row
+                why = replays.overruled(
+                    Operation(part.operations[row]),
+                    part.versions[row],
+                    self._standing(part, cells),
+                    cell=bool(aside.column),
+                    truncated_at=self._truncated_at(unit.schema, part.table),
+                )
+                became[id], reasons[id] = (Aside.SUPERSEDED, why) if why else (Aside.REPLAYED, "")
+                if not why:
+                    lands.append(row)
+            sifted.append(
+                TableChanges(
+                    part.table,
+                    bytearray(part.operations[row] for row in lands),
+                    [part.versions[row] for row in lands],
+                    part.schema,
+                    [[column[row] for row in lands] for column in part.columns],
+                )
+            )
+        for id, state in became.items():
+            self._settle_aside(places[id], state, reasons[id])
+        return sifted
+
+    def _standing(self, part: TableChanges, cells: Sequence[Any]) -> replays.Standing:
+        schema = self.warehouse.schemas[part.table]
+        row = dict(zip(schema.names(), cells, strict=True))
+        key = tuple(row[name] for name in schema.key)
+        settings = self.selection(part.table)
+        soft = settings.soft_delete_column if settings else None
+        have = self.warehouse.tables[part.table].get(key)
+        gone = have is not None and (have.deleted or bool(soft and have.cells.get(soft)))
+        deleted = [v for t, k, _, v in self.warehouse.audit if (t, k) == (part.table, key)]
+        return replays.Standing(have.version if have else None, gone, max(deleted, default=-1))
+
+    def _truncated_at(self, schema: str, table: TableId) -> int:
+        state = self.warehouse.markers.get(WorkUnit.of_table(schema, table).id)
+        return state.truncated_at if state else -1
+
+    def _settle_aside(self, place: int, state: Aside, why: str) -> None:
+        aside = self.warehouse.aside[place]
+        self.warehouse.aside[place] = replace(
+            aside, state=state, last_error=why, tries=aside.tries + 1, tried_at=time.time()
+        )
 
     def _advance(self, marker: Marker) -> None:
         """The compare-and-set that every transaction starts with (guarantee 2, second half)."""
@@ -399,7 +499,8 @@ class MemoryDestination:
                 continue
             if operation == Operation.DELETE:
                 if old is not None and not old.deleted:
-                    self.warehouse.audit.append((part.table, key, dict(old.cells)))
+                    self.warehouse.audit.append((part.table, key, dict(old.cells), version))
+                self.warehouse.supersede_deleted(part.table, key, version)
                 kept = dict(old.cells) if old else {n: row.get(n) for n in schema.key}
                 if soft is not None and old is not None:
                     rows[key] = _Stored(kept | {soft: True}, version)
@@ -495,7 +596,14 @@ class MemoryMetadata:
             if any(m.phase != Phase.DONE for m in chunks):
                 return False
             rows = self.warehouse.tables.get(table, {})
+            self.warehouse.supersede(
+                table,
+                f"the table was read anew at version {state.sweep_below}",
+                lambda aside: aside.row.version < state.sweep_below,
+            )
             for key, row in list(rows.items()):
+                if row.deleted:
+                    self.warehouse.supersede_deleted(table, key, row.version)
                 if row.deleted or row.version < state.sweep_below:
                     del rows[key]
             self.warehouse.markers[unit.id] = replace(state, phase=Phase.STREAMING)
@@ -566,7 +674,16 @@ class MemoryMetadata:
         action: str = "",
     ) -> None:
         self.warehouse.errors.append(
-            {"code": code, "class": error_class, "message": message, "unit": unit, "action": action}
+            {
+                "at": time.time(),
+                "code": code,
+                "class": error_class,
+                "message": message,
+                "schema": schema_of(unit, table),
+                "unit": unit,
+                "table": table,
+                "action": action,
+            }
         )
 
     def add_errand(self, id: str, name: str, arguments: Mapping[str, Any]) -> None:
@@ -598,4 +715,102 @@ class MemoryMetadata:
 
     def quarantined(self) -> dict[TableId, int]:
         with self.warehouse.lock:
-            return dict(Counter(row.table for row in self.warehouse.quarantine))
+            waiting = [a for a in self.warehouse.aside if a.state is Aside.WAITING]
+            return dict(Counter(aside.row.table for aside in waiting))
+
+    def quarantine(self, choice: Choice) -> list[SetAside]:
+        with self.warehouse.lock:
+            found = [a for a in self.warehouse.aside if _chosen(a, choice)][: choice.limit]
+            if choice.whole:
+                return found
+            return [replace(a, row=replace(a.row, row="")) for a in found]
+
+    def replay(self, schema: str, table: TableId, ids: Sequence[int]) -> int:
+        with self.warehouse.lock:
+            unit = WorkUnit.of_replay(schema, table)
+            marker = self.warehouse.markers.get(unit.id, Marker(unit))
+            phase = Phase.PAUSED if marker.phase is Phase.PAUSED else Phase.PLANNED
+            self.warehouse.markers[unit.id] = replace(marker, phase=phase, fence=marker.fence + 1)
+            return self._decide(
+                Aside.REPLAYING,
+                lambda a: (
+                    a.id in ids
+                    and (a.schema, a.row.table) == (schema, table)
+                    and a.state is Aside.WAITING
+                    and bool(a.row.kinds)
+                ),
+            )
+
+    def to_replay(self, schema: str, table: TableId, limit: int) -> list[SetAside]:
+        with self.warehouse.lock:
+            found = [
+                a
+                for a in self.warehouse.aside
+                if a.state is Aside.REPLAYING and (a.schema, a.row.table) == (schema, table)
+            ]
+            return sorted(found, key=lambda a: (a.row.version, a.id))[:limit]
+
+    def discard(self, ids: Sequence[int]) -> int:
+        open_ = (Aside.WAITING, Aside.REPLAYING)
+        with self.warehouse.lock:
+            return self._decide(Aside.DISCARDED, lambda a: a.id in ids and a.state in open_)
+
+    def _decide(self, state: Aside, about: Callable[[SetAside], bool]) -> int:
+        places = [place for place, a in enumerate(self.warehouse.aside) if about(a)]
+        for place in places:
+            self.warehouse.aside[place] = replace(self.warehouse.aside[place], state=state)
+        return len(places)
+
+    def errors(self, choice: Choice) -> list[ErrorLine]:
+        lines = [
+            ErrorLine(
+                id,
+                line["at"],
+                line["at"],
+                line["code"],
+                line["class"],
+                line["message"],
+                line["schema"],
+                line["unit"],
+                line["table"],
+                action=line["action"],
+            )
+            for id, line in enumerate(self.warehouse.errors, start=1)
+        ]
+        found = [line for line in reversed(lines) if _told(line, choice)]
+        return found[: choice.limit]
+
+
+def _named(table: TableId | None, choice: Choice) -> bool:
+    return not choice.table or (table is not None and choice.table in (table.name, str(table)))
+
+
+def _of_age(at: float, choice: Choice) -> bool:
+    age = time.time() - at
+    return (choice.older_than is None or age >= choice.older_than) and (
+        choice.newer_than is None or age <= choice.newer_than
+    )
+
+
+def _chosen(aside: SetAside, choice: Choice) -> bool:
+    return (
+        (choice.ids is None or aside.id in choice.ids)
+        and aside.id > choice.after
+        and (not choice.schemas or aside.schema in choice.schemas)
+        and choice.code in ("", aside.row.code)
+        and _named(aside.row.table, choice)
+        and (choice.reason in aside.row.reason or choice.reason == aside.row.code)
+        and (not choice.states or aside.state in choice.states)
+        and _of_age(aside.at, choice)
+    )
+
+
+def _told(line: ErrorLine, choice: Choice) -> bool:
+    return (
+        (choice.ids is None or line.id in choice.ids)
+        and (not choice.schemas or line.schema in choice.schemas)
+        and choice.code in ("", line.code)
+        and _named(line.table, choice)
+        and (choice.reason in line.message or choice.reason == line.code)
+        and _of_age(line.last_at, choice)
+    )

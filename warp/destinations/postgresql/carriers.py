@@ -113,6 +113,18 @@ class Staged:
             self.left_out,
         )
 
+    def only(self, rows: Sequence[int]) -> Staged:
+        """These rows of them, without the truncation."""
+        return Staged(
+            self.schema,
+            [[column[row] for row in rows] for column in self.cells],
+            [[column[row] for row in rows] for column in self.carriers],
+            bytes(self.operations[row] for row in rows),
+            [self.versions[row] for row in rows],
+            None if self.kept is None else [self.kept[row] for row in rows],
+            self.left_out,
+        )
+
 
 def stage(schema: TableSchema, changes: Compacted) -> Staged:
     """Convert the columns, and note which cells keep what the destination has."""

@@ -24,6 +24,7 @@ from warp.destinations.postgresql import ddl, markers, merge
 from warp.destinations.postgresql.carriers import DUMPED_AS, PARTIAL, Staged, stage
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.metadata import PostgresMetadata
+from warp.destinations.postgresql.quarantine import Replaying, supersede_deleted
 from warp.destinations.postgresql.session import (
     MINIMUM_VERSION,
     OIDS,
@@ -41,6 +42,7 @@ from warp.model import (
     Operation,
     Phase,
     QuarantinedRow,
+    Replay,
     SchemaChange,
     TableChanges,
     TableId,
@@ -74,10 +76,11 @@ class TableState:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What `evolve` says about a batch beside its rows."""
+    """What is said about a batch beside its rows."""
 
     quarantined: Sequence[QuarantinedRow] = ()
     findings: Sequence[Finding] = ()
+    replay: Replay | None = None
 
 
 NOTHING_SAID: Final = Said()
@@ -103,6 +106,7 @@ class PostgresDestination:
         self._landings: OrderedDict[tuple[Any, ...], Landing] = OrderedDict()
         self._staging_made = 0
         self._aside: list[QuarantinedRow] = []  # by the last write
+        self._replaying: Replaying | None = None  # the rows of the last write out of quarantine
         # What a lost connection left open: whether this batch with this marker was committed.
         self._undecided: tuple[ChangeBatch | None, Marker] | None = None
 
@@ -190,11 +194,12 @@ class PostgresDestination:
         *,
         quarantined: Sequence[QuarantinedRow] = (),
         findings: Sequence[Finding] = (),
+        replay: Replay | None = None,
     ) -> Written:
         started = time.monotonic()
         if not self._was_committed(batch, marker):
             parts = [self._stage(part) for part in batch.changes if len(part)]
-            said = Said(quarantined, findings)
+            said = Said(quarantined, findings, replay)
             try:
                 self._transact(batch, marker, parts, said, carefully=False)
             except _ValueRefused:
@@ -205,6 +210,8 @@ class PostgresDestination:
                 counts[changes.table, Operation(code)] += changes.operations.count(code)
         for row in self._aside[len(quarantined) :]:  # these were among the batch's rows
             counts[row.table, row.operation] -= 1
+        for what in self._replaying.unlanded if self._replaying else ():
+            counts[what] -= 1
         return Written(
             {what: rows for what, rows in counts.items() if rows},
             quarantined=Counter(row.table for row in self._aside if not row.column),
@@ -271,6 +278,9 @@ class PostgresDestination:
         aside = list(said.quarantined)
         unit = marker.unit
         self._undecided = None
+        replaying = self._replaying = None
+        if batch is not None and said.replay is not None:
+            replaying = self._replaying = Replaying(self._session, unit, said.replay, batch)
         with self._session.meaning(f"writing {unit.id}"):
             self._session.connect()  # a new connection has no staging tables: forget them now
             while len(self._landings) > STAGING_TABLES:
@@ -289,13 +299,24 @@ class PostgresDestination:
                 if batch is not None:
                     states = self._lock_tables(batch, marker)
                     faults.hit("after_table_lock")
+                    if replaying is not None:
+                        replaying.lock()
                     for place, (part, landing) in enumerate(zip(parts, landings, strict=True)):
                         if landing in landings[:place]:  # a table that came up before
                             self._run_all(merge.empty_staging(landing))
                         state = states[part.schema.table]
-                        aside += self._land(part, landing, state, carefully=carefully)
+                        if replaying is not None:
+                            newest = state.truncated_at
+                            part = replaying.sift(part, landing, newest, carefully=carefully)
+                        refused = self._land(part, landing, state, carefully=carefully)
+                        if replaying is not None:
+                            replaying.refused(refused)
+                        else:
+                            aside += refused
                     self._set_aside(unit, aside, batch)
                     self._note(unit, said.findings, batch)
+                    if replaying is not None:
+                        replaying.settle()
                     faults.hit("after_quarantine")
                 faults.hit("before_commit")
             except BaseException as error:
@@ -344,8 +365,9 @@ class PostgresDestination:
         truncates = any(Operation.TRUNCATE in part.operations for part in batch.changes)
         for table in batch.reload:
             self._metadata.add_table(schema, table)
+        replays = marker.unit.kind is UnitKind.REPLAY
         rows = self._session.named(
-            "lock_tables_alone" if truncates or batch.reload else "lock_tables_shared",
+            "lock_tables_alone" if truncates or batch.reload or replays else "lock_tables_shared",
             units=list(units),
         ).fetchall()
         states = {
@@ -457,6 +479,7 @@ class PostgresDestination:
                 landing, settled=settled, all_rows=not mixed, one_version=one_version
             )
             self._run_all(steps, parameters)
+            supersede_deleted(self._session, part)
         faults.hit("after_deletes")
 
     def _run_all(self, steps: Sequence[bytes], parameters: Mapping[str, Any] = _NO) -> None:
@@ -495,7 +518,8 @@ class PostgresDestination:
         sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
         key = stored.dump(schema.columns, cells, schema.key)
         settings = self._selection(schema.table)
-        if settings is not None and not settings.dead_letter_queue:
+        aside_already = self._replaying is not None
+        if settings is not None and not settings.dead_letter_queue and not aside_already:
             raise DestinationRefused(
                 f"a row cannot be stored and dead_letter_queue is off: {redact(reason)}; "
                 "mend the row at the source or turn the dead letter queue on",

@@ -7,17 +7,20 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from warp.destinations.postgresql import ddl, markers, merge
+from warp.destinations.postgresql import ddl, markers, merge, quarantine
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.session import Session, name, storable, text
 from warp.errors import DestinationRefused
 from warp.model import (
+    Choice,
     Chunk,
+    ErrorLine,
     Intent,
     Lease,
     Marker,
     Phase,
     Position,
+    SetAside,
     TableId,
     TableSelection,
     UnitKind,
@@ -156,6 +159,7 @@ class PostgresMetadata:
                 return False
             landing = self._landing(state.unit)
             if landing is not None:
+                quarantine.supersede_gone(self._session, landing, below=state.sweep_below)
                 self._session.run(merge.purge(landing))
                 if state.sweep_below > -1:
                     self._session.run(merge.sweep(landing), {"below": state.sweep_below})
@@ -183,7 +187,7 @@ class PostgresMetadata:
         return Landing(
             found,
             settings.destination,
-            "",
+            "cw_settling",
             settings.soft_delete_column,
             self._session.options.metadata_schema,
             unit.id,
@@ -297,3 +301,48 @@ class PostgresMetadata:
         with self._session.meaning("counting the rows in quarantine"):
             rows = self._session.named("count_quarantined")
             return {TableId(namespace, table): count for namespace, table, count in rows}
+
+    # -- quarantine
+
+    def quarantine(self, choice: Choice) -> list[SetAside]:
+        with self._session.meaning("reading the quarantine"):
+            rows = self._session.named("read_quarantine", **quarantine.chosen(choice))
+            return [quarantine.set_aside(row) for row in rows]
+
+    def replay(self, schema: str, table: TableId, ids: Sequence[int]) -> int:
+        unit = WorkUnit.of_replay(schema, table)
+        with self._session.transaction(f"marking rows of {table} for replay"):
+            # The marker first, as in the transaction that lands the rows.
+            self._add(unit, position=None, phase=Phase.PLANNED)
+            self._session.named("mark_replay", unit=unit.id)
+            return self._session.named(
+                "mark_replaying",
+                ids=list(ids),
+                schema=schema,
+                namespace=table.namespace,
+                table=table.name,
+            ).rowcount
+
+    def to_replay(self, schema: str, table: TableId, limit: int) -> list[SetAside]:
+        with self._session.meaning(f"reading the rows of {table} to replay"):
+            rows = self._session.named(
+                "rows_to_replay",
+                schema=schema,
+                namespace=table.namespace,
+                table=table.name,
+                limit=limit,
+                bytes=quarantine.REPLAYED_BYTES,
+            )
+            return [quarantine.set_aside(row) for row in rows]
+
+    def discard(self, ids: Sequence[int]) -> int:
+        with self._session.meaning("discarding rows of the quarantine"):
+            return self._session.named("discard_quarantined", ids=list(ids)).rowcount
+
+    def errors(self, choice: Choice) -> list[ErrorLine]:
+        with self._session.meaning("reading the error log"):
+            wanted = {
+                k: v for k, v in quarantine.chosen(choice).items() if k not in ("states", "whole")
+            }
+            rows = self._session.named("read_errors", **wanted)
+            return [quarantine.error_line(row) for row in rows]

@@ -3,8 +3,8 @@
 --        demand, dead, spec written
 -- ARGV   3 worker, 4 unit, 5 fence, 6 delay in ms (-1: finished), 7 ok | failed | dead
 -- ok forgets all failures; the unit is ready after the delay, or earlier where it was offered
--- meanwhile.  failed counts one, holds the unit back exponentially whatever was offered, and sets
--- it aside after too many.  dead sets it aside at once.
+-- meanwhile.  failed counts one, holds the unit back whatever was offered, for the delay or, where
+-- there is none, exponentially, and sets it aside after too many.  dead sets it aside at once.
 local worker, unit, fence, delay, outcome = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
 if not holds(worker, unit, fence) then return 0 end
 local now = now_ms()
@@ -18,7 +18,7 @@ elseif outcome == 'failed' then
   if tries >= MAX_TRIES then
     bury(unit, now)
   else
-    place(unit, now + math.max(delay, backoff(tries)), now)
+    place(unit, now + (delay > 0 and delay or backoff(tries)), now)
   end
 else
   redis.call('HDEL', TRIES, unit)

@@ -1,0 +1,20 @@
+-- Lines of the error log, the latest first; a finding is as late as the last of its cells.
+select id, extract(epoch from at)::float8, extract(epoch from last_at)::float8, code, error_class,
+    message, schema_name, unit, source_namespace, source_table, column_name, key, position, action,
+    case when finding is not null then cells end, original_length
+from (
+    select e.*, {meta}.schema_of(unit, source_namespace, source_table) as schema_name
+    from {meta}.error_log as e
+    where %(ids)s::bigint[] is null or id = any(%(ids)s)
+) as e
+where (cardinality(%(schemas)s::text[]) = 0 or schema_name = any(%(schemas)s))
+    and (%(code)s = '' or code = %(code)s)
+    and (%(table)s = '' or source_table = %(table)s
+        or source_namespace || '.' || source_table = %(table)s)
+    and (%(reason)s = '' or code = %(reason)s or strpos(message, %(reason)s) > 0)
+    and (%(older_than)s::float8 is null
+        or last_at <= clock_timestamp() - make_interval(secs => %(older_than)s))
+    and (%(newer_than)s::float8 is null
+        or last_at >= clock_timestamp() - make_interval(secs => %(newer_than)s))
+order by last_at desc, id desc
+limit %(limit)s
