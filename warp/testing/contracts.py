@@ -31,9 +31,11 @@ from warp.model import (
     Choice,
     Chunk,
     Column,
+    Finding,
     Kind,
     Lease,
     Operation,
+    Outcome,
     Phase,
     Position,
     QuarantinedRow,
@@ -79,6 +81,7 @@ class Unit:
         *events: Event,
         reload: Sequence[TableId] = (),
         quarantined: Sequence[QuarantinedRow] = (),
+        findings: Sequence[Finding] = (),
         replay: Replay | None = None,
     ) -> None:
         schema = self.destination.get_schema(ORDERS)
@@ -95,7 +98,9 @@ class Unit:
             changes = [TableChanges(ORDERS, operations, versions, schema, columns)]
         batch = ChangeBatch(changes, Position(token, 1_000.0), tuple(reload))
         after = self.marker.advanced(batch, phase=Phase.STREAMING)
-        self.destination.write_batch(batch, after, quarantined=quarantined, replay=replay)
+        self.destination.write_batch(
+            batch, after, quarantined=quarantined, findings=findings, replay=replay
+        )
         self.marker = after
 
 
@@ -664,6 +669,21 @@ class DestinationContract(ABC):
             assert metadata.errors(narrowed) == [latest], narrowed
         assert metadata.errors(Choice(older_than=3600.0)) == []
         assert len(metadata.errors(Choice(newer_than=3600.0))) == 2
+
+    def test_findings_are_one_line_of_each_sort_that_counts_their_cells(self) -> None:
+        unit = self.settled()
+        finding = Finding(
+            ORDERS, "n", Outcome.NULLED, "string", "int64", 2, key='{"id": 1}', original="many"
+        )
+        other = replace(finding, met="object", cells=5)
+        unit.write("1", findings=[finding, other])
+        unit.write("2", findings=[replace(finding, key='{"id": 9}', original="few")])
+        lines = unit.destination.metadata().errors(Choice(code="CELL-nulled"))
+        assert sorted((line.column, line.key, line.cells) for line in lines) == [
+            ("n", '{"id": 1}', 4),
+            ("n", '{"id": 1}', 5),
+        ]
+        assert any("expected int64, found string: many" in line.message for line in lines)
 
     def test_a_destination_says_whether_it_was_prepared(self) -> None:
         metadata = self.make().metadata()

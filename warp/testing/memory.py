@@ -243,7 +243,6 @@ class MemoryWarehouse:
     tables: dict[TableId, dict[Key, _Stored]] = field(default_factory=dict)
     markers: dict[str, Marker] = field(default_factory=dict)
     aside: list[SetAside] = field(default_factory=list)  # the quarantine; ids are its places
-    findings: list[Finding] = field(default_factory=list)
     audit: list[tuple[TableId, Key, Row, int]] = field(default_factory=list)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -382,7 +381,8 @@ class MemoryDestination:
                     id, unit = len(warehouse.aside) + 1, marker.unit
                     aside = SetAside(id, unit.schema, unit.id, row, at=time.time())
                     warehouse.aside.append(aside)
-                warehouse.findings += findings
+                for finding in findings:
+                    self._note(finding, marker.unit)
             except BaseException:
                 warehouse.tables, warehouse.markers = before[0], before[1]
                 del warehouse.audit[before[2] :]
@@ -450,6 +450,30 @@ class MemoryDestination:
         aside = self.warehouse.aside[place]
         self.warehouse.aside[place] = replace(
             aside, state=state, last_error=why, tries=aside.tries + 1, tried_at=time.time()
+        )
+
+    def _note(self, finding: Finding, unit: WorkUnit) -> None:
+        """One line for all findings of a sort, which counts their cells."""
+        sort = (finding.table, finding.column, finding.outcome, finding.met, finding.expected)
+        for line in self.warehouse.errors:
+            if line.get("finding") == sort:
+                line["cells"] += finding.cells
+                return
+        self.warehouse.errors.append(
+            {
+                "at": time.time(),
+                "code": f"CELL-{finding.outcome}",
+                "class": "Finding",
+                "message": f"expected {finding.expected}, found {finding.met}: {finding.original}",
+                "schema": unit.schema,
+                "unit": unit.id,
+                "table": finding.table,
+                "action": finding.outcome.value,
+                "finding": sort,
+                "column": finding.column,
+                "key": finding.key,
+                "cells": finding.cells,
+            }
         )
 
     def _advance(self, marker: Marker) -> None:
@@ -773,7 +797,10 @@ class MemoryMetadata:
                 line["schema"],
                 line["unit"],
                 line["table"],
+                column=line.get("column", ""),
+                key=line.get("key", ""),
                 action=line["action"],
+                cells=line.get("cells"),
             )
             for id, line in enumerate(self.warehouse.errors, start=1)
         ]
