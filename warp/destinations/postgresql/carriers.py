@@ -98,15 +98,15 @@ class Staged:
     def __len__(self) -> int:
         return len(self.operations)
 
-    def part(self, start: int, stop: int) -> Staged:
-        """Some of the rows, without the truncation."""
+    def only(self, rows: Sequence[int]) -> Staged:
+        """These of the rows, in this order, without the truncation."""
         return Staged(
             self.schema,
-            [column[start:stop] for column in self.cells],
-            [column[start:stop] for column in self.carriers],
-            self.operations[start:stop],
-            self.versions[start:stop],
-            None if self.kept is None else self.kept[start:stop],
+            [[column[row] for row in rows] for column in self.cells],
+            [[column[row] for row in rows] for column in self.carriers],
+            bytes(self.operations[row] for row in rows),
+            [self.versions[row] for row in rows],
+            None if self.kept is None else [self.kept[row] for row in rows],
             self.left_out,
         )
 
