@@ -1,15 +1,22 @@
-"""Rows that the destination's own constraints refuse: set aside, or landed when their time comes."""
+"""Rows that the destination's own constraints refuse: set aside, or landed in their time."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import postgresql_family
 import psycopg
 import pytest
+from postgresql_family import CUSTOMER, CUSTOMERS, ORDER
 from postgresql_world import (
     CREATE,
     DELETE,
@@ -23,6 +30,7 @@ from postgresql_world import (
     World,
 )
 
+from warp import faults
 from warp.destinations.postgresql import careful, deferral
 from warp.errors import DestinationRefused
 from warp.model import (
@@ -30,27 +38,26 @@ from warp.model import (
     UNCHANGED,
     ChangeBatch,
     Chunk,
-    Column,
-    Kind,
     Phase,
     Position,
-    TableId,
-    TableSchema,
     WorkUnit,
 )
 from warp.own_process import wait_until
 
-CUSTOMERS = TableId("shop", "customers")
-CUSTOMER = TableSchema(
-    CUSTOMERS,
-    (Column("id", Kind.INT64), Column("name", Kind.TEXT), Column("best", Kind.INT64)),
-    ("id",),
+WRITER = Path(postgresql_family.__file__)
+POINTS = (
+    ("before_marker", 4),
+    ("after_marker", 3),
+    ("after_table_lock", 4),
+    ("in_copy", 9),
+    ("after_copy", 2),
+    ("after_merge", 9),
+    ("after_deletes", 14),
+    ("after_quarantine", 2),
+    ("before_commit", 3),
+    ("after_commit", 4),
 )
-ORDER = TableSchema(
-    ORDERS,
-    (Column("id", Kind.INT64), Column("customer", Kind.INT64), Column("name", Kind.TEXT)),
-    ("id",),
-)
+"""Some of them lie inside the careful landing, where a row of the batch has been refused."""
 
 
 @pytest.fixture
@@ -133,7 +140,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @pytest.mark.parametrize("bad", [(0,), (7, 250, 499), (3, 4, 5, 6, 77, 300, 301, 400)])
 def test_k_bad_rows_of_n_are_found_in_k_log_n_statements(
-    world: World, statements: list[bytes], bad: tuple[int, ...], record_property: Any
+    world: World, statements: list[bytes], bad: tuple[int, ...]
 ) -> None:
     unit = world.settled()
     do(world, "alter table shop.orders add check (name <> 'bad')")
@@ -394,6 +401,33 @@ def test_a_truncation_ends_what_waits(world: World) -> None:
     unit.write("1", (CREATE, 1, 1, 7, "child"))
     unit.write("2", (TRUNCATE, 2, ABSENT), (CREATE, 3, 2, 7, "after it"))
     assert waiting(world) == [('{"id": 2}', "c")]
+
+
+def write_family(world: World, fence: int, fault: str = "") -> int:
+    environment = os.environ | {faults.VARIABLE: fault}
+    done = subprocess.run(
+        [sys.executable, str(WRITER), world.url, str(fence)],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        timeout=120,
+    )
+    return done.returncode
+
+
+@pytest.mark.parametrize(("point", "nth"), POINTS)
+def test_a_process_killed_anywhere_neither_loses_nor_repeats_a_row_that_waits(
+    world: World, point: str, nth: int
+) -> None:
+    shop(world)
+    assert write_family(world, 100, f"{point}:kill:{nth}") == -signal.SIGKILL
+    [[batches]] = world.ask(f"select batch from {META}.sync_markers where kind = 'stream'")
+    assert batches < postgresql_family.BATCHES
+    assert write_family(world, 200) == 0
+    assert orders(world) == postgresql_family.landed()
+    kept = [json.loads(key)["id"] for key, _ in waiting(world)]
+    assert sorted(kept) == postgresql_family.waiting()
+    assert aside(world) == []
 
 
 # -- circles

@@ -329,3 +329,19 @@ def test_two_workers_that_take_turns_lose_and_repeat_nothing(
         fence += 1
     writer.join()
     assert warehouse.markers[STREAM.id].rows == 2000
+
+
+def test_a_quiet_stream_makes_a_transaction_for_rows_that_wait_for_others(
+    database: MemoryDatabase, warehouse: MemoryWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def due(destination: MemoryDestination, schema: str) -> bool:
+        asked.append(schema)
+        return len(asked) == 2
+
+    monkeypatch.setattr(MemoryDestination, "deferred_due", due)
+    _, marker = run_stream(database, warehouse, until=lambda: len(asked) >= 3)
+    assert set(asked) == {"shop"}
+    assert marker.batch == 2  # where it starts, and then once for those rows
+    assert marker.phase is Phase.STREAMING
