@@ -679,6 +679,17 @@ def test_a_swap_keeps_columns_and_cells_that_it_does_not_speak_of(world: World) 
     assert aside(world) == waiting(world) == []
 
 
+def test_a_column_that_is_never_null_is_swapped_where_its_check_can_be_put_off(
+    world: World,
+) -> None:
+    unit = unique(world, INDEXES["deferrable"])
+    do(world, "alter table shop.orders alter column name set not null")
+    unit.write("1", (CREATE, 1, 1, 0, "a"), (CREATE, 1, 2, 0, "b"))
+    unit.write("2", (UPDATE, 2, 1, 0, "b"), (UPDATE, 2, 2, 0, "a"))
+    assert [row[2] for row in orders(world)] == ["b", "a"]
+    assert aside(world) == waiting(world) == []
+
+
 def test_a_unique_value_moves_from_a_deleted_row_to_a_new_one(world: World) -> None:
     unit = unique(world)
     unit.write("1", (CREATE, 1, 1, 0, "a"))

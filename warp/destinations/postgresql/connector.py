@@ -386,7 +386,7 @@ class PostgresDestination:
                     states[table] = replace(states[table], waiting=True)
             if states[table].waiting:
                 part, taken[table], lost = self._deferral.overrule(part, unit.schema)
-                deed.aside += [quarantined(row, row.refusal.reason) for row in lost]
+                deed.aside += lost
             self._land(part, landing, states[table], deed, carefully=carefully)
             written.append((landing, part))
         tried = self._deferral.finish(unit, states, deed.waiting, written, taken, batch.end)
@@ -479,7 +479,8 @@ class PostgresDestination:
                         deed.waiting.append(row)
                     else:
                         settings = self._selection(part.schema.table)
-                        must_have_quarantine(settings, row, refusal.reason)
+                        table = part.schema.table
+                        must_have_quarantine(settings, table, row.key, refusal.reason)
                         deed.set_aside(quarantined(row, refusal.reason))
                 return
             self._copy(part, landing)

@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from warp import stored
 from warp.compact import Compacted
-from warp.destinations.postgresql import constraints, ddl, markers
+from warp.destinations.postgresql import constraints, ddl, markers, merge
 from warp.destinations.postgresql.careful import Careful, Refusal, TableState
 from warp.destinations.postgresql.carriers import Staged, stage
 from warp.destinations.postgresql.constraints import Reference, places_of, wanted_text
@@ -30,7 +30,6 @@ from warp.destinations.postgresql.session import Session, fitting, storable
 from warp.errors import DestinationRefused
 from warp.model import (
     UNCHANGED,
-    Column,
     Kind,
     Operation,
     Phase,
@@ -141,13 +140,15 @@ def quarantined(waiting: Waiting, reason: str) -> QuarantinedRow:
     )
 
 
-def must_have_quarantine(settings: TableSettings | None, row: Waiting, reason: str) -> None:
+def must_have_quarantine(
+    settings: TableSettings | None, table: TableId, key: str, reason: str
+) -> None:
     """Nothing is dropped: without a quarantine the unit stops at the row (guarantee 4)."""
     if settings is not None and not settings.dead_letter_queue:
         raise DestinationRefused(
             f"a row cannot be stored and dead_letter_queue is off: {redact(reason)}; "
             "mend the row at the source or turn the dead letter queue on",
-            place=f"{row.schema.table} {row.key}",
+            place=f"{table} {key}",
         )
 
 
@@ -211,7 +212,9 @@ class Deferral:
         self._careful = careful
         self._landing = landing
         self._unit = WorkUnit.stream("")
+        # Of the tables of one transaction.
         self._states: dict[TableId, TableState] = {}
+        self._schemas: dict[TableId, TableSchema | None] = {}
         self._looked_at = float("-inf")
         self._asked_at = float("-inf")
 
@@ -227,7 +230,9 @@ class Deferral:
 
     # -- before a part is merged
 
-    def overrule(self, part: Staged, schema: str) -> tuple[Staged, dict[str, int], list[Waiting]]:
+    def overrule(
+        self, part: Staged, schema: str
+    ) -> tuple[Staged, dict[str, int], list[QuarantinedRow]]:
         """The part with what it does not say taken from waiting changes of the same keys, and
         those changes, by key: newer ones take their place, so that a delete is never undone and
         order per key is kept (guarantee 5).
@@ -244,7 +249,7 @@ class Deferral:
         }
         found = self._session.named("deferred_of_keys", keys=list(keys), **place).fetchall()
         taken: dict[str, int] = {}
-        lost: list[Waiting] = []
+        lost: list[QuarantinedRow] = []
         columns: list[list[Any]] | None = None
         for values in found:
             row = keys[values[3]]
@@ -261,7 +266,7 @@ class Deferral:
             try:
                 older = _kept(values, part.schema)
             except Unreadable as error:
-                lost.append(_unreadable(values, part.schema, str(error)))
+                lost.append(self._unreadable(values, str(error)))
                 continue
             columns = columns or [list(column) for column in part.carriers]
             for at in silent:
@@ -289,28 +294,36 @@ class Deferral:
     ) -> Tried:
         """Try what waits for the rows just written, and now and then whatever waits; keep the
         rest."""
-        self._states = dict(states)
+        self._states, self._schemas = dict(states), {}
         self._unit = unit
         done = Tried()
         pool = list(refused)
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at = time.monotonic()
             pool += self._read(done, "deferred_due", pool)
-        fresh = list(written)
+        todo = list(written)  # whose children are to be looked for
+        stuck: list[Waiting] = []  # refused, and nothing has landed since
         tried = False
         for _ in range(_ROUNDS):
-            pool += self._waiting_for(done, fresh, pool, at_once=bool(refused) or tried)
-            if not pool:
+            known = [*pool, *stuck]
+            page, todo = self._waiting_for(done, todo, known, at_once=bool(refused) or tried)
+            pool += page
+            if not (pool or stuck):
                 break
             if not tried:
-                self._session.run(b"SET CONSTRAINTS ALL IMMEDIATE")
-            tried = True
-            fresh, pool = self._try(done, pool)
-            if not fresh:
-                fresh, pool = self._try_circles(done, pool)
-            if not fresh:
-                break
-        self._keep(done, pool, taken, position)
+                self._begin(written)
+                tried = True
+            fresh, left = self._try(done, pool) if pool else ([], [])
+            stuck += left
+            pool = []
+            if not (fresh or todo):
+                fresh, stuck = self._try_circles(done, stuck)
+                if not fresh:
+                    break
+            if fresh:  # what landed may be what others wait for
+                todo += fresh
+                pool, stuck = stuck, []
+        self._keep(done, [*pool, *stuck], taken, position)
         return done
 
     def keep(
@@ -330,7 +343,7 @@ class Deferral:
         """Before a table's tombstones go: whatever waits and is overruled by one must go too, and
         so must what a new snapshot did not find again."""
         place = {"schema": unit.schema, "namespace": table.namespace, "table": table.name}
-        self._states = {table: state}
+        self._states, self._schemas = {table: state}, {}
         self._unit = unit
         done = Tried()
         if below > -1:
@@ -351,8 +364,10 @@ class Deferral:
         pool: Sequence[Waiting],
         *,
         at_once: bool,
-    ) -> list[Waiting]:
+    ) -> tuple[list[Waiting], list[tuple[Landing, Staged]]]:
+        """A page of what waits for these rows, and those of them for which there is more."""
         found: list[Waiting] = []
+        more: list[tuple[Landing, Staged]] = []
         for landing, part in written:
             if landing.awaited is None:
                 continue
@@ -366,10 +381,13 @@ class Deferral:
                 continue
             keys = _texts(landing, part)
             known = [*pool, *found]
-            found += self._read(
+            page = self._read(
                 done, "deferred_by_parent", known, keys=keys, at_once=at_once, **place
             )
-        return found
+            found += page
+            if len(page) == _ROWS:
+                more.append((landing, part))
+        return found, more
 
     def _read(
         self, done: Tried, statement: str, known: Sequence[Waiting], **parameters: Any
@@ -381,15 +399,16 @@ class Deferral:
         found: list[Waiting] = []
         for values in rows:
             table = TableId(values[1], values[2])
-            schema = self._schema(table)
+            if table not in self._schemas:
+                self._schemas[table] = self._schema(table)
+            schema = self._schemas[table]
             if schema is None:
                 continue
             try:
                 found.append(_kept(values, schema))
             except Unreadable as error:
-                waiting = _unreadable(values, schema, str(error))
-                done.given_up.append(quarantined(waiting, waiting.refusal.reason))
-                self._session.named("defer_no_more", ids=[waiting.id])
+                done.given_up.append(self._unreadable(values, str(error)))
+                self._session.named("defer_no_more", ids=[values[0]])
         return found
 
     def _schema(self, table: TableId) -> TableSchema | None:
@@ -410,6 +429,13 @@ class Deferral:
 
     # -- trying
 
+    def _begin(self, written: Sequence[tuple[Landing, Staged]]) -> None:
+        """Before the first try: checks that were put off are made now, for the batch's own rows,
+        and its staged rows go, or they would be merged once more."""
+        self._session.run(b"SET CONSTRAINTS ALL IMMEDIATE")
+        for landing, _ in written:
+            self._session.run(merge.empty_staging(landing)[0])
+
     def _try(
         self, done: Tried, pool: Sequence[Waiting]
     ) -> tuple[list[tuple[Landing, Staged]], list[Waiting]]:
@@ -429,9 +455,9 @@ class Deferral:
                 continue
             self._session.run(b"RELEASE SAVEPOINT waiting")
             apart = {one.row: one for one in refused}
+            self._landed(done, [row for at, row in enumerate(rows) if at not in apart])
             for at, row in enumerate(rows):
                 if at not in apart:
-                    self._landed(done, row)
                     continue
                 row.refusal, row.waits_for = apart[at], None
                 if apart[at].waits:
@@ -467,8 +493,7 @@ class Deferral:
             ]
             if self._careful.lands_whole(groups):
                 landed |= set(circle)
-                for row in rows:
-                    self._landed(done, row)
+                self._landed(done, rows)
                 fresh += [
                     (self._landing(schema, self._unit), together(schema, some))
                     for schema, some in _by_table(rows)
@@ -521,14 +546,33 @@ class Deferral:
 
     # -- what became of them
 
-    def _landed(self, done: Tried, row: Waiting) -> None:
-        if row.id is not None:
-            done.landed[row.schema.table, row.operation] += 1
-            self._session.named("defer_no_more", ids=[row.id])
+    def _landed(self, done: Tried, rows: Sequence[Waiting]) -> None:
+        waited = [row for row in rows if row.id is not None]
+        done.landed.update((row.schema.table, row.operation) for row in waited)
+        if waited:
+            self._session.named("defer_no_more", ids=[row.id for row in waited])
+
+    def _unreadable(self, values: Sequence[Any], reason: str) -> QuarantinedRow:
+        """A line of deferred_rows as it is, to be set aside."""
+        table = TableId(values[1], values[2])
+        must_have_quarantine(self._selection(table), table, values[3], reason)
+        return QuarantinedRow(
+            table=table,
+            key=values[3],
+            operation=Operation(ord(values[4])),
+            row=values[5],
+            reason=reason,
+            code="SCHEMA",
+            position=Position(values[9], values[10]) if values[9] is not None else None,
+            version=values[8],
+            kinds=values[6],
+            partial=values[7],
+        )
 
     def _give_up(self, done: Tried, row: Waiting, reason: str) -> None:
         """To quarantine, or where that is off to a person (guarantee 4)."""
-        must_have_quarantine(self._selection(row.schema.table), row, reason)
+        table = row.schema.table
+        must_have_quarantine(self._selection(table), table, row.key, reason)
         done.given_up.append(quarantined(row, reason))
         if row.id is not None:
             self._session.named("defer_no_more", ids=[row.id])
@@ -681,19 +725,6 @@ def _refusal(values: Sequence[Any]) -> Refusal:
         None,
         TableId(namespace, table),
     )
-
-
-def _unreadable(values: Sequence[Any], schema: TableSchema, reason: str) -> Waiting:
-    """A line of deferred_rows under the columns it was kept with."""
-    kinds: Mapping[str, str] = values[6]
-    columns = tuple(Column(name, Kind(kind)) for name, kind in kinds.items())
-    old = TableSchema(schema.table, columns, schema.key)
-    row = stored.load(values[5], kinds)
-    cells = stored.cells_of(columns, row, partial=values[7])
-    refusal = replace(_refusal(values), reason=reason, code="SCHEMA")
-    position = Position(values[9], values[10]) if values[9] is not None else None
-    operation = Operation(ord(values[4]))
-    return Waiting(old, cells, operation, values[8], refusal, values[3], position, values[0])
 
 
 def _by_table(rows: Sequence[Waiting]) -> list[tuple[TableSchema, list[Waiting]]]:
