@@ -295,6 +295,19 @@ def test_a_parent_that_another_connection_writes_at_the_same_time_is_found_later
     assert waiting(world) == []
 
 
+@pytest.mark.parametrize("of", [range(25), [24], [3] * 25])
+def test_more_children_than_are_tried_at_once_all_land_with_their_parents(
+    world: World, monkeypatch: pytest.MonkeyPatch, of: list[int]
+) -> None:
+    monkeypatch.setattr(deferral, "_ROWS", 10)
+    unit = shop(world)
+    unit.write("1", *[(CREATE, 1, n, parent, "child") for n, parent in enumerate(of)])
+    assert len(waiting(world)) == len(of)
+    unit.write("2", *[(CREATE, 2, n, "parent") for n in range(25)], table=CUSTOMERS)
+    assert len(orders(world)) == len(of)
+    assert waiting(world) == []
+
+
 def test_a_quiet_stream_is_told_when_it_is_time_to_look(world: World) -> None:
     unit = shop(world)
     assert not unit.destination.deferred_due("shop")

@@ -100,7 +100,7 @@ def test_a_row_without_a_value_there_refers_to_nothing(cell: Any) -> None:
 
 def test_a_refused_row_keeps_what_it_says_and_no_more() -> None:
     operations = bytes([Operation.UPDATE, Operation.CREATE, Operation.DELETE])
-    columns = [[1, 2, 3], [7, 8, ABSENT], [UNCHANGED, "b", ABSENT]]
+    columns: list[list[Any]] = [[1, 2, 3], [7, 8, ABSENT], [UNCHANGED, "b", ABSENT]]
     part = stage(SCHEMA, Compacted(operations, [5, 6, 7], columns))
     assert part.operations[0] == PARTIAL
     rows = [waiting_of(part, Refusal(n, "23503", "SQLSTATE 23503", "why")) for n in range(3)]
@@ -115,7 +115,7 @@ def test_a_refused_row_keeps_what_it_says_and_no_more() -> None:
 
 def test_rows_of_a_part_are_taken_with_all_that_belongs_to_them() -> None:
     operations = bytes([Operation.UPDATE, Operation.CREATE, Operation.DELETE])
-    columns = [[1, 2, 3], [7, 8, ABSENT], [UNCHANGED, "b", ABSENT]]
+    columns: list[list[Any]] = [[1, 2, 3], [7, 8, ABSENT], [UNCHANGED, "b", ABSENT]]
     part = stage(SCHEMA, Compacted(operations, [5, 6, 7], columns))
     some = part.only([2, 0])
     assert some.operations == bytes([Operation.DELETE, PARTIAL])

@@ -45,7 +45,7 @@ from warp.options import redact
 
 LOOK_SECONDS: Final = 2.0  # between two looks of a unit at what its own schema defers
 _ROWS: Final = 500  # tried at once
-_ROUNDS: Final = 20  # a row that lands may let another land, and so on
+_ROUNDS: Final = 40  # a row that lands may let another land, and so on
 _MARK: Final = type(UNCHANGED)
 
 # A change that was kept under another kind than its column has now, where the value is the same.
@@ -93,6 +93,15 @@ class Tried:
     given_up: list[QuarantinedRow] = field(default_factory=list)  # after their time, or for good
     # Rows of the batch that are not in their table, by what was to be done with them.
     missing: Counter[tuple[TableId, Operation]] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Awaited:
+    """Rows just written, for which others may wait."""
+
+    landing: Landing
+    part: Staged
+    keys: list[str] | None = None  # of those whose children have not been looked for
 
 
 class Unreadable(Exception):
@@ -301,16 +310,16 @@ class Deferral:
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at = time.monotonic()
             pool += self._read(done, "deferred_due", pool)
-        todo = list(written)  # whose children are to be looked for
+        todo = [Awaited(*one) for one in written]
         stuck: list[Waiting] = []  # refused, and nothing has landed since
         tried = False
         for _ in range(_ROUNDS):
             known = [*pool, *stuck]
             page, todo = self._waiting_for(done, todo, known, at_once=bool(refused) or tried)
             pool += page
-            if not (pool or stuck):
+            if not (pool or stuck or todo):
                 break
-            if not tried:
+            if pool and not tried:
                 self._begin(written)
                 tried = True
             fresh, left = self._try(done, pool) if pool else ([], [])
@@ -321,7 +330,7 @@ class Deferral:
                 if not fresh:
                     break
             if fresh:  # what landed may be what others wait for
-                todo += fresh
+                todo += [Awaited(*one) for one in fresh]
                 pool, stuck = stuck, []
         self._keep(done, [*pool, *stuck], taken, position)
         return done
@@ -360,15 +369,16 @@ class Deferral:
     def _waiting_for(
         self,
         done: Tried,
-        written: Sequence[tuple[Landing, Staged]],
+        todo: Sequence[Awaited],
         pool: Sequence[Waiting],
         *,
         at_once: bool,
-    ) -> tuple[list[Waiting], list[tuple[Landing, Staged]]]:
+    ) -> tuple[list[Waiting], list[Awaited]]:
         """A page of what waits for these rows, and those of them for which there is more."""
         found: list[Waiting] = []
-        more: list[tuple[Landing, Staged]] = []
-        for landing, part in written:
+        more: list[Awaited] = []
+        for one in todo:
+            landing = one.landing
             if landing.awaited is None:
                 continue
             place = {
@@ -379,14 +389,17 @@ class Deferral:
             row = self._session.named("any_deferred_by_parent", **place).fetchone()
             if row is None or not row[0]:
                 continue
-            keys = _texts(landing, part)
-            known = [*pool, *found]
+            if one.keys is None:
+                one.keys = _texts(landing, one.part)
+            known, keys = [*pool, *found], one.keys[:_ROWS]
             page = self._read(
                 done, "deferred_by_parent", known, keys=keys, at_once=at_once, **place
             )
             found += page
-            if len(page) == _ROWS:
-                more.append((landing, part))
+            if len(page) < _ROWS:
+                del one.keys[:_ROWS]
+            if one.keys or len(page) == _ROWS:
+                more.append(one)
         return found, more
 
     def _read(
