@@ -271,6 +271,20 @@ def test_a_child_that_comes_before_its_parent_in_one_batch_lands_at_once(world: 
     assert waiting(world) == aside(world) == []
 
 
+def test_many_orphans_beside_a_bad_row_are_found_by_a_query_and_not_one_by_one(
+    world: World, statements: list[bytes]
+) -> None:
+    unit = shop(world)
+    unit.schema()
+    statements.clear()
+    events: list[Event] = [(CREATE, 1, n, n, "child") for n in range(200)]
+    unit.write("1", *events, (CREATE, 1, 999, None, "bad \0"), (CREATE, 1, 998, None, "good"))
+    assert len(waiting(world)) == 200
+    assert [row[0] for row in orders(world)] == [998]
+    assert len(aside(world)) == 1
+    assert len(statements) < 300
+
+
 def test_what_waits_is_told_in_the_error_log(world: World) -> None:
     unit = shop(world)
     unit.write("1", (CREATE, 1, 1, 7, "child"), (CREATE, 1, 2, 7, "child"))
@@ -744,6 +758,25 @@ def test_a_value_that_two_rows_of_the_source_have_is_quarantined_after_its_time(
     look(world, unit)
     assert waiting(world) == []
     assert aside(world) == [('{"id": 2}', "SQLSTATE 23505")]
+
+
+def test_a_swap_beside_a_value_that_cannot_be_stored_lands(world: World) -> None:
+    unit = unique(world)
+    unit.write("1", (CREATE, 1, 1, 0, "a"), (CREATE, 1, 2, 0, "b"))
+    unit.write("2", (UPDATE, 2, 1, 0, "b"), (CREATE, 2, 3, 0, "bad \0"), (UPDATE, 2, 2, 0, "a"))
+    assert orders(world) == [(1, 0, "b"), (2, 0, "a")]
+    assert waiting(world) == []
+    assert len(aside(world)) == 1
+
+
+def test_a_swap_that_a_check_of_the_owner_forbids_waits_and_stops_nobody(world: World) -> None:
+    unit = unique(world)
+    do(world, "alter table shop.orders add check (_cw_deleted or name is not null)")
+    unit.write("1", (CREATE, 1, 1, 0, "a"), (CREATE, 1, 2, 0, "b"))
+    unit.write("2", (UPDATE, 2, 1, 0, "b"), (UPDATE, 2, 2, 0, "a"), (CREATE, 2, 3, 0, "c"))
+    assert orders(world) == [(1, 0, "a"), (2, 0, "b"), (3, 0, "c")]
+    assert waiting(world) == [('{"id": 1}', "u"), ('{"id": 2}', "u")]
+    assert aside(world) == []
 
 
 def test_children_of_a_swapped_row_stay(world: World) -> None:

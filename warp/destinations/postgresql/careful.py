@@ -36,6 +36,7 @@ _VALUE_CLASSES: Final = frozenset({"21", "22", "23", "38", "39", "44", "54", "P0
 _OF_A_VALUE: Final = (psycopg.DataError, psycopg.IntegrityError, OverflowError, UnicodeError)
 # How often rows are set apart and the others tried anew before each is judged alone.
 _ROUNDS: Final = 8
+_MANY: Final = 8  # rows, for which a query costs less than halving them
 _CHAIN: Final = 20  # rows that refer to rows that refer to … a missing one
 _AT_ONCE: Final = 500  # keys to delete, where a truncation was refused
 
@@ -114,14 +115,14 @@ class Careful:
                 known = constraints.read(self._session, landing.place)
                 found: dict[int, Refusal] = {}
                 if state_of(error) in OF_A_REFERENCE:
-                    found = self._orphans(part, rest, landing, state, known)
+                    found = self.orphans(part, rest, landing, state, known)
                     apart |= found
                 vacating = state_of(error) in OF_A_RIVAL and bool(known.vacant)
                 if found or vacating or known.deferrable:
                     self._session.run(b"RELEASE SAVEPOINT part")
                     continue
-            if vacant:
-                attempt.vacate(rest, vacant)
+            if vacant and not attempt.vacates(rest, vacant):
+                vacant = ()  # a check of the owner's wants a value there
             refused = attempt.halved(rest, error)
             if vacant and refused:  # those must not stay vacated
                 apart |= {one.row: one for one in refused}
@@ -131,6 +132,7 @@ class Careful:
                 known = known or constraints.read(self._session, landing.place)
                 vacating = bool(known.vacant)
                 if vacating:
+                    apart |= {one.row: one for one in refused if not one.waits}
                     self._session.run(b"ROLLBACK TO SAVEPOINT part")
                     continue
             apart |= {one.row: one for one in refused}
@@ -193,7 +195,7 @@ class Careful:
                 yield part, refused
         self._session.run(b"close cw_keys")
 
-    def _orphans(
+    def orphans(
         self,
         part: Staged,
         rest: Sequence[int],
@@ -247,6 +249,7 @@ class _Attempt:
         state: TableState,
         deferrable: bool,
     ) -> None:
+        self._careful = careful
         self._session = careful._session
         self._writes = careful._writes
         self._part = part
@@ -286,10 +289,29 @@ class _Attempt:
             self._session.run(statement, {"after": self._state.truncated_at})
             self._session.run(merge.empty_staging(self._landing)[0])
 
+    def vacates(self, rows: Sequence[int], vacant: Sequence[str]) -> bool:
+        self._session.run(b"SAVEPOINT vacant")
+        try:
+            self.vacate(rows, vacant)
+        except BaseException as error:
+            if not is_of_a_value(error) or self._session.lost:
+                raise
+            self._session.run(b"ROLLBACK TO SAVEPOINT vacant")
+            return False
+        self._session.run(b"RELEASE SAVEPOINT vacant")
+        return True
+
     def halved(self, rows: Sequence[int], error: BaseException) -> list[Refusal]:
         """Those of the rows, which were refused together, that are refused alone."""
         if len(rows) == 1:
             return [_refusal(rows[0], error)]
+        if len(rows) >= _MANY and state_of(error) in OF_A_REFERENCE:
+            known = constraints.read(self._session, self._landing.place)
+            apart = self._careful.orphans(self._part, rows, self._landing, self._state, known)
+            if apart:
+                rest = [row for row in rows if row not in apart]
+                again = self.lands(rest) if rest else None
+                return [*apart.values(), *(self.halved(rest, again) if again else ())]
         middle = len(rows) // 2
         refused: list[Refusal] = []
         for half in (rows[:middle], rows[middle:]):
