@@ -364,6 +364,16 @@ def test_a_deferred_row_that_is_deleted_never_comes_back(world: World) -> None:
     assert orders(world) == []
 
 
+def test_a_deferred_row_that_is_deleted_in_the_batch_of_its_parent_never_comes_back(
+    world: World,
+) -> None:
+    unit = shop(world)
+    unit.write("1", (CREATE, 1, 1, 7, "child"))
+    both(unit, "2", [(DELETE, 2, 1)], [(CREATE, 2, 7, "parent")])
+    look(world, unit)
+    assert orders(world) == waiting(world) == []
+
+
 def test_without_the_removal_of_older_rows_a_delete_would_be_undone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

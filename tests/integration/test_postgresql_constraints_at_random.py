@@ -52,7 +52,7 @@ class Source:
         taken = {row[name] for row in rows.values() if row[0] != id_}
         row: list[Any] = [id_, None, None]
         row[reference] = self.rng.choice([None, *others])
-        row[name] = self.rng.choice([None, *(set(NAMES) - taken)])
+        row[name] = self.rng.choice([None, *sorted(set(NAMES) - taken)])
         if id_ in rows:
             said = [*row]
             keeps = self.rng.choice([0, 0, reference, name])
@@ -107,7 +107,7 @@ def trial(world: World, seed: int) -> None:
         assert world.rows(f"shop.{table.name}", columns) == expected
 
 
-@pytest.mark.parametrize("seed", [*range(15), 139])
+@pytest.mark.parametrize("seed", [*range(14), 139, 820])
 def test_the_destination_equals_the_source_when_all_has_been_delivered(
     world: World, seed: int
 ) -> None:

@@ -224,6 +224,7 @@ class Deferral:
         # Of the tables of one transaction.
         self._states: dict[TableId, TableState] = {}
         self._schemas: dict[TableId, TableSchema | None] = {}
+        self._overruled: list[int] = []
         self._looked_at = float("-inf")
         self._asked_at = float("-inf")
 
@@ -304,6 +305,7 @@ class Deferral:
         """Try what waits for the rows just written, and now and then whatever waits; keep the
         rest."""
         self._states, self._schemas = dict(states), {}
+        self._overruled = [id_ for ids in taken.values() for id_ in ids.values()]
         self._unit = unit
         done = Tried()
         pool = list(refused)
@@ -353,6 +355,7 @@ class Deferral:
         so must what a new snapshot did not find again."""
         place = {"schema": unit.schema, "namespace": table.namespace, "table": table.name}
         self._states, self._schemas = {table: state}, {}
+        self._overruled = []
         self._unit = unit
         done = Tried()
         if below > -1:
@@ -407,7 +410,8 @@ class Deferral:
     ) -> list[Waiting]:
         """Waiting changes of tables that can be written to now."""
         parameters = {"schema": self._unit.schema} | parameters
-        ids = [row.id for row in known if row.id is not None]
+        # What the batch has overruled must not land any more: its row may be deleted by now.
+        ids = [*self._overruled, *(row.id for row in known if row.id is not None)]
         rows = self._session.named(statement, known=ids, rows=_ROWS, **parameters).fetchall()
         found: list[Waiting] = []
         for values in rows:
