@@ -42,7 +42,14 @@ def read(settings: Settings, assembly: Assembly) -> dict[str, Any]:
     with contextlib.closing(assembly.bookkeeping()) as destination:
         if not destination.metadata().prepared():
             return describe(
-                (), (), (), schemas=schemas, reached={}, quarantined={}, now=time.time()
+                (),
+                (),
+                (),
+                schemas=schemas,
+                reached={},
+                quarantined={},
+                deferred={},
+                now=time.time(),
             )
     with contextlib.closing(open_ledger(settings)) as ledger:
         reader = StatusReader(assembly, ledger, schemas)
@@ -89,6 +96,9 @@ def render(status: Mapping[str, Any]) -> Group:
     aside = [f"{t['quarantined']:,} of {t['table']}" for t in status["tables"] if t["quarantined"]]
     if aside:
         lines.append(Text(f"rows in quarantine: {', '.join(aside)}", style="yellow"))
+    waiting = [f"{t['deferred']:,} of {t['table']}" for t in status["tables"] if t["deferred"]]
+    if waiting:
+        lines.append(Text(f"rows that wait for others: {', '.join(waiting)}", style="yellow"))
     return Group(*lines, Text.from_markup(caught_up))
 
 

@@ -36,6 +36,7 @@ def describe(
     schemas: Sequence[str],
     reached: Reached,
     quarantined: Mapping[TableId, int],
+    deferred: Mapping[TableId, int],
     now: float,
 ) -> dict[str, Any]:
     """What `GET /status` and `cartridge-warp status --json` answer."""
@@ -59,6 +60,7 @@ def describe(
                 "phase": m.phase.value,
                 "epoch": m.epoch,
                 "quarantined": quarantined.get(m.unit.table, 0) if m.unit.table else 0,
+                "deferred": deferred.get(m.unit.table, 0) if m.unit.table else 0,
                 "chunks": {
                     "done": done[m.unit.schema, m.unit.table],
                     "all": planned[m.unit.schema, m.unit.table],
@@ -155,6 +157,7 @@ class StatusReader:
                     schemas=self._schemas,
                     reached=self._reached(markers, ends),
                     quarantined=self._metadata().quarantined(),
+                    deferred=self._metadata().deferred(),
                     now=self._wall(),
                 )
             except BaseException:

@@ -70,6 +70,12 @@ ASIDE: Final[dict[str, Told]] = {
         "The row waits in quarantine; the rest of its batch landed.",
         "Change the column, then replay the row; or mend it at the source and discard this one.",
     ),
+    "SCHEMA": Told(
+        "A row waited for another row, and a column it was kept for has changed its kind meanwhile, "
+        "in a way that not every value survives.",
+        "The row waits in quarantine instead.",
+        "Replay it: a replay decides anew about each of its values.",
+    ),
     "SQLSTATE": Told(
         "The destination refused the row, mostly by a constraint; the code is its own "
         "(23505 unique, 23514 check, 23502 not null, 22001 too long, 54000 too large for an "

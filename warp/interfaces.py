@@ -232,7 +232,15 @@ class DestinationConnector(Protocol):
         ...
 
     def update_marker(self, marker: Marker) -> None:
-        """The same transaction with no rows: an idle stream, a finished chunk."""
+        """The same transaction with no rows: an idle stream, a finished chunk.
+
+        Both also try, now and then, rows that wait for other rows (`Written.deferred`).
+        """
+        ...
+
+    def deferred_due(self, schema: str) -> bool:
+        """Should a transaction be made, though nothing has changed, for rows of this schema that
+        wait for other rows?  Asked between transactions and cheap."""
         ...
 
     def metadata(self) -> MetadataStore:
@@ -337,6 +345,10 @@ class MetadataStore(Protocol):
 
     def quarantined(self) -> dict[TableId, int]:
         """How many rows of each source table wait in quarantine; tables without any left out."""
+        ...
+
+    def deferred(self) -> dict[TableId, int]:
+        """How many rows of each source table wait for other rows; tables without any left out."""
         ...
 
     def quarantine(self, choice: Choice) -> list[SetAside]:

@@ -223,6 +223,8 @@ class TableSettings:
     max_columns: int = 300  # typed columns; the rest stays in `_extra`
     promote_after: float = 5.0  # seconds between a field's first sight and its column
     dead_letter_queue: bool = True
+    deferred_max_age: float = 3600.0  # seconds a row waits for the row it refers to
+    deferred_max_tries: int = 1000
 
     def policy_of(self, field: str) -> Policy:
         return dict(self.policies).get(field, self.policy)

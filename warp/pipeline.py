@@ -102,6 +102,8 @@ def stream(
             was_busy = busy
             hold.check()
             delivery.promote()
+            if not busy:
+                marker = delivery.retry_deferred(marker)
             if hold.stopping():
                 break
     return marker
@@ -277,6 +279,12 @@ class Delivery:
         after = marker.advanced(batch, phase=phase)
         self._destination.update_marker(after)
         return after
+
+    def retry_deferred(self, marker: Marker) -> Marker:
+        """Where nothing else is written: a transaction for rows that wait for other rows."""
+        if marker.position is None or not self._destination.deferred_due(marker.unit.schema):
+            return marker
+        return self.move(marker, ChangeBatch([], marker.position), marker.phase)
 
     def promote(self) -> None:
         """Give fields that have waited long enough their columns, between transactions.

@@ -25,7 +25,7 @@ from postgresql_world import (
     World,
 )
 
-from warp.destinations.postgresql import connector, merge
+from warp.destinations.postgresql import careful, connector, merge
 from warp.errors import DestinationUnavailable
 from warp.model import ABSENT, Chunk, Phase, WorkUnit
 
@@ -221,7 +221,7 @@ def test_without_the_version_of_the_truncation_late_chunks_bring_its_rows_back(
 ) -> None:
     land = connector.PostgresDestination._merge
 
-    def forgetful(self: Any, part: Any, landing: Any, state: connector.TableState) -> None:
+    def forgetful(self: Any, part: Any, landing: Any, state: careful.TableState) -> None:
         land(self, part, landing, replace(state, truncated_at=-1))
 
     monkeypatch.setattr(connector.PostgresDestination, "_merge", forgetful)

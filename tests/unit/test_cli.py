@@ -300,9 +300,25 @@ def test_a_status_tells_the_rows_in_quarantine(printed: Printed) -> None:
 
     assert status.run(load(CONFIG), as_json=True, assembly=assembly) == 0
     (shown,) = json.loads(printed())["tables"]
-    assert (shown["table"], shown["quarantined"]) == (str(table), 1)
+    assert (shown["table"], shown["quarantined"], shown["deferred"]) == (str(table), 1, 0)
     assert status.run(load(CONFIG), as_json=False, assembly=assembly) == 0
     assert f"rows in quarantine: 1 of {table}" in printed()
+
+
+def test_a_status_tells_the_rows_that_wait_for_others(printed: Printed) -> None:
+    assembly = InMemory()
+    table = TableId("shop", "products")
+    metadata = assembly.bookkeeping().metadata()
+    metadata.prepare()
+    metadata.register(WorkUnit.of_table("products", table), position=None, phase=Phase.STREAMING)
+    metadata.register(WorkUnit.stream("products"), position=Position("0"), phase=Phase.STREAMING)
+    assembly.warehouse.deferred[table] = 3
+
+    assert status.run(load(CONFIG), as_json=True, assembly=assembly) == 0
+    (shown,) = json.loads(printed())["tables"]
+    assert (shown["deferred"], shown["quarantined"]) == (3, 0)
+    assert status.run(load(CONFIG), as_json=False, assembly=assembly) == 0
+    assert f"rows that wait for others: 3 of {table}" in printed()
 
 
 def test_a_status_for_people_has_a_line_per_unit(capsys: pytest.CaptureFixture[str]) -> None:

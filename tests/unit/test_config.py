@@ -247,6 +247,8 @@ TABLE_VALUES: dict[str, list[Any]] = {
     "chunk_rows": [1, 2, 3, 4],
     "max_columns": [1, 2, 3, 4],
     "promote_after": [1.0, 2.0, 3.0, 4.0],
+    "deferred_max_age": [1.0, 2.0, 3.0, 4.0],
+    "deferred_max_tries": [1, 2, 3, 4],
     "soft_delete_column": ["a", "b", "c", "d"],
     "snapshot": list(SnapshotMode)[:2] * 2,
     "shape": [Shape.DOCUMENT, Shape.BOTH] * 2,

@@ -361,3 +361,27 @@ def test_two_workers_that_take_turns_lose_and_repeat_nothing(
         fence += 1
     writer.join()
     assert warehouse.markers[STREAM.id].rows == 2000
+
+
+def test_a_quiet_stream_makes_a_transaction_for_rows_that_wait_for_others(
+    database: MemoryDatabase, warehouse: MemoryWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def transactions(due_at: int, fence: int) -> tuple[int, Marker]:
+        """How many a quiet stream makes that is asked three times, and where it ends."""
+        asked: list[str] = []
+
+        def due(destination: MemoryDestination, schema: str) -> bool:
+            asked.append(schema)
+            return len(asked) == due_at
+
+        monkeypatch.setattr(MemoryDestination, "deferred_due", due)
+        before = warehouse.markers[STREAM.id].batch if STREAM.id in warehouse.markers else 0
+        _, marker = run_stream(database, warehouse, until=lambda: len(asked) >= 3, fence=fence)
+        assert set(asked) == {"shop"}
+        return marker.batch - before, marker
+
+    transactions(due_at=0, fence=1)  # the first makes one more, to say where it starts
+    without, _ = transactions(due_at=0, fence=2)
+    with_due, marker = transactions(due_at=2, fence=3)
+    assert with_due == without + 1
+    assert marker.phase is Phase.STREAMING

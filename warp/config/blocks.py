@@ -292,6 +292,15 @@ class TableKeys(PolicyKeys):
         default=_default("promote_after"),
         description="time between a field's first sight and its column",
     )
+    deferred_max_age: PositiveDuration = Field(
+        default=_default("deferred_max_age"),
+        description="how long a row that a foreign key or a unique constraint of the destination "
+        "refuses waits for the other row, before it is quarantined",
+    )
+    deferred_max_tries: Count = Field(
+        default=_default("deferred_max_tries"),
+        description="how often such a row is tried in that time; once a second at most",
+    )
 
     @model_validator(mode="after")
     def _one_name_per_setting(self) -> TableKeys:

@@ -418,6 +418,12 @@ class DestinationContract(ABC):
         unit.write("1", quarantined=rows)
         assert metadata.quarantined() == {ORDERS: 2, others: 1}
 
+    def test_nothing_waits_where_nothing_refers_to_anything(self) -> None:
+        unit = self.settled()
+        unit.write("1", (CREATE, 1, 1, "a"), (DELETE, 2, 2, ABSENT))
+        assert unit.destination.metadata().deferred() == {}
+        assert not unit.destination.deferred_due("shop")
+
     # -- quarantine
 
     def replay(self, *ids: int) -> Unit:

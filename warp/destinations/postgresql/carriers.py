@@ -101,20 +101,8 @@ class Staged:
     def __len__(self) -> int:
         return len(self.operations)
 
-    def part(self, start: int, stop: int) -> Staged:
-        """Some of the rows, without the truncation."""
-        return Staged(
-            self.schema,
-            [column[start:stop] for column in self.cells],
-            [column[start:stop] for column in self.carriers],
-            self.operations[start:stop],
-            self.versions[start:stop],
-            None if self.kept is None else self.kept[start:stop],
-            self.left_out,
-        )
-
     def only(self, rows: Sequence[int]) -> Staged:
-        """These rows of them, without the truncation."""
+        """These of the rows, in this order, without the truncation."""
         return Staged(
             self.schema,
             [[column[row] for row in rows] for column in self.cells],

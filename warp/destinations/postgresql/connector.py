@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 import psycopg
@@ -18,13 +18,22 @@ from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
-from warp import faults, stored
+from warp import faults
 from warp.compact import compact
-from warp.destinations.postgresql import ddl, markers, merge
+from warp.destinations.postgresql import constraints, ddl, markers, merge
+from warp.destinations.postgresql.careful import Careful, TableState, is_of_a_value
 from warp.destinations.postgresql.carriers import DUMPED_AS, PARTIAL, Staged, stage
+from warp.destinations.postgresql.deferral import (
+    Deferral,
+    Tried,
+    Waiting,
+    must_have_quarantine,
+    quarantined,
+    waiting_of,
+)
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.metadata import PostgresMetadata
-from warp.destinations.postgresql.quarantine import Replaying, supersede_deleted
+from warp.destinations.postgresql.quarantine import Replaying, supersede_deleted, supersede_gone
 from warp.destinations.postgresql.session import (
     MINIMUM_VERSION,
     OIDS,
@@ -40,7 +49,9 @@ from warp.model import (
     Lease,
     Marker,
     Operation,
+    Outcome,
     Phase,
+    Position,
     QuarantinedRow,
     Replay,
     SchemaChange,
@@ -52,26 +63,11 @@ from warp.model import (
     WorkUnit,
     Written,
 )
-from warp.options import redact
 
 # A commit empties every staging table of its session, so there must not be too many.
 STAGING_TABLES: Final = 64
 
-# 21 two rows of one statement for one key, 22 values, 23 constraints, 54 index row too large
-_VALUE_CLASSES: Final = frozenset({"21", "22", "23", "54"})
-_OF_A_VALUE: Final = (psycopg.DataError, psycopg.IntegrityError, OverflowError, UnicodeError)
 _NO: Final[Mapping[str, Any]] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class TableState:
-    """A table's own marker row, as a write transaction finds and locks it."""
-
-    unit: str
-    epoch: int
-    phase: Phase
-    schema_version: int
-    truncated_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +80,28 @@ class Said:
 
 
 NOTHING_SAID: Final = Said()
+
+
+@dataclass(slots=True)
+class Deed:
+    """What a transaction did with the rows that it did not simply land."""
+
+    aside: list[QuarantinedRow] = field(default_factory=list)
+    # Rows of the batch that are not in their table, by what was to be done with them.
+    missing: Counter[tuple[TableId, Operation]] = field(default_factory=Counter)
+    waiting: list[Waiting] = field(default_factory=list)  # rows of the batch, while it lasts
+    deferred: list[Waiting] = field(default_factory=list)
+    late: Counter[tuple[TableId, Operation]] = field(default_factory=Counter)  # landed at last
+
+    def set_aside(self, row: QuarantinedRow) -> None:
+        self.aside.append(row)
+        self.missing[row.table, row.operation] += 1
+
+    def add(self, tried: Tried) -> None:
+        self.late += tried.landed
+        self.aside += tried.given_up
+        self.missing += tried.missing
+        self.deferred += tried.deferred
 
 
 class _ValueRefused(Exception):
@@ -101,12 +119,18 @@ class PostgresDestination:
         self._selection = selection
         self._session = Session(options)
         self._session.renewed.append(self._forget_staging)
-        self._metadata = PostgresMetadata(self._session, selection)
+        self._session.undone.append(self._forget_new_staging)
+        self._careful = Careful(self._session, _Writes(self))
+        self._deferral = Deferral(self._session, selection, self._careful, self._landing)
+        self._metadata = PostgresMetadata(self._session, selection, self._settle_rows)
         # By table, version, kinds and unit; the one not used for the longest time first.
         self._landings: OrderedDict[tuple[Any, ...], Landing] = OrderedDict()
         self._staging_made = 0
-        self._aside: list[QuarantinedRow] = []  # by the last write
         self._replaying: Replaying | None = None  # the rows of the last write out of quarantine
+        self._new: list[tuple[Any, ...]] = []  # made inside the open transaction
+        self._deed = Deed()  # of the last transaction
+        # What transactions without a batch did, to be told with the next one that has one.
+        self._untold = Deed()
         # What a lost connection left open: whether this batch with this marker was committed.
         self._undecided: tuple[ChangeBatch | None, Marker] | None = None
 
@@ -199,28 +223,33 @@ class PostgresDestination:
         started = time.monotonic()
         if not self._was_committed(batch, marker):
             parts = [self._stage(part) for part in batch.changes if len(part)]
-            said = Said(quarantined, findings, replay)
-            try:
-                self._transact(batch, marker, parts, said, carefully=False)
-            except _ValueRefused:
-                self._transact(batch, marker, parts, said, carefully=True)
+            self._write(batch, marker, parts, Said(quarantined, findings, replay))
         counts: Counter[tuple[TableId, Operation]] = Counter()
         for changes in batch.changes:
             for code in set(changes.operations):
                 counts[changes.table, Operation(code)] += changes.operations.count(code)
-        for row in self._aside[len(quarantined) :]:  # these were among the batch's rows
-            counts[row.table, row.operation] -= 1
+        counts.subtract(self._deed.missing)
+        counts.update(self._deed.late + self._untold.late)
         for what in self._replaying.unlanded if self._replaying else ():
             counts[what] -= 1
+        aside = [*self._deed.aside, *self._untold.aside]
+        self._untold = Deed()
         return Written(
             {what: rows for what, rows in counts.items() if rows},
-            quarantined=Counter(row.table for row in self._aside if not row.column),
+            quarantined=Counter(row.table for row in aside if not row.column),
+            deferred=Counter(row.schema.table for row in self._deed.deferred),
             seconds=time.monotonic() - started,
         )
 
     def update_marker(self, marker: Marker) -> None:
         if not self._was_committed(None, marker):
-            self._transact(None, marker, [], NOTHING_SAID, carefully=False)
+            self._write(None, marker, [], NOTHING_SAID)
+            self._untold.late += self._deed.late
+            self._untold.aside += self._deed.aside
+
+    def deferred_due(self, schema: str) -> bool:
+        with self._session.meaning(f"looking for rows of {schema} that wait for others"):
+            return self._deferral.due(schema)
 
     def metadata(self) -> PostgresMetadata:
         return self._metadata
@@ -248,6 +277,7 @@ class PostgresDestination:
         if settings is None:
             raise self._refused(f"{schema.table} is not selected by the configuration")
         self._staging_made += 1
+        awaited = constraints.read(self._session, settings.destination).awaited()
         made = Landing(
             schema,
             settings.destination,
@@ -255,15 +285,30 @@ class PostgresDestination:
             settings.soft_delete_column,
             self._options.metadata_schema,
             unit.id,
+            awaited,
         )
         self._session.run(merge.staging_table(made.staging, kinds))
         self._landings[key] = made
+        self._new.append(key)
         return made
 
     def _forget_staging(self) -> None:
         self._landings.clear()
 
+    def _forget_new_staging(self) -> None:
+        for key in self._new:
+            self._landings.pop(key, None)
+        self._new.clear()
+
     # -- the transaction
+
+    def _write(
+        self, batch: ChangeBatch | None, marker: Marker, parts: Sequence[Staged], said: Said
+    ) -> None:
+        try:
+            self._transact(batch, marker, parts, said, carefully=False)
+        except _ValueRefused:
+            self._transact(batch, marker, parts, said, carefully=True)
 
     def _transact(
         self,
@@ -275,7 +320,7 @@ class PostgresDestination:
         carefully: bool,
     ) -> None:
         """One transaction; on any error nothing of it remains."""
-        aside = list(said.quarantined)
+        deed = Deed(list(said.quarantined))
         unit = marker.unit
         self._undecided = None
         replaying = self._replaying = None
@@ -287,8 +332,12 @@ class PostgresDestination:
                 _, oldest = self._landings.popitem(last=False)
                 self._session.run(merge.drop_staging(oldest.staging))
             landings = [self._landing(part.schema, unit) for part in parts]
+            self._new.clear()
             self._session.run(b"BEGIN", prepare=False)
             try:
+                if carefully:
+                    # Else a constraint may refuse the whole transaction at COMMIT.
+                    self._session.run(b"SET CONSTRAINTS ALL IMMEDIATE")
                 faults.hit("before_marker")
                 if batch is not None:
                     faults.hit("before_marker_of_rows")
@@ -296,37 +345,70 @@ class PostgresDestination:
                 if marker.phase == Phase.DONE:
                     self._session.named("finish_runs", unit=unit.id)
                 faults.hit("after_marker")
-                if batch is not None:
+                if batch is None:
+                    tried = self._deferral.finish(unit, {}, [], [], {}, marker.position)
+                    deed.add(tried)
+                    self._set_aside(unit, deed.aside, ChangeBatch([], _place(marker)))
+                else:
                     states = self._lock_tables(batch, marker)
                     faults.hit("after_table_lock")
                     if replaying is not None:
                         replaying.lock()
-                    for place, (part, landing) in enumerate(zip(parts, landings, strict=True)):
-                        if landing in landings[:place]:  # a table that came up before
-                            self._run_all(merge.empty_staging(landing))
-                        state = states[part.schema.table]
-                        if replaying is not None:
-                            newest = state.truncated_at
-                            part = replaying.sift(part, landing, newest, carefully=carefully)
-                        refused = self._land(part, landing, state, carefully=carefully)
-                        if replaying is not None:
-                            replaying.refused(refused)
-                        else:
-                            aside += refused
-                    self._set_aside(unit, aside, batch)
-                    self._note(unit, said.findings, batch)
+                    self._land_all(batch, unit, parts, landings, states, deed, replaying, carefully)
+                    self._set_aside(unit, deed.aside, batch)
+                    self._note(unit, [*said.findings, *_waits(deed)], batch)
                     if replaying is not None:
                         replaying.settle()
                     faults.hit("after_quarantine")
                 faults.hit("before_commit")
             except BaseException as error:
                 self._session.rollback()
-                if not carefully and _is_of_a_value(error):
+                if not carefully and is_of_a_value(error):
                     raise _ValueRefused from error
                 raise
-            self._aside = aside
-            self._commit(batch, marker)
+            self._deed = deed
+            try:
+                self._commit(batch, marker)
+            except psycopg.Error as error:
+                if not carefully and is_of_a_value(error):  # a check that was put off until now
+                    raise _ValueRefused from error
+                raise
         faults.hit("after_commit")
+
+    def _land_all(
+        self,
+        batch: ChangeBatch,
+        unit: WorkUnit,
+        parts: Sequence[Staged],
+        landings: Sequence[Landing],
+        states: Mapping[TableId, TableState],
+        deed: Deed,
+        replaying: Replaying | None,
+        carefully: bool,
+    ) -> None:
+        """Each table's changes, then what waits for them."""
+        written: list[tuple[Landing, Staged]] = []
+        taken: dict[TableId, dict[str, int]] = {}
+        states = dict(states)
+        for place, (part, landing) in enumerate(zip(parts, landings, strict=True)):
+            table = part.schema.table
+            if landing in landings[:place]:  # a table that came up before
+                self._run_all(merge.empty_staging(landing))
+                if deed.waiting or taken:
+                    kept = self._deferral.keep(unit, deed.waiting, taken, batch.end)
+                    deed.add(kept)
+                    deed.waiting, taken = [], {}
+                    states[table] = replace(states[table], waiting=True)
+            if replaying is not None:
+                newest = states[table].truncated_at
+                part = replaying.sift(part, landing, newest, carefully=carefully)
+            elif states[table].waiting:
+                part, taken[table], lost = self._deferral.overrule(part, unit.schema)
+                deed.aside += lost
+            self._land(part, landing, states[table], deed, replaying, carefully=carefully)
+            written.append((landing, part))
+        tried = self._deferral.finish(unit, states, deed.waiting, written, taken, batch.end)
+        deed.add(tried)
 
     def _advance(self, marker: Marker) -> None:
         """The compare-and-set that every transaction starts with (guarantee 2)."""
@@ -371,8 +453,8 @@ class PostgresDestination:
             units=list(units),
         ).fetchall()
         states = {
-            units[id_]: TableState(id_, epoch, Phase(phase), version, truncated_at)
-            for id_, epoch, phase, version, truncated_at in rows
+            units[id_]: TableState(id_, epoch, Phase(phase), version, truncated_at, waiting)
+            for id_, epoch, phase, version, truncated_at, waiting in rows
         }
         for part in batch.changes:
             if not len(part):
@@ -400,26 +482,38 @@ class PostgresDestination:
         return states
 
     def _land(
-        self, part: Staged, landing: Landing, state: TableState, *, carefully: bool
-    ) -> list[QuarantinedRow]:
-        """One table's changes.  Returns what cannot be stored, when asked to find out."""
+        self,
+        part: Staged,
+        landing: Landing,
+        state: TableState,
+        deed: Deed,
+        replaying: Replaying | None,
+        *,
+        carefully: bool,
+    ) -> None:
+        """One table's changes; what is refused goes into the deed, when asked to find it out."""
         try:
             if part.truncated_at is not None:
-                self._run_all(merge.truncate(landing), {"version": part.truncated_at})
-                self._session.named(
-                    "raise_truncated_at",
-                    unit=state.unit,
-                    version=part.truncated_at,
-                )
+                self._truncate(landing, state, part.truncated_at, deed, carefully=carefully)
                 state = replace(state, truncated_at=max(state.truncated_at, part.truncated_at))
             if not len(part):
-                return []
+                return
             if carefully:
-                return self._land_one_by_one(part, landing, state, 0, len(part))
+                for refusal in self._careful.land(part, landing, state):
+                    row = waiting_of(part, refusal)
+                    if replaying is not None:  # it stays the row of the quarantine it is
+                        replaying.refused([quarantined(row, refusal.reason)])
+                    elif refusal.waits:
+                        deed.waiting.append(row)
+                    else:
+                        settings = self._selection(part.schema.table)
+                        table = part.schema.table
+                        must_have_quarantine(settings, table, row.key, refusal.reason)
+                        deed.set_aside(quarantined(row, refusal.reason))
+                return
             self._copy(part, landing)
             faults.hit("after_copy")
             self._merge(part, landing, state)
-            return []
         except (
             psycopg.errors.UndefinedColumn,
             psycopg.errors.UndefinedTable,
@@ -431,9 +525,67 @@ class PostgresDestination:
                 place=str(part.schema.table),
             ) from error
 
-    def _copy(self, part: Staged, landing: Landing) -> None:
-        """Rows into the staging table, by binary COPY."""
-        op, v = _mixed(part), _versions_differ(part)
+    def _truncate(
+        self, landing: Landing, state: TableState, version: int, deed: Deed, *, carefully: bool
+    ) -> None:
+        """All rows up to a version; those that are still referred to go when they are not."""
+        parameters = {"version": version}
+        steps = merge.truncate(landing)
+        if not carefully:
+            self._run_all(steps, parameters)
+        elif not self._careful.alone(steps, parameters):
+            found = constraints.up_to_version()
+            deed.waiting += self._still_needed(landing, state, found, parameters, version)
+        self._session.named("raise_truncated_at", unit=state.unit, version=version)
+
+    def _still_needed(
+        self,
+        landing: Landing,
+        state: TableState,
+        condition: sql.Composable,
+        parameters: Mapping[str, Any],
+        version: int | None = None,
+    ) -> list[Waiting]:
+        """Delete rows one by one; returns deletes that wait until nothing refers to the row."""
+        return [
+            replace(waiting_of(part, refusal), of_batch=False)
+            for part, refused in self._careful.cleared(
+                landing, state, condition, parameters, version=version
+            )
+            for refusal in refused
+        ]
+
+    def _settle_rows(self, marker: Marker) -> None:
+        """The rows' part of settling a table, in the caller's transaction that excludes writers:
+        tombstones and rows that a new snapshot did not find again go, and what waits and is
+        overruled by one of them with it."""
+        unit = marker.unit
+        settings = self._selection(unit.table) if unit.table else None
+        schema = None if settings is None else ddl.registered(self._session, settings)
+        if schema is None:
+            return
+        landing = self._landing(schema, unit)
+        state = TableState(
+            unit.id, marker.epoch, marker.phase, marker.schema_version, marker.truncated_at
+        )
+        self._session.run(b"SET CONSTRAINTS ALL IMMEDIATE")
+        supersede_gone(self._session, landing, below=marker.sweep_below)
+        deed = Deed()
+        deed.add(self._deferral.clear_out(unit, state, schema.table, marker.sweep_below))
+        steps = [(merge.purge(landing), constraints.is_tombstone())]
+        if marker.sweep_below > -1:
+            steps.append((merge.sweep(landing), constraints.below_version()))
+        parameters = {"below": marker.sweep_below}
+        for step, found in steps:
+            if not self._careful.alone([step.as_bytes(None)], parameters):
+                deed.waiting += self._still_needed(landing, state, found, parameters)
+        deed.add(self._deferral.keep(unit, deed.waiting, {}, marker.position))
+        self._set_aside(unit, deed.aside, ChangeBatch([], _place(marker)))
+
+    def _copy(self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None) -> None:
+        """Rows into the staging table, by binary COPY; with numbers, all that tells them apart."""
+        told = numbers is not None
+        op, v = told or _mixed(part), told or _versions_differ(part)
         columns = [*part.cells]
         types = [OIDS[DUMPED_AS[column.kind]] for column in part.schema.columns]
         if op:
@@ -445,7 +597,10 @@ class PostgresDestination:
         if part.kept is not None:
             columns.append(part.kept)
             types.append(OIDS["bytea"])
-        [statement] = merge.copy_in(landing, op=op, v=v, kept=part.kept is not None)
+        if numbers is not None:
+            columns.append(numbers)
+            types.append(OIDS["int4"])
+        [statement] = merge.copy_in(landing, op=op, v=v, kept=part.kept is not None, numbered=told)
         with self._session.connect().cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(types)
             write = copy.write_row
@@ -454,11 +609,22 @@ class PostgresDestination:
             faults.hit("in_copy")
 
     def _merge(self, part: Staged, landing: Landing, state: TableState) -> None:
-        """Staged rows into their table: whole ones, partial ones, deletes."""
+        """Staged rows into their table: deletes, whole ones, partial ones.
+
+        Deletes first: a unique value that one of them frees may be what another row takes.
+        """
         one_version = not _versions_differ(part)
         parameters = {"after": state.truncated_at, "version": part.versions[0]}
         present = frozenset(part.operations)
         mixed = _mixed(part)
+        if Operation.DELETE in present:
+            settled = state.phase == Phase.STREAMING
+            deletes = merge.delete(
+                landing, settled=settled, all_rows=not mixed, one_version=one_version
+            )
+            self._run_all(deletes, parameters)
+            supersede_deleted(self._session, part)
+        faults.hit("after_deletes")
         steps: list[bytes] = []
         for group in (_STREAMED, _READS):
             if met := present & group:
@@ -473,69 +639,10 @@ class PostgresDestination:
             steps += merge.partial(landing, one_version=one_version, left_out=part.left_out)
         self._run_all(steps, parameters)
         faults.hit("after_merge")
-        if Operation.DELETE in present:
-            settled = state.phase == Phase.STREAMING
-            steps = merge.delete(
-                landing, settled=settled, all_rows=not mixed, one_version=one_version
-            )
-            self._run_all(steps, parameters)
-            supersede_deleted(self._session, part)
-        faults.hit("after_deletes")
 
     def _run_all(self, steps: Sequence[bytes], parameters: Mapping[str, Any] = _NO) -> None:
         for step in steps:
             self._session.run(step, parameters)
-
-    def _land_one_by_one(
-        self, part: Staged, landing: Landing, state: TableState, start: int, stop: int
-    ) -> list[QuarantinedRow]:
-        """Halve the rows until each that cannot be stored stands alone; the rest lands."""
-        some = part.part(start, stop)
-        self._session.run(b"SAVEPOINT land")
-        try:
-            self._copy(some, landing)
-            self._merge(some, landing, state)
-            self._run_all(merge.empty_staging(landing))
-        except BaseException as error:
-            if not _is_of_a_value(error) or self._session.lost:
-                raise
-            self._session.run(b"ROLLBACK TO SAVEPOINT land")
-            refused = error
-        else:
-            self._session.run(b"RELEASE SAVEPOINT land")
-            return []
-        if stop - start == 1:
-            return [self._refused_row(part, start, refused)]
-        middle = (start + stop) // 2
-        first = self._land_one_by_one(part, landing, state, start, middle)
-        return first + self._land_one_by_one(part, landing, state, middle, stop)
-
-    def _refused_row(self, part: Staged, row: int, error: BaseException) -> QuarantinedRow:
-        schema = part.schema
-        cells = [column[row] for column in part.carriers]
-        code = part.operations[row]
-        reason = str(error)
-        sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
-        key = stored.dump(schema.columns, cells, schema.key)
-        settings = self._selection(schema.table)
-        aside_already = self._replaying is not None
-        if settings is not None and not settings.dead_letter_queue and not aside_already:
-            raise DestinationRefused(
-                f"a row cannot be stored and dead_letter_queue is off: {redact(reason)}; "
-                "mend the row at the source or turn the dead letter queue on",
-                place=f"{schema.table} {key}",
-            )
-        return QuarantinedRow(
-            table=schema.table,
-            key=key,
-            operation=Operation.UPDATE if code == PARTIAL else Operation(code),
-            row=stored.dump(schema.columns, cells),
-            reason=reason,
-            code=f"SQLSTATE {sqlstate}" if sqlstate else type(error).__name__,
-            version=part.versions[row],
-            kinds=stored.kinds_of(schema.columns),
-            partial=code == PARTIAL,
-        )
 
     def _set_aside(
         self, unit: WorkUnit, rows: Sequence[QuarantinedRow], batch: ChangeBatch
@@ -611,6 +718,35 @@ class PostgresDestination:
         return DestinationRefused(message, place=self._session.place)
 
 
+class _Writes:
+    """What `Careful` asks of the destination; looked up when used, so that tests can replace it."""
+
+    def __init__(self, destination: PostgresDestination) -> None:
+        self._destination = destination
+
+    def copy(self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None) -> None:
+        self._destination._copy(part, landing, numbers)
+
+    def merge(self, part: Staged, landing: Landing, state: TableState) -> None:
+        self._destination._merge(part, landing, state)
+
+
+def _place(marker: Marker) -> Position:
+    return marker.position or Position("")
+
+
+def _waits(deed: Deed) -> list[Finding]:
+    """A line of the error log for each table and constraint that made rows wait."""
+    found: dict[tuple[TableId, str, str], list[Waiting]] = {}
+    for row in deed.deferred:
+        what = (row.schema.table, row.refusal.constraint, row.refusal.code)
+        found.setdefault(what, []).append(row)
+    return [
+        Finding(table, "", Outcome.DEFERRED, code, constraint, len(rows), rows[0].key)
+        for (table, constraint, code), rows in found.items()
+    ]
+
+
 _READS: Final = frozenset({Operation.READ.value})
 _STREAMED: Final = frozenset({Operation.CREATE.value, Operation.UPDATE.value})
 
@@ -648,10 +784,3 @@ def _mixed(part: Staged) -> bool:
 
 def _versions_differ(part: Staged) -> bool:
     return part.versions[0] != part.versions[-1] or len(set(part.versions)) > 1
-
-
-def _is_of_a_value(error: BaseException) -> bool:
-    """Is it one row's fault, so that the others can land without it?"""
-    if isinstance(error, psycopg.Error) and error.sqlstate:
-        return error.sqlstate[:2] in _VALUE_CLASSES
-    return isinstance(error, _OF_A_VALUE)

@@ -39,6 +39,8 @@ class Landing:
     soft: str | None  # the column that marks a deleted row, if rows are kept
     meta: str  # the metadata schema
     unit: str = ""  # the table's unit, for the audit
+    # Sets of its columns that rows of other tables refer to; None where nothing can wait for it.
+    awaited: frozenset[tuple[str, ...]] | None = None
 
     @property
     def table(self) -> sql.Identifier:
@@ -93,7 +95,7 @@ def staging_table(staging: str, kinds: Iterable[Kind]) -> sql.Composed:
         text("c{} {}").format(text(str(place)), text(TYPES[kind]))
         for place, kind in enumerate(kinds)
     ]
-    columns += [text("op smallint"), text("v bigint"), text("kept bytea")]
+    columns += [text("op smallint"), text("v bigint"), text("kept bytea"), text("n integer")]
     return text("create temporary table {} ({}) on commit delete rows").format(
         sql.Identifier(staging), _COMMA.join(columns)
     )
@@ -109,9 +111,11 @@ def empty_staging(landing: Landing) -> list[sql.Composed]:
 
 
 @_composed
-def copy_in(landing: Landing, *, op: bool, v: bool, kept: bool) -> list[sql.Composed]:
+def copy_in(
+    landing: Landing, *, op: bool, v: bool, kept: bool, numbered: bool = False
+) -> list[sql.Composed]:
     columns = [f"c{place}" for place in range(len(landing.schema.columns))]
-    columns += ["op"] * op + ["v"] * v + ["kept"] * kept
+    columns += ["op"] * op + ["v"] * v + ["kept"] * kept + ["n"] * numbered
     return [
         text("copy {} ({}) from stdin (format binary)").format(
             landing.staged, _COMMA.join(map(sql.Identifier, columns))

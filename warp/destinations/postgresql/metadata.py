@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from warp.destinations.postgresql import ddl, markers, merge, quarantine
-from warp.destinations.postgresql.merge import Landing
+from warp.destinations.postgresql import markers, quarantine
 from warp.destinations.postgresql.session import Session, name, storable, text
 from warp.errors import DestinationRefused
 from warp.model import (
@@ -32,9 +31,15 @@ from warp.sql import migrations
 class PostgresMetadata:
     """`cartridge_warp_metadata`, over the destination's own connection."""
 
-    def __init__(self, session: Session, selection: TableSelection) -> None:
+    def __init__(
+        self,
+        session: Session,
+        selection: TableSelection,
+        settle_rows: Callable[[Marker], None],
+    ) -> None:
         self._session = session
         self._selection = selection
+        self._settle_rows = settle_rows
 
     # -- the schema itself
 
@@ -157,12 +162,14 @@ class PostgresMetadata:
             ).fetchone()
             if unfinished is not None:
                 return False
-            landing = self._landing(state.unit)
-            if landing is not None:
-                quarantine.supersede_gone(self._session, landing, below=state.sweep_below)
-                self._session.run(merge.purge(landing))
-                if state.sweep_below > -1:
-                    self._session.run(merge.sweep(landing), {"below": state.sweep_below})
+            settings = self._selection(table)
+            if settings is None:
+                raise DestinationRefused(
+                    f"expected a table of the configuration, found {table}; settle it with a "
+                    "destination of its schema, which knows where it lies",
+                    place=state.unit.id,
+                )
+            self._settle_rows(state)
             self._session.named("settle_table", unit=state.unit.id)
         return True
 
@@ -171,27 +178,6 @@ class PostgresMetadata:
         unit = WorkUnit.of_table(schema, table)
         row = self._session.named("read_marker", unit=unit.id).fetchone()
         return Marker(unit) if row is None else markers.from_row(row)
-
-    def _landing(self, unit: WorkUnit) -> Landing | None:
-        """The table to purge and sweep; None where no row has ever been written."""
-        settings = self._selection(unit.table) if unit.table else None
-        if settings is None:
-            raise DestinationRefused(
-                f"expected a table of the configuration, found {unit.table}; settle it with a "
-                "destination of its schema, which knows where it lies",
-                place=unit.id,
-            )
-        found = ddl.registered(self._session, settings)
-        if found is None:
-            return None
-        return Landing(
-            found,
-            settings.destination,
-            "cw_settling",
-            settings.soft_delete_column,
-            self._session.options.metadata_schema,
-            unit.id,
-        )
 
     def remove_chunks(self, schema: str, tables: Sequence[TableId]) -> None:
         """In the caller's transaction, before it locks the tables' own rows."""
@@ -300,6 +286,11 @@ class PostgresMetadata:
     def quarantined(self) -> dict[TableId, int]:
         with self._session.meaning("counting the rows in quarantine"):
             rows = self._session.named("count_quarantined")
+            return {TableId(namespace, table): count for namespace, table, count in rows}
+
+    def deferred(self) -> dict[TableId, int]:
+        with self._session.meaning("counting the rows that wait for others"):
+            rows = self._session.named("count_deferred")
             return {TableId(namespace, table): count for namespace, table, count in rows}
 
     # -- quarantine

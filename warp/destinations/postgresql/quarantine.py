@@ -161,15 +161,10 @@ def supersede_gone(session: Session, landing: Landing, *, below: int) -> None:
     if below > -1:
         session.named("supersede_older", below=below, **where)
     after = 0
-    kinds = [column.kind for column in landing.schema.columns]
     while page := session.named("undecided", after=after, limit=PAGE, **where).fetchall():
-        if after == 0:
-            session.run(merge.staging_table(landing.staging, kinds))
         after = page[-1][0]
         overruled = _overruled(session, landing, page)
         session.named("supersede", ids=list(overruled), reasons=list(overruled.values()))
-    if after:
-        session.run(merge.drop_staging(landing.staging))
 
 
 def _overruled(session: Session, landing: Landing, page: Sequence[Sequence[Any]]) -> dict[int, str]:

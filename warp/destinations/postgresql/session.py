@@ -111,12 +111,14 @@ class Session:
     """A connection that is made when first needed and again after it was lost.
 
     `renewed` is called with each new connection: whoever keeps something on the server's side,
-    such as temporary tables, forgets it then.
+    such as temporary tables, forgets it then.  `undone` is called when a transaction was left:
+    what it made is gone.
     """
 
     def __init__(self, options: PostgresOptions) -> None:
         self.options = options
         self.renewed: list[Callable[[], None]] = []
+        self.undone: list[Callable[[], None]] = []
         self._connection: Connection[Any] | None = None
         self._statements: dict[str, bytes] = {}
         known = conninfo_to_dict(options.url)
@@ -184,6 +186,8 @@ class Session:
 
     def rollback(self) -> None:
         """Leave the transaction; a connection that cannot is thrown away."""
+        for forget in self.undone:
+            forget()
         if self._connection is None:
             return
         try:

@@ -23,7 +23,8 @@ alter table {meta}.error_log
 create unique index error_log_finding on {meta}.error_log (finding) where finding is not null;
 create index error_log_by_time on {meta}.error_log (last_at);
 
--- Rows whose foreign key found no parent yet; the newest change of each key.
+-- Changes that were refused for another row's sake: its foreign key found no parent yet, its children
+-- are still there, or another row still holds its unique value.  The newest change of each key.
 create table {meta}.deferred_rows (
     id bigint generated always as identity primary key,
     at timestamptz not null default clock_timestamp(),
@@ -31,10 +32,14 @@ create table {meta}.deferred_rows (
     schema_name text not null,
     source_namespace text not null,
     source_table text not null,
-    -- what it waits for: the constraint that refused it, and the table that refers to
+    -- what it waits for: the constraint that refused it, the destination's table whose rows must
+    -- change first, and the parent's key where that is known
     constraint_name text not null,
     parent_namespace text not null,
     parent_table text not null,
+    waits_for text,
+    reason text not null,
+    code text not null,
     key text not null,
     operation text not null,
     row text not null,
@@ -45,9 +50,11 @@ create table {meta}.deferred_rows (
     position_seconds double precision not null default 0,
     tries integer not null default 1,
     tried_at timestamptz not null default clock_timestamp(),
-    unique (source_namespace, source_table, key)
+    unique (schema_name, source_namespace, source_table, key)
 );
-create index deferred_rows_by_parent on {meta}.deferred_rows (parent_namespace, parent_table);
+create index deferred_rows_by_parent
+    on {meta}.deferred_rows (parent_namespace, parent_table, waits_for);
+create index deferred_rows_by_try on {meta}.deferred_rows (schema_name, tried_at);
 
 -- Who deleted a row, and where in the source's log.
 alter table {meta}.deletion_audit
