@@ -71,8 +71,8 @@ ASIDE: Final[dict[str, Told]] = {
         "Change the column, then replay the row; or mend it at the source and discard this one.",
     ),
     "SCHEMA": Told(
-        "A row waited for another row, and a column it was kept for has changed its kind meanwhile, "
-        "in a way that not every value survives.",
+        "A row waited for another row, and a column it was kept for has changed its kind "
+        "meanwhile, in a way that not every value survives.",
         "The row waits in quarantine instead.",
         "Replay it: a replay decides anew about each of its values.",
     ),
