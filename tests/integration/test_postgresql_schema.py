@@ -193,6 +193,25 @@ def test_a_new_column_takes_the_values_that_fit_it_exactly(
     assert found[-2:] == [(99, False, None, None), (100, True, None, None)]
 
 
+def test_a_value_beyond_the_limits_of_a_column_stays_where_it_is(world: World) -> None:
+    schema = TableSchema(ORDERS, (Column("id", Kind.INT64), EXTRA), ("id",))
+    unit = world.settled(schema)
+    world.looking.execute("alter table shop.orders add note varchar(5), add price numeric(5, 2)")
+    values = [("short", 1.25), ("longer", 1.255), ("\u00fc" * 5, 1000), ("", 999.99)]
+    unit.write(
+        "1",
+        *[(CREATE, 1, n, to_json({"note": a, "price": b})) for n, (a, b) in enumerate(values)],
+    )
+    for column in (Column("note", Kind.TEXT), Column("price", Kind.DECIMAL)):
+        unit.destination.apply_schema_changes([add(column)])
+    assert world.rows(columns="id, note, price::text, _extra") == [
+        (0, "short", "1.25", None),
+        (1, None, None, {"note": "longer", "price": 1.255}),
+        (2, "\u00fc" * 5, None, {"price": 1000}),
+        (3, "", "999.99", None),
+    ]
+
+
 def test_a_moved_value_is_the_one_a_writer_would_have_written(world: World) -> None:
     schema = TableSchema(ORDERS, (Column("id", Kind.INT64), EXTRA), ("id",))
     unit = world.settled(schema)

@@ -10,7 +10,7 @@ from typing import Final
 
 from warp import faults
 from warp.destinations.postgresql.session import Session, fitting, name, text
-from warp.model import Kind, Role, TableSchema, TableSettings, WorkUnit
+from warp.model import Column, Kind, Role, TableSchema, TableSettings, WorkUnit
 
 PAGES: Final = 2_000  # of one transaction: 16 MB of table
 
@@ -94,7 +94,7 @@ def finish(session: Session, settings: TableSettings, schema: TableSchema | None
             faults.hit("before_fill")
             if column is not None and column.kind in _EXACT:
                 field = column.source.replace("\0", "\u2400")
-                _fill(session, settings, extra.name, column.name, column.kind, field)
+                _fill(session, settings, extra.name, column, field)
             faults.hit("after_fill")
             session.named("column_filled", unit=unit, version=version)
     finally:
@@ -112,11 +112,26 @@ def _begin(session: Session, unit: str) -> bool:
     return bool(row and row[0])
 
 
+def _within(column: Column, fits: str, value: str) -> tuple[str, str]:
+    """Nothing beyond the limits of a column that somebody else made: it stays where it is."""
+    if column.limit is None:
+        return fits, value
+    if column.kind is Kind.DECIMAL:
+        scale = column.scale or 0
+        bound = (
+            f"scale(trim_scale({value})) <= {scale}"
+            f" and abs({value}) < 1e{column.limit - scale}::numeric and {value} <> 'NaN'"
+        )
+    else:
+        bound = f"char_length({value}) <= {column.limit}"
+    return f"case when ({fits}) then {bound} end", value
+
+
 def _fill(
-    session: Session, settings: TableSettings, extra: str, column: str, kind: Kind, field: str
+    session: Session, settings: TableSettings, extra: str, column: Column, field: str
 ) -> None:
     place = settings.destination
-    fits, value = _EXACT[kind]
+    fits, value = _within(column, *_EXACT[column.kind])
     cell = text("(d.{} -> %(field)s)").format(name(extra))
     statement = text(
         "update {table} as d set {column} = case when {cell} <> 'null' then {value} end,"
@@ -126,7 +141,7 @@ def _fill(
         " and ({cell} = 'null' or ({fits}))"
     ).format(
         table=name(place.namespace, place.name),
-        column=name(column),
+        column=name(column.name),
         extra=name(extra),
         cell=cell,
         value=text(value.replace("%", "%%")).format(v=cell),
