@@ -67,7 +67,7 @@ def test_a_process_killed_in_a_change_of_schema_has_it_made_once(
     ]
 
 
-def test_without_the_registration_in_the_same_transaction_a_change_is_made_twice(
+def test_without_the_registration_in_the_same_transaction_the_registry_lacks_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: commit between the ALTER and its line in the registry, and die there."""
