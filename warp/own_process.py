@@ -256,7 +256,7 @@ class OwnProcess(ABC):
 
     def _signal_all(self, number: signal.Signals) -> None:
         for member in self._family():
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
                 os.kill(member.pid, number)
 
 

@@ -305,6 +305,8 @@ class Turn:
             inner = self._probe.meter(self._unit)
             meter = UnitMeter(inner, self._held, self._works)
             outcome = self._drive(source, destination, marker, meter)
+            if outcome is HANDED_BACK:  # asked back, or lost and told so by the same flag?
+                self._held.check()
             self._tell_end(destination.metadata(), outcome)
             return outcome
 

@@ -12,7 +12,9 @@ from postgresql_world import CREATE, ORDERS, World
 from warp.model import Change, Column, Kind, SchemaChange, TableSchema
 from warp.sources.documents import EXTRA
 
-FIRST = TableSchema(ORDERS, (Column("id", Kind.INT64), Column("v", Kind.INT32), EXTRA), ("id",))
+FIRST = TableSchema(
+    ORDERS, (Column("id", Kind.INT64, comment="seen"), Column("v", Kind.INT32), EXTRA), ("id",)
+)
 NEW = Column("new", Kind.TEXT)
 WIDE = Column("v", Kind.INT64)
 

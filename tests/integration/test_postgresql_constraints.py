@@ -644,8 +644,8 @@ def test_without_a_dead_letter_queue_a_row_that_waits_in_vain_stops_the_unit(
 def test_a_row_whose_column_changed_its_kind_meanwhile_is_quarantined_whole(world: World) -> None:
     unit = shop(world)
     unit.write("1", (CREATE, 1, 1, 7, "child"))
-    do(world, f'update {META}.deferred_rows set kinds = kinds || \'{{"name": "uuid"}}\'')
-    do(world, f"update {META}.deferred_rows set row = replace(row, 'child', '{'0' * 32}')")
+    do(world, f'update {META}.deferred_rows set kinds = kinds || \'{{"customer": "text"}}\'')
+    do(world, f"update {META}.deferred_rows set row = replace(row, '7', '\"7\"')")
     look(world, unit)
     assert waiting(world) == []
     assert aside(world) == [('{"id": 1}', "SCHEMA")]

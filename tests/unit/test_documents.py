@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -496,3 +497,16 @@ def test_names_that_a_table_cannot_have_are_changed_and_stay_different() -> None
         {"_id": 1, **row},
     )
     assert [c[0] for c in shaped.columns] == [1] * (len(fields) + 1) + [None]
+
+
+def test_a_shaped_batch_is_gone_without_a_search_for_garbage() -> None:
+    """A worker looks for garbage rarely, and a batch may hold documents of 16 MB (guarantee 9)."""
+    known = schema(Column("v", Kind.INT64))
+    gc.collect()
+    gc.disable()
+    try:
+        shape(known, {"_id": 1, "v": "x"}, {"_id": 2, "v": 7})
+        left = [o for o in gc.get_objects() if type(o).__module__ == "warp.sources.documents"]
+    finally:
+        gc.enable()
+    assert left == []

@@ -476,6 +476,20 @@ _BARE: Final = frozenset({Operation.DELETE, Operation.TRUNCATE})
 _BLOCK: Final = 128
 
 
+class _Extra:
+    """What goes into `_extra` of the rows of one block."""
+
+    __slots__ = ("_wanted", "rows")
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted  # a table without it has every value in `doc`
+        self.rows: dict[int, dict[str, Any]] = {}  # row -> field -> value
+
+    def keep(self, column: Column, row: int, value: Any) -> None:
+        if self._wanted:
+            self.rows.setdefault(row, {})[_field_of(column)] = value
+
+
 class _Shaping:
     """One call of `shape`: block after block of documents, and what has come of them so far."""
 
@@ -488,21 +502,24 @@ class _Shaping:
         self.key_kind: Kind | None = None
         self.keeps_extra = any(c.role is Role.EXTRA for c in known.columns)
         self.keeps_whole = any(c.role is Role.DOCUMENT for c in known.columns)
+        self.extra = _Extra(self.keeps_extra)
         self.fitting = Fitting(
             known.table,
             settings,
             known.key,
             extra=self.keeps_extra or self.keeps_whole,
-            keep=self._keep,
+            # Not a method of this object: a circle of references would keep every batch alive
+            # until garbage is looked for, and documents may be large (guarantee 9).
+            keep=self.extra.keep,
         )
         # Of the block at hand:
         self.raw: Sequence[bytes] = ()
         self.documents: list[dict[str, Any]] = []
         self.bare: list[int] = []
-        self.extra: dict[int, dict[str, Any]] = {}  # row -> field -> value
 
     def add(self, raw: Sequence[bytes], documents: list[dict[str, Any]], bare: list[int]) -> None:
-        self.raw, self.documents, self.bare, self.extra = raw, documents, bare, {}
+        self.raw, self.documents, self.bare = raw, documents, bare
+        self.extra.rows = {}
         self.fitting.first = self.rows
         self.rows += len(documents)
         cells = self._cells()
@@ -560,7 +577,7 @@ class _Shaping:
         for row, document in enumerate(self.documents):
             if document.keys() <= fields:
                 continue
-            extra = self.extra.setdefault(row, {})
+            extra = self.extra.rows.setdefault(row, {})
             for field, value in document.items():
                 if field not in fields:
                     extra[field] = value
@@ -593,7 +610,9 @@ class _Shaping:
             # Readable text in the column, the bytes as they were in `_extra`.
             met = "NUL in a string" if type(value) is str else type_name(value)
             self.fitting.note(column, row, Outcome.EXTRA, met, original=str(value))
-            self._keep(column, row, value.raw if isinstance(value, Garbled) else value.encode())
+            self.extra.keep(
+                column, row, value.raw if isinstance(value, Garbled) else value.encode()
+            )
             return str(value).replace("\0", NUL_SEEN)
         met = type_name(value)
         if column.kind is Kind.TEXT and self._becomes_text(column):
@@ -609,11 +628,6 @@ class _Shaping:
     def _note_nul(self, column: Column, rows: list[int]) -> None:
         if rows:
             self.fitting.note(column, rows[0], Outcome.EXTRA, "NUL in a string", cells=len(rows))
-
-    def _keep(self, column: Column, row: int, value: Any) -> None:
-        """Into `_extra`; a table without it has the value in `doc`."""
-        if self.keeps_extra:
-            self.extra.setdefault(row, {})[_field_of(column)] = value
 
     def _key(self, column: Column, cells: list[Any]) -> list[Any]:
         if column.kind is Kind.TAGGED:
@@ -638,7 +652,7 @@ class _Shaping:
             if not _short(key):
                 key = "sha256:" + hashlib.sha256(key.encode()).hexdigest()
                 if row not in bare:
-                    self._keep(column, row, cell)
+                    self.extra.keep(column, row, cell)
             keys.append(key)
         return keys
 
@@ -650,7 +664,7 @@ class _Shaping:
 
     def _left_over(self) -> list[Any]:
         column: list[Any] = [None] * len(self.documents)
-        for row, fields in self.extra.items():
+        for row, fields in self.extra.rows.items():
             column[row] = to_json(fields)
         return self._without_bare(column)
 
