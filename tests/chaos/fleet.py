@@ -219,6 +219,7 @@ class Fleet:
         self._audited = audited
         self._ttl = ttl
         self._settings = settings
+        self._destination = destination or {}
         self._stack = contextlib.ExitStack()
         self._supervised = threading.Event()
 
@@ -266,7 +267,11 @@ class Fleet:
                 "connection_string": self.servers.mongo.url,
                 "database": self.name,
             },
-            "destination": {"type": "postgresql", "connection_string": self.destination_url},
+            "destination": {
+                "type": "postgresql",
+                "connection_string": self.destination_url,
+                **self._destination,
+            },
             "schemas": [{"name": name, **self._settings} for name in names],
             "error_handling": {"initial_delay": "200ms", "max_delay": "1s"},
             "coordination": {

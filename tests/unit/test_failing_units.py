@@ -113,7 +113,7 @@ def test_each_wait_is_shortened_by_chance_within_its_bounds(
 ) -> None:
     breaks(shop)
     met: list[set[float]] = [set(), set(), set()]
-    for _ in range(40):
+    for _ in range(12):
         worker = worker_of(shop, ledger, clock, Backoff(max_retries=3, factor=2.0, jitter=0.5))
         ledger.waits.clear()
         for _ in range(3):
@@ -127,7 +127,7 @@ def test_each_wait_is_shortened_by_chance_within_its_bounds(
         ledger.ensure([STREAM])
     for waits, longest in zip(met, (1.0, 2.0, 4.0), strict=True):
         assert longest / 2 <= min(waits) < max(waits) <= longest
-        assert len(waits) > 30  # units that failed together do not come back together
+        assert len(waits) > 9  # units that failed together do not come back together
 
 
 def test_no_wait_is_longer_than_the_longest_of_the_configuration(
