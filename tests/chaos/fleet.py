@@ -208,9 +208,11 @@ class Fleet:
         audited: bool = True,
         ttl: float = TTL,
         beside: str | None = None,
+        destination: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        """`settings` are of the schema's block; `beside` ends the name of a second schema."""
+        """`settings` are of the schema's block, `destination` more of the destination's; `beside`
+        ends the name of a second schema."""
         self.servers = servers
         self.name = f"t_{secrets.token_hex(6)}"
         self.programs: list[Program] = []
