@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping
 
 VARIABLE = "CARTRIDGE_WARP_FAULT"
@@ -20,8 +21,14 @@ def _nothing(name: str) -> None:
     pass
 
 
+def _to_this_thread(pid: int, number: int) -> None:
+    # Sent to the process, another thread may take the signal first, and this one runs on for a
+    # moment: a worker that was to stop before its first statement had made it and held its lock.
+    signal.pthread_kill(threading.get_ident(), number)
+
+
 def armed(
-    environment: Mapping[str, str], send: Callable[[int, int], None] = os.kill
+    environment: Mapping[str, str], send: Callable[[int, int], None] = _to_this_thread
 ) -> Callable[[str], None]:
     """What `hit` does under this environment."""
     order = environment.get(VARIABLE)
