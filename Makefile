@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 demo: $(READY) ## Real MongoDB to real PostgreSQL on this machine, with a worker killed on the way
 	@$(BIN)/cartridge-warp demo $(ARGS)
 
-test: $(READY) ## All tests, on real servers started from PyPI packages (under 15 minutes)
+test: $(READY) ## All tests, on real servers started from PyPI packages (about 15 minutes on two cores)
 	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 check: $(READY) ## Format, lint, types, import contracts, generated documents

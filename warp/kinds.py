@@ -24,7 +24,6 @@ from warp.model import Kind
 Convert = Callable[[Any], Any]
 """One cell; ValueError where it has no exact form."""
 
-EXACT_FLOAT_INT: Final = 2**53  # beyond it not every int is a float
 _DAY_US: Final = 86_400_000_000
 _EPOCH: Final = dt.date(1970, 1, 1).toordinal()
 _DAYS_OF_400_YEARS: Final = 146_097

@@ -111,7 +111,7 @@ SNAPSHOT_PROGRESS: Final = "cartridge_warp_snapshot_progress_ratio"
 RETENTION: Final = "cartridge_warp_source_retention_seconds"
 LEDGER_WIPES: Final = "cartridge_warp_ledger_wipes_total"
 
-CELL_OUTCOMES: Final = tuple(o for o in Outcome if o not in (Outcome.QUARANTINED, Outcome.DEFERRED))
+CELL_OUTCOMES: Final = tuple(o for o in Outcome if o is not Outcome.DEFERRED)
 WARNED: Final = frozenset(CELL_OUTCOMES) - {Outcome.CONVERTED}
 
 METRICS: Final = (

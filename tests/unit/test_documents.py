@@ -270,6 +270,18 @@ def test_a_table_without_extra_turns_to_text_or_keeps_the_original_aside() -> No
         shape(bare, {"_id": 1, "w": 1})
 
 
+@pytest.mark.parametrize("policy", [Policy(narrower=Handling.TEXT), Policy(drastic=Handling.TEXT)])
+def test_a_column_that_became_text_by_choice_takes_whatever_comes(policy: Policy) -> None:
+    settings = replace(SETTINGS, policy=policy)
+    value = {"a": 1} if policy.drastic else "x"
+    rows = documents({"_id": 1, "v": value}, {"_id": 2, "v": 7}, {"_id": 3, "v": True})
+    shaped = rows.shape(schema(Column("v", Kind.INT64)), settings)
+    assert (Change.TEXT_COLUMN, Column("v", Kind.TEXT)) in shaped.asked
+    shaped = rows.shape(schema(Column("v", Kind.TEXT)), settings)
+    assert shaped.asked == []
+    assert shaped.columns[1:] == [['{"a":1}' if policy.drastic else "x", "7", "true"], [None] * 3]
+
+
 def test_a_document_column_holds_the_whole_document() -> None:
     known = TableSchema(TABLE, (Column("_id", Kind.INT64), DOCUMENT), ("_id",))
     shaped = shape(known, {"_id": 1, "a": {"b": 2}, "c": OID})

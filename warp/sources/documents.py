@@ -623,7 +623,8 @@ class _Shaping:
         return self.fitting.misfit(column, row, original, f"{met} has no form as {column.kind}")
 
     def _becomes_text(self, column: Column) -> bool:
-        return self.settings.policy_of(column.source).narrower is Handling.TEXT
+        policy = self.settings.policy_of(column.source)
+        return Handling.TEXT in (policy.narrower, policy.drastic)
 
     def _note_nul(self, column: Column, rows: list[int]) -> None:
         if rows:
