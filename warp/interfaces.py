@@ -16,6 +16,7 @@ from warp.model import (
     ChangeBatch,
     Choice,
     Chunk,
+    Diagnosis,
     ErrorLine,
     Finding,
     Intent,
@@ -29,6 +30,7 @@ from warp.model import (
     Replay,
     SchemaChange,
     SetAside,
+    TableChanges,
     TableId,
     TableSchema,
     TableSelection,
@@ -77,6 +79,13 @@ class SourceConnector(Protocol):
         """
         ...
 
+    def diagnose(self) -> list[Diagnosis]:
+        """All that `check` looks at, and what only costs or warns, each with what mends it.
+
+        For `doctor`.  What it finds it returns; raises only where the server cannot be asked.
+        """
+        ...
+
     def namespaces(self) -> list[str]:
         """The namespaces that exist now: databases, schemas, datasets.
 
@@ -108,6 +117,15 @@ class SourceConnector(Protocol):
 
     def reached(self, position: Position, goal: Position) -> bool:
         """Has a stream at `position` delivered everything up to `goal`?"""
+        ...
+
+    def look_up(self, rows: TableChanges) -> TableChanges:
+        """The rows of these keys as they are now, as READ operations; those gone are left out.
+
+        For updates that carry a part of a row which the destination has not got (design section
+        13, rule 4).  Only the key columns of `rows` are looked at.  Raises SourceRefused where
+        `traits.full_rows` says that no update is ever partial.
+        """
         ...
 
     def chunks(self, table: TableId, rows: int) -> list[Chunk]:
@@ -178,6 +196,15 @@ class DestinationConnector(Protocol):
 
     def check(self) -> None:
         """Called before work starts and by `validate`.  DestinationRefused names the right."""
+        ...
+
+    def diagnose(self) -> list[Diagnosis]:
+        """As of a source."""
+        ...
+
+    def missing(self, changes: TableChanges) -> list[int]:
+        """Which of these rows, by their place, the destination has not got (a tombstone is not a
+        row).  Asked about updates that carry a part of a row, before they are written."""
         ...
 
     def open(self, lease: Lease) -> Marker:

@@ -629,6 +629,26 @@ class Written:
     seconds: float = 0.0
 
 
+class Verdict(StrEnum):
+    """What a look before work starts has found."""
+
+    OK = "ok"
+    WARNING = "warning"  # work can start; something will cost more, or be missing
+    FAILED = "failed"  # work cannot start, or would lose something
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One thing that a server must have or be for our work, and what was found of it."""
+
+    code: str  # stable, such as `postgresql-wal-level`
+    verdict: Verdict
+    subject: str  # the setting, right or table it is about
+    expected: str
+    found: str
+    mend: str = ""  # the exact statement or setting that mends it; empty where nothing is to mend
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerStats:
     """One reading of the ledger."""
