@@ -39,7 +39,11 @@ end $$;
 create function audit.changed() returns trigger language plpgsql as $$
 begin
     insert into audit.rows (source, key, version)
-    select tg_table_name, to_jsonb(r) ->> '_id', r._cw_version from touched as r;
+    -- Of documents `_id`, of the tests' tables `id` and, where the key has two columns, `part`.
+    select tg_table_name,
+        coalesce(to_jsonb(r) ->> '_id', concat_ws('/', to_jsonb(r) ->> 'part', to_jsonb(r) ->> 'id')),
+        r._cw_version
+    from touched as r;
     return null;
 end $$;
 

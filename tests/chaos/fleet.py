@@ -227,12 +227,7 @@ class Fleet:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.client = stack.enter_context(
-                pymongo.MongoClient[Document](
-                    self.servers.mongo.url, w="majority", tz_aware=True, retryReads=True
-                )
-            )
-            self.source: Database[Document] = self.client[self.name]
+            self._open_source(stack)
             with psycopg.connect(self.servers.postgres.url, autocommit=True) as connection:
                 connection.execute(sql.SQL("create database {}").format(sql.Identifier(self.name)))
             self.destination_url = self.servers.postgres.database_url(self.name)
@@ -255,20 +250,34 @@ class Fleet:
             connection.execute(
                 sql.SQL("drop database {} with (force)").format(sql.Identifier(self.name))
             )
+        self._drop_source()
+
+    def _open_source(self, stack: contextlib.ExitStack) -> None:
+        self.client = stack.enter_context(
+            pymongo.MongoClient[Document](
+                self.servers.mongo.url, w="majority", tz_aware=True, retryReads=True
+            )
+        )
+        self.source: Database[Document] = self.client[self.name]
+
+    def _drop_source(self) -> None:
         with contextlib.suppress(PyMongoError):
             self.client.drop_database(self.name)
             if self.beside:
                 self.client.drop_database(self.beside)
 
+    def _source_block(self) -> dict[str, Any]:
+        return {
+            "type": "mongodb",
+            "connection_string": self.servers.mongo.url,
+            "database": self.name,
+        }
+
     def configuration(self) -> dict[str, Any]:
         """What an operator would write."""
         names = [self.name, *([self.beside] if self.beside else [])]
         return {
-            "source": {
-                "type": "mongodb",
-                "connection_string": self.servers.mongo.url,
-                "database": self.name,
-            },
+            "source": self._source_block(),
             "destination": {
                 "type": "postgresql",
                 "connection_string": self.destination_url,
@@ -393,13 +402,13 @@ class Fleet:
             raise AssertionError(f"expected {what} within {limit:.0f} s, found otherwise:\n{logs}")
 
     def catch_up(self, tables: Sequence[str], limit: float = PATIENCE) -> None:
-        """Until a document written after all others has arrived in each table.
+        """Until a row written after all others has arrived in each table.
 
         Writers must have stopped: what is in the log before it then is in the destination too.
         """
         ids = {table: f"last-{secrets.token_hex(4)}" for table in tables}
         for table, name in ids.items():
-            with_retries(partial(self.source[table].insert_one, {"name": name}))
+            self._write_last(table, name)
 
         def arrived() -> bool:
             there = all(
@@ -408,7 +417,10 @@ class Fleet:
             )
             return there and self.settled(*tables)
 
-        self.wait_for("every table settled and the last document in each", arrived, limit)
+        self.wait_for("every table settled and the last row in each", arrived, limit)
+
+    def _write_last(self, table: str, name: str) -> None:
+        with_retries(partial(self.source[table].insert_one, {"name": name}))
 
     # -- judgement
 
@@ -417,8 +429,11 @@ class Fleet:
         found: list[str] = []
         with self.destination() as connection:
             for table in tables:
-                found += _differences(self.source, connection, self.name, table)
+                found += self._differences(connection, table)
         return found
+
+    def _differences(self, connection: psycopg.Connection[Any], table: str) -> list[str]:
+        return _differences(self.source, connection, self.name, table)
 
     def faults(self) -> list[str]:
         """What the audit holds against the fleet."""

@@ -1,0 +1,78 @@
+"""The same faults as with MongoDB, with PostgreSQL and MariaDB as sources (guarantees 1 to 8).
+
+CARTRIDGE_WARP_STORM_SECONDS and CARTRIDGE_WARP_STORM_SEED as in `test_fleet_storm`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from fleet import Servers
+from sql_fleet import TABLES, MariaDbOrigin, Origin, PostgresOrigin, SqlFleet, SqlWriters
+from storm import Storm
+
+from warp.testing.servers import MariaDb, Postgres
+
+pytestmark = [
+    pytest.mark.xdist_group("fleet"),
+    pytest.mark.timeout(600 + int(os.environ.get("CARTRIDGE_WARP_STORM_SECONDS", "0"))),
+]
+
+log = logging.getLogger(__name__)
+
+SECONDS = float(os.environ.get("CARTRIDGE_WARP_STORM_SECONDS", "10"))
+SEED = int(os.environ.get("CARTRIDGE_WARP_STORM_SEED", "1"))
+ROWS = 3_000  # of each table before the storm
+
+
+@pytest.fixture(scope="module")
+def fragile_postgres() -> Iterator[Origin]:
+    with Postgres() as server:
+        yield PostgresOrigin(server)
+
+
+@pytest.fixture(scope="module")
+def fragile_mariadb() -> Iterator[Origin]:
+    with MariaDb() as server:
+        yield MariaDbOrigin(server)
+
+
+@pytest.fixture(params=["fragile_postgres", "fragile_mariadb"])
+def origin(request: pytest.FixtureRequest) -> Origin:
+    found: Origin = request.getfixturevalue(request.param)
+    return found
+
+
+def test_after_a_storm_of_faults_the_destination_equals_the_source(
+    fragile: Servers, origin: Origin
+) -> None:
+    with SqlFleet(
+        fragile, origin, chunk_rows=400, full_load_batch_size=100, write_batch_size=100
+    ) as fleet:
+        fleet.preload(ROWS, random.Random(SEED))
+        with SqlWriters(origin, fleet.name, ROWS + 500, SEED) as writers:
+            fleet.coordinator()
+            for _ in range(3):
+                fleet.worker()
+            fleet.supervise()
+            fleet.wait_for("the snapshot to begin", lambda: any(map(fleet.count, TABLES)))
+            # A column that comes while chunks are read and the log is followed.
+            fleet.execute("alter table orders add column colour varchar(20) default 'none'")
+            fleet.execute("update orders set colour = 'red' where id < 200")
+            storm = Storm(fleet, SEED, partial(origin.server.restart, hard=True))
+            storm.rage(SECONDS)
+        fleet.catch_up(TABLES, limit=120)
+        log.info("struck %s", dict(storm.struck))
+        log.info("written %s, carried in %d batches", dict(writers.made), len(fleet.advances()))
+        log.info("lives %s, deaths %s", [(p.label, p.lives) for p in fleet.programs], fleet.deaths)
+        assert fleet.differences(TABLES) == []
+        assert fleet.faults() == []
+        fleet.wait_for(
+            "children of killed leaders to have ended by themselves",
+            lambda: not any(program.orphans() for program in fleet.programs),
+        )
