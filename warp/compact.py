@@ -49,7 +49,7 @@ def compact(changes: TableChanges) -> Compacted:
         truncated_at = versions[cut]
         operations, versions = operations[cut + 1 :], versions[cut + 1 :]
         columns = [column[cut + 1 :] for column in columns]
-    keys = _keys(schema, columns, len(operations))
+    keys = keys_of(schema, columns, len(operations))
     if len(set(keys)) == len(operations):
         return Compacted(operations, versions, columns, truncated_at)
 
@@ -81,7 +81,8 @@ def _overrules(operation: int, version: int, earlier: int) -> bool:
     return earlier < version if operation == _READ else earlier <= version
 
 
-def _keys(schema: TableSchema, columns: list[list[Any]], rows: int) -> Sequence[Hashable]:
+def keys_of(schema: TableSchema, columns: list[list[Any]], rows: int) -> Sequence[Hashable]:
+    """The key of each row, equal where a database would call them equal."""
     if not schema.key:
         return range(rows)  # without a key every row is its own
     places = {name: i for i, name in enumerate(schema.names())}

@@ -48,7 +48,7 @@ class SourceTraits:
     streams: bool = True  # has a log to follow
     follows_twice: bool = True  # two streams of one database cost little more than one
     holds_log: bool = False  # keeps its log until acknowledge()
-    full_rows: bool = True  # False where an update may carry UNCHANGED cells
+    full_rows: bool = True  # False where an update, or a create by a new key, has UNCHANGED cells
     schemaless: bool = False  # batches carry documents
 
 
@@ -122,9 +122,10 @@ class SourceConnector(Protocol):
     def look_up(self, rows: TableChanges) -> TableChanges:
         """The rows of these keys as they are now, as READ operations; those gone are left out.
 
-        For updates that carry a part of a row which the destination has not got (design section
-        13, rule 4).  Only the key columns of `rows` are looked at.  Raises SourceRefused where
-        `traits.full_rows` says that no update is ever partial.
+        For changes that carry a part of a row which the destination has not got (design section
+        13, rule 4).  Only the key columns of `rows` are looked at, no two of one key; any order.
+        May be called while `get_changes` reads ahead in another thread, so over a connection of
+        its own.  Raises SourceRefused where `traits.full_rows` says that no update is partial.
         """
         ...
 
@@ -203,8 +204,13 @@ class DestinationConnector(Protocol):
         ...
 
     def missing(self, changes: TableChanges) -> list[int]:
-        """Which of these rows, by their place, the destination has not got (a tombstone is not a
-        row).  Asked about updates that carry a part of a row, before they are written."""
+        """Which of these rows, by their place, the destination has not got.
+
+        Asked about updates that carry a part of a row, before they are written; `changes` holds
+        their key columns only.  A tombstone is not a row, a soft-deleted row is one.  While a
+        table is read anew, a row older than that snapshot counts as missing: the columns an
+        update leaves alone may have changed at the source while nobody followed.
+        """
         ...
 
     def open(self, lease: Lease) -> Marker:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from warp import replays
+from warp import partial, replays
 from warp.ahead import ahead
 from warp.errors import SchemaBusy, SchemaMoved, WarpError
 from warp.evolve import Growth, evolve
@@ -28,6 +28,7 @@ from warp.model import (
     Role,
     SchemaChange,
     SetAside,
+    TableChanges,
     TableId,
     TableSchema,
     TableSelection,
@@ -229,9 +230,13 @@ class Delivery:
 
     def write(self, marker: Marker, batch: ChangeBatch, phase: Phase) -> Marker:
         """Deliver one batch and return the marker it left behind."""
+        whole = self._source.traits.full_rows
         for _ in range(EVOLVE_ATTEMPTS):
             plan = self._evolve(batch)
             if plan is None:
+                continue
+            if not whole and any(lacking := [partial.rows_of(part) for part in batch.changes]):
+                batch, whole = self._looked_up(batch, lacking), True
                 continue
             self._hold.check()
             after = marker.advanced(batch, phase=phase)
@@ -319,6 +324,29 @@ class Delivery:
             if not self._go_on_without(plan.ddl):
                 raise
         return None
+
+    def _looked_up(self, batch: ChangeBatch, lacking: Sequence[Sequence[int]]) -> ChangeBatch:
+        """The batch with those rows made whole that the destination has not got yet (guarantee 4).
+
+        Asked after the tables are known, and before the batch is evolved with what was found.
+        """
+        changes = [
+            self._made_whole(part, rows) if rows else part
+            for part, rows in zip(batch.changes, lacking, strict=True)
+        ]
+        return replace(batch, changes=changes)
+
+    def _made_whole(self, part: TableChanges, rows: Sequence[int]) -> TableChanges:
+        settings = self._selection(part.table)
+        if settings is None:
+            raise AssertionError("an evolved part is of a selected table")
+        keys, updates = partial.asked(part, rows, self._known[part.table], settings)
+        missing = set(partial.created(part, rows))
+        if updates:
+            missing |= {updates[place] for place in self._destination.missing(keys)}
+        if not missing:
+            return part
+        return partial.filled(part, missing, self._source.look_up(partial.wanted(part, missing)))
 
     def _go_on_without(self, changes: Sequence[SchemaChange]) -> bool:
         """Values that a busy table's columns cannot hold yet may wait in `_extra`."""

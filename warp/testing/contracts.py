@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from warp import stored
-from warp.errors import FenceBehind, LeaseLost, SchemaMoved
+from warp.errors import FenceBehind, LeaseLost, SchemaMoved, SourceRefused
 from warp.evolve import evolve
 from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import (
@@ -366,6 +366,45 @@ class DestinationContract(ABC):
         self.finish(reader)
         assert metadata.settle("shop", ORDERS)
         assert self.read(ORDERS) == {(1, "a")}
+
+    # -- rows that updates carry a part of
+
+    def missing(self, unit: Unit, *ids: int) -> list[int]:
+        """Which of these ids of `shop.orders` the destination says it has not got."""
+        schema = unit.destination.get_schema(ORDERS)
+        if schema is None:
+            raise AssertionError("asked about a table that is there")
+        only = replace(schema, columns=schema.columns[:1])
+        operations = bytearray([UPDATE]) * len(ids)
+        part = TableChanges(ORDERS, operations, [50] * len(ids), only, [list(ids)])
+        return [ids[place] for place in unit.destination.missing(part)]
+
+    def test_rows_that_are_not_there_are_missing(self) -> None:
+        unit = self.settled()
+        unit.write("1", (CREATE, 1, 1, "a"), (CREATE, 2, 2, "b"))
+        unit.write("2", (DELETE, 3, 2, ABSENT))
+        assert self.missing(unit, 3, 1, 2) == [3, 2]
+        assert self.missing(unit, 1) == []
+
+    def test_a_row_whose_delete_is_remembered_is_missing(self) -> None:
+        stream, [chunk] = self.planned()
+        stream.write("9", (DELETE, 9, 1, ABSENT))
+        Unit(self.make(), chunk).write("s", (READ, 5, 2, "b"))
+        assert self.missing(stream, 1, 2) == [1]
+
+    def test_a_row_that_a_second_snapshot_has_not_brought_yet_is_missing(self) -> None:
+        stream, [unit] = self.planned()
+        reader = Unit(self.make(), unit)
+        reader.write("s", (READ, 5, 1, "a"), (READ, 5, 2, "b"))
+        assert self.missing(stream, 1, 2) == []
+        self.finish(reader)
+        metadata = stream.destination.metadata()
+        metadata.settle("shop", ORDERS)
+        stream.write("9", reload=[ORDERS])
+        assert metadata.plan_snapshot("shop", ORDERS, [Chunk(ORDERS, 0)], version=20)
+        reader = Unit(self.make(), WorkUnit.of_chunk("shop", Chunk(ORDERS, 0), 1))
+        reader.write("s", (READ, 21, 1, "a"))
+        assert self.missing(stream, 1, 2) == [2]
 
     # -- bookkeeping
 
@@ -794,6 +833,29 @@ class SourceContract(ABC):
         versions = {event[1] for event in self.snapshot(rows=100)}
         assert len(versions) == 1
         assert min(versions) >= changed
+
+    def test_rows_are_looked_up_by_key_as_they_are_now(self) -> None:
+        for id, name in enumerate(["a", "b", "c", "d"]):
+            self.put(id, name)
+        self.put(1, "changed")
+        self.delete(2)
+        source = self.make()
+        schema = source.get_schema([ORDERS])[ORDERS]
+        keys: list[list[Any]] = [
+            [1, 2, 0, 9] if c.name in schema.key else [UNCHANGED] * 4 for c in schema.columns
+        ]
+        asked = TableChanges(ORDERS, bytearray([UPDATE]) * 4, [1] * 4, schema, keys)
+        if source.traits.full_rows:
+            with pytest.raises(SourceRefused):
+                source.look_up(asked)
+        else:
+            batch = ChangeBatch([source.look_up(asked)], Position("now"))
+            found = self.events(source, batch)
+            assert sorted((e[0], e[2], e[3]) for e in found) == [
+                (READ, 0, "a"),
+                (READ, 1, "changed"),
+            ]
+        source.close()
 
     def test_a_stream_carries_what_came_after_its_position_in_order(self) -> None:
         self.put(1, "before")

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from warp import replays, stored
-from warp.errors import FenceBehind, LeaseLost, PositionLost, SchemaMoved
+from warp.errors import FenceBehind, LeaseLost, PositionLost, SchemaMoved, SourceRefused
 from warp.interfaces import DestinationTraits, MetadataStore, SourceTraits
 from warp.kinds import Relation, converter, relation
 from warp.model import (
@@ -80,6 +80,12 @@ class MemoryDatabase:
         self.tables[table][key] = row
         self._append(table, operation, row)
 
+    def patch(self, table: TableId, **cells: Any) -> None:
+        """An update whose log line carries the key and these cells only."""
+        row = self.tables[table][self._key(table, cells)] | cells
+        self.tables[table][self._key(table, cells)] = row
+        self._append(table, Operation.UPDATE, dict.fromkeys(row, UNCHANGED) | cells)
+
     def delete(self, table: TableId, **key: Any) -> None:
         self.tables[table].pop(self._key(table, key), None)
         self._append(table, Operation.DELETE, key)
@@ -132,6 +138,16 @@ class MemorySource:
 
     def version(self) -> int:
         return self.database.version
+
+    def look_up(self, rows: TableChanges) -> TableChanges:
+        if self.traits.full_rows:
+            raise SourceRefused("expected no update to be partial", place=str(rows.table))
+        names = self.database.schemas[rows.table].key
+        keys = zip(*(_cells_of(rows, name) for name in names), strict=True)
+        have = self.database.tables[rows.table]
+        version = self.database.version
+        found = [(version, Operation.READ, have[key]) for key in keys if key in have]
+        return self._changes(rows.table, found)
 
     def namespaces(self) -> list[str]:
         return sorted({table.namespace for table in self.database.tables})
@@ -222,6 +238,18 @@ class MemorySource:
         )
 
 
+class MemoryDeltas(MemorySource):
+    """A MemoryDatabase whose log may carry parts of rows (`patch`)."""
+
+    traits: ClassVar[SourceTraits] = SourceTraits(full_rows=False)
+
+
+def _cells_of(rows: TableChanges, name: str) -> list[Any]:
+    if rows.schema is None:
+        raise AssertionError("rows of a database have a schema")
+    return rows.columns[rows.schema.names().index(name)]
+
+
 # ---------------------------------------------------------------- destination
 
 
@@ -310,6 +338,22 @@ class MemoryDestination:
 
     def get_schema(self, table: TableId) -> TableSchema | None:
         return self.warehouse.schemas.get(table)
+
+    def missing(self, changes: TableChanges) -> list[int]:
+        with self.warehouse.lock:
+            settings = self.selection(changes.table)
+            unit = WorkUnit.of_table(settings.schema if settings else "", changes.table)
+            state = self.warehouse.markers.get(unit.id)
+            below = state.sweep_below if state and state.phase is Phase.SNAPSHOT else -1
+            rows = self.warehouse.tables.get(changes.table, {})
+            names = self.warehouse.schemas[changes.table].key
+            keys = zip(*(_cells_of(changes, name) for name in names), strict=True)
+            found = [rows.get(key) for key in keys]
+            return [
+                place
+                for place, row in enumerate(found)
+                if row is None or row.deleted or row.version < below
+            ]
 
     def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:
         with self.warehouse.lock:

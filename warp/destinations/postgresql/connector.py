@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
@@ -19,7 +20,7 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
 from warp import faults
-from warp.compact import compact
+from warp.compact import Compacted, compact
 from warp.destinations.postgresql import constraints, ddl, markers, merge
 from warp.destinations.postgresql.careful import Careful, TableState, is_of_a_value
 from warp.destinations.postgresql.carriers import DUMPED_AS, PARTIAL, Staged, stage
@@ -202,6 +203,25 @@ class PostgresDestination:
             return None
         with self._session.meaning(f"reading the schema of {settings.destination}"):
             return ddl.current(self._session, settings)
+
+    def missing(self, changes: TableChanges) -> list[int]:
+        """By one statement over the staged keys, in a transaction that changes nothing."""
+        settings = self._selection(changes.table)
+        if settings is None or changes.schema is None:
+            raise AssertionError("rows of a selected table, shaped into columns")
+        rows = range(len(changes))
+        keys = Compacted(bytes(changes.operations), changes.versions, changes.columns)
+        part = stage(changes.schema, keys)
+        unit = WorkUnit.of_table(settings.schema, changes.table)
+        with self._session.meaning(f"looking for rows of {settings.destination}"):
+            self._session.connect()
+            landing = self._landing(changes.schema, unit)
+            self._new.clear()
+            with self._session.block(), _as_registered(changes.table):
+                self._copy(part, landing, rows)
+                [statement] = merge.missing(landing)
+                found = self._session.run(statement, {"unit": unit.id}).fetchall()
+        return [number for (number,) in found]
 
     def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:
         for change in changes:
@@ -492,7 +512,7 @@ class PostgresDestination:
         carefully: bool,
     ) -> None:
         """One table's changes; what is refused goes into the deed, when asked to find it out."""
-        try:
+        with _as_registered(part.schema.table):
             if part.truncated_at is not None:
                 self._truncate(landing, state, part.truncated_at, deed, carefully=carefully)
                 state = replace(state, truncated_at=max(state.truncated_at, part.truncated_at))
@@ -514,16 +534,6 @@ class PostgresDestination:
             self._copy(part, landing)
             faults.hit("after_copy")
             self._merge(part, landing, state)
-        except (
-            psycopg.errors.UndefinedColumn,
-            psycopg.errors.UndefinedTable,
-            psycopg.errors.InvalidColumnReference,
-            psycopg.errors.DatatypeMismatch,
-        ) as error:
-            raise SchemaMoved(
-                f"the table is not as it was registered: {error.diag.message_primary}",
-                place=str(part.schema.table),
-            ) from error
 
     def _truncate(
         self, landing: Landing, state: TableState, version: int, deed: Deed, *, carefully: bool
@@ -729,6 +739,23 @@ class _Writes:
 
     def merge(self, part: Staged, landing: Landing, state: TableState) -> None:
         self._destination._merge(part, landing, state)
+
+
+@contextmanager
+def _as_registered(table: TableId) -> Iterator[None]:
+    """A statement that finds other columns than the registry tells says that the schema moved."""
+    try:
+        yield
+    except (
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.InvalidColumnReference,
+        psycopg.errors.DatatypeMismatch,
+    ) as error:
+        raise SchemaMoved(
+            f"the table is not as it was registered: {error.diag.message_primary}",
+            place=str(table),
+        ) from error
 
 
 def _place(marker: Marker) -> Position:

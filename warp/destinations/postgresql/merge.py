@@ -124,6 +124,30 @@ def copy_in(
 
 
 @_composed
+def missing(landing: Landing) -> list[sql.Composed]:
+    """The numbers of the staged rows that are not in the table.
+
+    While the table is read anew (the parameter `unit` is its marker), rows older than that are
+    not what the source has.
+    """
+    found = text("select from {} as d where {} and not d.{} and d.{} >= {}").format(
+        landing.table,
+        landing.same_key,
+        DELETED,
+        VERSION,
+        text(
+            "coalesce((select m.sweep_below from {} m where m.unit = %(unit)s"
+            " and m.phase = 'snapshot'), -1)"
+        ).format(name(landing.meta, "sync_markers")),
+    )
+    return [
+        text("select s.n from {} as s where not exists ({}) order by 1").format(
+            landing.staged, found
+        )
+    ]
+
+
+@_composed
 def upsert(
     landing: Landing,
     *,
