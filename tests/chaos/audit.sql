@@ -14,7 +14,9 @@ create table audit.advances (
     batch bigint not null,
     old_fence bigint not null,
     fence bigint not null,
-    moved boolean not null
+    moved boolean not null,
+    -- False in the middle of a source's transaction, which after a crash is read from its start.
+    onward boolean not null
 );
 create index on audit.advances (unit, n);
 create index on audit.advances (tx);
@@ -30,9 +32,10 @@ create table audit.rows (
 
 create function audit.advanced() returns trigger language plpgsql as $$
 begin
-    insert into audit.advances (unit, old_batch, batch, old_fence, fence, moved)
+    insert into audit.advances (unit, old_batch, batch, old_fence, fence, moved, onward)
     values (new.unit, old.batch, new.batch, old.fence, new.fence,
-        old.batch <> new.batch or old.position is distinct from new.position);
+        old.batch <> new.batch or old.position is distinct from new.position,
+        old.position is distinct from new.position);
     return null;
 end $$;
 

@@ -29,6 +29,7 @@ import psutil
 import psycopg
 import pymongo
 import yaml
+from accusations import ACCUSATIONS
 from bson import ObjectId, json_util
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -200,6 +201,8 @@ class Worker(Program):
 
 class Fleet:
     """Processes of one configuration, on databases of their own, with a supervisor and an audit."""
+
+    accusations: ClassVar[Mapping[str, str]] = ACCUSATIONS
 
     def __init__(
         self,
@@ -439,7 +442,7 @@ class Fleet:
         """What the audit holds against the fleet."""
         found: list[str] = []
         with self.destination() as connection:
-            for accusation, query in _ACCUSATIONS.items():
+            for accusation, query in self.accusations.items():
                 rows = connection.execute(query).fetchall()
                 if rows:
                     found.append(f"{accusation}: {len(rows)}, such as {rows[:3]}")
@@ -452,58 +455,6 @@ def _temporary_file(content: Mapping[str, Any]) -> Iterator[Path]:
         path = Path(directory) / "config.yaml"
         path.write_text(yaml.safe_dump(dict(content), sort_keys=False))
         yield path
-
-
-_ACCUSATIONS: Final = {
-    "a batch that does not follow the one before it": (
-        "select unit, old_batch, batch, program from audit.advances"
-        " where moved and batch <> old_batch + 1"
-    ),
-    "batches of a unit with a gap or a repetition": (
-        "select * from (select unit, batch, batch - lag(batch) over (partition by unit order by n)"
-        " as step from audit.advances where moved) as s where step <> 1"
-    ),
-    "a fence that fell": (
-        "select unit, old_fence, fence, program from audit.advances where fence < old_fence"
-    ),
-    "a write by somebody who had not adopted the unit last": (
-        "select w.unit, w.batch, w.program, a.program from audit.advances w join lateral"
-        " (select program from audit.advances a where a.unit = w.unit and a.n < w.n"
-        " and a.fence <> a.old_fence order by a.n desc limit 1) a on true"
-        " where w.moved and w.program <> a.program"
-    ),
-    # One MongoDB transaction may change a key twice at one version; the workload never does so.
-    "a change applied by two transactions": (
-        "select source, key, version from audit.rows r where exists"
-        " (select from audit.advances a where a.tx = r.tx and a.unit like 'stream:%')"
-        " group by source, key, version having count(distinct tx) > 1"
-    ),
-    "a row that went back to an older version": (
-        "select * from (select source, key, version, lag(version) over"
-        " (partition by source, key order by n) as before from audit.rows) as s"
-        " where version < before"
-    ),
-    "a deletion in the audit twice": (
-        "select source_table, key, version from cartridge_warp_metadata.deletion_audit"
-        " group by source_table, key, version having count(*) > 1"
-    ),
-    "a run left open that is not the owner's": (
-        "select r.unit, r.worker, m.owner, m.phase from cartridge_warp_metadata.sync_runs r"
-        " left join cartridge_warp_metadata.sync_markers m on m.unit = r.unit"
-        # Not the fence: a worker that waits for a server adopts anew within one run.
-        " where r.ended_at is null"
-        " and (m.unit is null or m.phase = 'done' or m.owner <> r.worker)"
-    ),
-    "two runs of one unit left open": (
-        "select unit, count(*) from cartridge_warp_metadata.sync_runs"
-        " where ended_at is null group by unit having count(*) > 1"
-    ),
-    "a unit that was given up": (
-        "select m.unit, e.message from cartridge_warp_metadata.sync_markers m left join"
-        " cartridge_warp_metadata.error_log e on e.unit = m.unit where m.phase = 'failed'"
-    ),
-    "a row set aside": ("select source_table, key, reason from cartridge_warp_metadata.quarantine"),
-}
 
 
 # --- comparing ------------------------------------------------------------------------------------

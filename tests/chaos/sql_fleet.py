@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Protocol, Self
 
+import accusations
 import psycopg
 import pymysql
 from fleet import PATIENCE, Fleet, Servers
@@ -32,6 +33,18 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
 }
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, pymysql.err.Error, OSError)
 Row = dict[str, Any]
+
+WENT_BACK: Final = "a row that went back to an older version"
+ACCUSATIONS: Final = {
+    **accusations.ACCUSATIONS,
+    # Rows of chunks are left out: their version is a lower bound of what they have seen, so that
+    # what the stream brings again lands.
+    WENT_BACK: accusations.ACCUSATIONS[WENT_BACK].replace(
+        "from audit.rows",
+        "from audit.rows r where exists (select from audit.advances a where a.tx = r.tx"
+        " and a.unit like 'stream:%')",
+    ),
+}
 
 
 class Origin(Protocol):
@@ -170,6 +183,8 @@ class MariaDbOrigin:
 class SqlFleet(Fleet):
     """Processes that follow one SQL database, with a supervisor and an audit."""
 
+    accusations = ACCUSATIONS
+
     def __init__(self, servers: Servers, origin: Origin, **settings: Any) -> None:
         self.origin = origin
         super().__init__(servers, **settings)
@@ -185,7 +200,7 @@ class SqlFleet(Fleet):
 
     @property
     def stream(self) -> str:
-        return "stream:*"
+        return f"stream:{self.name}"
 
     def execute(self, statement: str, *parameters: Any) -> None:
         """One statement at the source, again until it can be reached."""

@@ -19,6 +19,7 @@ class Storm:
 
     def __init__(self, fleet: Fleet, seed: int, crash_the_source: Callable[[], None]) -> None:
         self.fleet = fleet
+        self._crash_the_source = crash_the_source
         self.chosen = random.Random(seed)
         self.struck: Counter[str] = Counter()
         self._paused: dict[Worker, float] = {}  # until when
@@ -32,7 +33,7 @@ class Storm:
             self.crash_redis,
             self.restart_postgres,
             self.crash_postgres,
-            crash_the_source,
+            self.crash_the_source,
         ]
 
     def rage(self, seconds: float) -> None:
@@ -98,3 +99,6 @@ class Storm:
 
     def crash_postgres(self) -> None:
         self.fleet.servers.postgres.restart(hard=True)
+
+    def crash_the_source(self) -> None:
+        self._crash_the_source()

@@ -71,7 +71,7 @@ def test_after_a_storm_of_faults_the_destination_equals_the_source(
         log.info("written %s, carried in %d batches", dict(writers.made), len(fleet.advances()))
         log.info("lives %s, deaths %s", [(p.label, p.lives) for p in fleet.programs], fleet.deaths)
         assert fleet.differences(TABLES) == []
-        assert fleet.faults() == []
+        assert "\n".join(fleet.faults()) == ""
         fleet.wait_for(
             "children of killed leaders to have ended by themselves",
             lambda: not any(program.orphans() for program in fleet.programs),

@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 _NO_LIMIT: Final = 1 << 62
 _LONGEST_WAIT: Final = 1.0
+_WHOLE: Final = 4  # batches that a transaction may fill and still be kept whole
 _LOOK_AFTER: Final = 30.0  # seconds between looks whether the publication is still the same
 _KIND: Final = HEADER  # where a DATA frame's message begins with its kind
 _BODY: Final = HEADER + 1
@@ -169,7 +170,7 @@ class LogStream:
                             in_progress.add(streamed, pgoutput.transaction_of(message), message)
                     elif kind in pgoutput.ROWS:
                         decoder.row(kind, frame, _BODY)
-                        if decoder.rows >= self._limit or decoder.size >= FULL_BYTES:
+                        if self._is_too_large(decoder):
                             yield self._batch(decoder, progress)
                             spoken = time.monotonic()
                     elif kind == pgoutput.BEGIN:
@@ -179,6 +180,9 @@ class LogStream:
                         within = False
                         commit = Commit.read(frame, _BODY)
                         progress.move(commit.end, commit.at)
+                        if decoder.rows >= self._limit:
+                            yield self._batch(decoder, progress)
+                            spoken = time.monotonic()
                     elif kind == pgoutput.RELATION:
                         relation = RelationMessage.read(frame, _BODY)
                         if decoder.reshapes(relation):
@@ -237,8 +241,16 @@ class LogStream:
                 decoder.relation(relation)
             elif kind in pgoutput.ROWS and not aborted:
                 decoder.row(kind, message, _STREAMED)
-                if decoder.rows >= self._limit or decoder.size >= FULL_BYTES:
+                if self._is_too_large(decoder):
                     yield self._batch(decoder, progress)
+
+    def _is_too_large(self, decoder: Decoder) -> bool:
+        """Must the batch end amid a transaction?
+
+        A transaction that is not much larger than a batch is kept whole: readers of the
+        destination see all of it at once, and none of it is applied again after a crash.
+        """
+        return decoder.rows >= _WHOLE * self._limit or decoder.size >= FULL_BYTES
 
     def _batch(self, decoder: Decoder, progress: _Progress) -> ChangeBatch:
         """What was gathered.  Amid a transaction its end is the previous commit's."""
