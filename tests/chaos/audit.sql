@@ -42,9 +42,10 @@ end $$;
 create function audit.changed() returns trigger language plpgsql as $$
 begin
     insert into audit.rows (source, key, version)
-    -- Of documents `_id`, of the tests' tables `id` and, where the key has two columns, `part`.
+    -- The trigger's arguments are the columns of the key.
     select tg_table_name,
-        coalesce(to_jsonb(r) ->> '_id', concat_ws('/', to_jsonb(r) ->> 'part', to_jsonb(r) ->> 'id')),
+        (select string_agg(to_jsonb(r) ->> k.name, '/' order by k.n)
+            from unnest(tg_argv) with ordinality as k (name, n)),
         r._cw_version
     from touched as r;
     return null;
@@ -56,7 +57,12 @@ declare
     made record;
 begin
     for made in
-        select c.oid::regclass::text as name, n.nspname, c.relname
+        select c.oid::regclass::text as name, n.nspname, c.relname,
+            (select string_agg(quote_literal(a.attname), ', ' order by k.n)
+                from pg_catalog.pg_index i
+                cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, n)
+                join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
+                where i.indrelid = c.oid and i.indisprimary) as key
         from pg_event_trigger_ddl_commands() d
         join pg_catalog.pg_class c on c.oid = d.objid
         join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -68,9 +74,11 @@ begin
                 ' when (new.kind <> ''table'') execute function audit.advanced()', made.name);
         elsif made.nspname <> 'cartridge_warp_metadata' then
             execute format('create trigger inserted after insert on %s'
-                ' referencing new table as touched execute function audit.changed()', made.name);
+                ' referencing new table as touched execute function audit.changed(%s)',
+                made.name, made.key);
             execute format('create trigger updated after update on %s'
-                ' referencing new table as touched execute function audit.changed()', made.name);
+                ' referencing new table as touched execute function audit.changed(%s)',
+                made.name, made.key);
         end if;
     end loop;
 end $$;
