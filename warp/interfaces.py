@@ -272,8 +272,8 @@ class DestinationConnector(Protocol):
         ...
 
     def deferred_due(self, schema: str) -> bool:
-        """Should a transaction be made, though nothing has changed, for rows of this schema that
-        wait for other rows?  Asked between transactions and cheap."""
+        """Should a transaction be made, though nothing has changed, for rows of this schema (for
+        SHARED, of all that are selected) that wait for other rows?  Asked between transactions."""
         ...
 
     def metadata(self) -> MetadataStore:
@@ -332,10 +332,28 @@ class MetadataStore(Protocol):
         """
         ...
 
-    def resync(self, schema: str, table: TableId | None, *, position: Position) -> list[WorkUnit]:
+    def follow(self, stream: WorkUnit, follows: str, *, left: Sequence[WorkUnit]) -> bool:
+        """Say what a stream carries from now on; True when this call changed it.
+
+        The fence grows, so that whoever follows the log with another configuration is shut out
+        before the first chunk of a new table is read.  The tables of `left` are carried no more:
+        they become PLANNED under a new epoch in the same transaction (guarantee 4).
+        """
+        ...
+
+    def resync(
+        self,
+        schema: str,
+        table: TableId | None,
+        *,
+        position: Position,
+        stream: WorkUnit | None = None,
+    ) -> list[WorkUnit]:
         """Start over at `position`: fence and epoch of the stream grow, tables become PLANNED.
 
-        Returns the units whose lease must be offered again.
+        A resync of one table leaves the stream where it is, and so does that of a schema whose
+        `stream` is shared: what others follow is not moved.  Returns the units whose lease must be
+        offered again.
         """
         ...
 

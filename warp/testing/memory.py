@@ -51,6 +51,7 @@ from warp.model import (
     Written,
     schema_of,
 )
+from warp.streams import schema_of_table
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -244,6 +245,12 @@ class MemoryDeltas(MemorySource):
     traits: ClassVar[SourceTraits] = SourceTraits(full_rows=False)
 
 
+class MemoryOneLog(MemorySource):
+    """A MemoryDatabase whose log is dear to follow twice, as a binlog is."""
+
+    traits: ClassVar[SourceTraits] = SourceTraits(follows_twice=False, holds_log=True)
+
+
 def _cells_of(rows: TableChanges, name: str) -> list[Any]:
     if rows.schema is None:
         raise AssertionError("rows of a database have a schema")
@@ -421,10 +428,11 @@ class MemoryDestination:
                 for part in changes:
                     self._write(part, marker.unit, counts)
                 for table in batch.reload:
-                    self._reload(marker.unit.schema, table)
+                    self._reload(schema_of_table(table, self.selection, marker.unit), table)
                 for row in quarantined:
                     id, unit = len(warehouse.aside) + 1, marker.unit
-                    aside = SetAside(id, unit.schema, unit.id, row, at=time.time())
+                    of = schema_of_table(row.table, self.selection, unit)
+                    aside = SetAside(id, of, unit.id, row, at=time.time())
                     warehouse.aside.append(aside)
                 for finding in findings:
                     self._note(finding, marker.unit)
@@ -510,7 +518,7 @@ class MemoryDestination:
                 "code": f"CELL-{finding.outcome}",
                 "class": "Finding",
                 "message": f"expected {finding.expected}, found {finding.met}: {finding.original}",
-                "schema": unit.schema,
+                "schema": schema_of_table(finding.table, self.selection, unit),
                 "unit": unit.id,
                 "table": finding.table,
                 "action": finding.outcome.value,
@@ -545,7 +553,8 @@ class MemoryDestination:
         schema = self.warehouse.schemas[part.table]
         if part.schema is None or part.schema.version != schema.version:
             raise SchemaMoved("read the schema again", place=str(part.table))
-        state = self.warehouse.markers.get(WorkUnit.of_table(unit.schema, part.table).id)
+        of = schema_of_table(part.table, self.selection, unit)
+        state = self.warehouse.markers.get(WorkUnit.of_table(of, part.table).id)
         settled = state is not None and state.phase == Phase.STREAMING
         truncated_at = state.truncated_at if state else -1
         settings = self.selection(part.table)
@@ -556,7 +565,7 @@ class MemoryDestination:
             operation = Operation(code)
             counts[part.table, operation] = counts.get((part.table, operation), 0) + 1
             if operation == Operation.TRUNCATE:
-                self._truncate(unit.schema, part.table, version)
+                self._truncate(of, part.table, version)
                 continue
             row = dict(zip(names, cells, strict=True))
             key = tuple(row[name] for name in schema.key)
@@ -649,7 +658,7 @@ class MemoryMetadata:
             )
             for chunk in chunks:
                 chunk_unit = WorkUnit.of_chunk(schema, chunk, state.epoch)
-                self.warehouse.markers[chunk_unit.id] = Marker(chunk_unit)
+                self.warehouse.markers[chunk_unit.id] = Marker(chunk_unit, epoch=state.epoch)
             return True
 
     def settle(self, schema: str, table: TableId) -> bool:
@@ -694,9 +703,37 @@ class MemoryMetadata:
                     marker, phase=phase, fence=marker.fence + 1
                 )
 
-    def resync(self, schema: str, table: TableId | None, *, position: Position) -> list[WorkUnit]:
+    def follow(self, stream: WorkUnit, follows: str, *, left: Sequence[WorkUnit]) -> bool:
         with self.warehouse.lock:
-            stream = WorkUnit.stream(schema)
+            marker = self.warehouse.markers.get(stream.id)
+            if marker is None or marker.follows == follows:
+                return False
+            self.warehouse.markers[stream.id] = replace(
+                marker, follows=follows, fence=marker.fence + 1
+            )
+            for unit in left:
+                self._read_anew(self.warehouse.markers[unit.id])
+            return True
+
+    def _read_anew(self, table: Marker) -> None:
+        unit = table.unit
+        for id, marker in list(self.warehouse.markers.items()):
+            of = (marker.unit.schema, marker.unit.table)
+            if marker.unit.kind is UnitKind.CHUNK and of == (unit.schema, unit.table):
+                del self.warehouse.markers[id]
+        self.warehouse.markers[unit.id] = replace(table, phase=Phase.PLANNED, epoch=table.epoch + 1)
+
+    def resync(
+        self,
+        schema: str,
+        table: TableId | None,
+        *,
+        position: Position,
+        stream: WorkUnit | None = None,
+    ) -> list[WorkUnit]:
+        with self.warehouse.lock:
+            stays = stream is not None
+            stream = stream or WorkUnit.stream(schema)
             for id, marker in list(self.warehouse.markers.items()):
                 unit = marker.unit
                 if unit.schema != schema or (table is not None and unit.table not in (None, table)):
@@ -707,7 +744,7 @@ class MemoryMetadata:
                     self.warehouse.markers[id] = replace(
                         marker, phase=Phase.PLANNED, epoch=marker.epoch + 1
                     )
-                elif unit.kind == UnitKind.STREAM and table is None:
+                elif unit.kind == UnitKind.STREAM and table is None and not stays:
                     self.warehouse.markers[id] = replace(
                         marker,
                         phase=Phase.STREAMING,

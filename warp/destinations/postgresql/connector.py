@@ -64,6 +64,7 @@ from warp.model import (
     WorkUnit,
     Written,
 )
+from warp.streams import schema_of_table
 
 # A commit empties every staging table of its session, so there must not be too many.
 STAGING_TABLES: Final = 64
@@ -423,7 +424,8 @@ class PostgresDestination:
                 newest = states[table].truncated_at
                 part = replaying.sift(part, landing, newest, carefully=carefully)
             elif states[table].waiting:
-                part, taken[table], lost = self._deferral.overrule(part, unit.schema)
+                of = schema_of_table(table, self._selection, unit)
+                part, taken[table], lost = self._deferral.overrule(part, of)
                 deed.aside += lost
             self._land(part, landing, states[table], deed, replaying, carefully=carefully)
             written.append((landing, part))
@@ -455,18 +457,16 @@ class PostgresDestination:
 
         Also makes the changes that a batch asks of them: reloads.
         """
-        schema = marker.unit.schema
-        if batch.reload:
-            self._metadata.remove_chunks(schema, batch.reload)
-        units = {
-            WorkUnit.of_table(schema, table).id: table
-            for table in (*(part.table for part in batch.changes if len(part)), *batch.reload)
-        }
+        reloaded = [self._unit_of(table, marker) for table in batch.reload]
+        if reloaded:
+            self._metadata.remove_chunks(reloaded)
+        changed = [self._unit_of(part.table, marker) for part in batch.changes if len(part)]
+        units = {unit.id: unit.table for unit in (*changed, *reloaded) if unit.table}
         if not units:
             return {}
         truncates = any(Operation.TRUNCATE in part.operations for part in batch.changes)
-        for table in batch.reload:
-            self._metadata.add_table(schema, table)
+        for unit in reloaded:
+            self._metadata.add_table(unit)
         replays = marker.unit.kind is UnitKind.REPLAY
         rows = self._session.named(
             "lock_tables_alone" if truncates or batch.reload or replays else "lock_tables_shared",
@@ -495,11 +495,12 @@ class PostgresDestination:
                     place=marker.unit.id,
                 )
         if batch.reload:
-            self._session.named(
-                "replan_tables",
-                units=[WorkUnit.of_table(schema, table).id for table in batch.reload],
-            )
+            self._session.named("replan_tables", units=[unit.id for unit in reloaded])
         return states
+
+    def _unit_of(self, table: TableId, marker: Marker) -> WorkUnit:
+        """The table's own row, by the schema that the table is of."""
+        return WorkUnit.of_table(schema_of_table(table, self._selection, marker.unit), table)
 
     def _land(
         self,
@@ -665,6 +666,7 @@ class PostgresDestination:
                 [
                     {
                         "unit": unit.id,
+                        "schema": schema_of_table(row.table, self._selection, unit),
                         "namespace": row.table.namespace,
                         "table": row.table.name,
                         "key": storable(row.key),
@@ -687,7 +689,13 @@ class PostgresDestination:
             return
         with self._session.connect().cursor() as cursor:
             # In one order, so that two units never wait for each other's line in a circle.
-            lines = sorted((_line(unit, found, batch) for found in findings), key=_by_finding)
+            lines = sorted(
+                (
+                    _line(unit, schema_of_table(found.table, self._selection, unit), found, batch)
+                    for found in findings
+                ),
+                key=_by_finding,
+            )
             cursor.executemany(self._session.statement("note_finding"), lines)
 
     # -- the outcome
@@ -778,13 +786,14 @@ _READS: Final = frozenset({Operation.READ.value})
 _STREAMED: Final = frozenset({Operation.CREATE.value, Operation.UPDATE.value})
 
 
-def _line(unit: WorkUnit, found: Finding, batch: ChangeBatch) -> dict[str, Any]:
+def _line(unit: WorkUnit, schema: str, found: Finding, batch: ChangeBatch) -> dict[str, Any]:
     """A finding as a line of the error log."""
     what = f"expected {found.expected}, found {found.met}"
     return {
         "code": f"CELL-{found.outcome.value}",
         "message": storable(f"{what}: {found.original}" if found.original else what),
         "unit": unit.id,
+        "schema": schema,
         "namespace": found.table.namespace,
         "table": found.table.name,
         "column": storable(found.column),

@@ -25,6 +25,7 @@ from warp.destinations.postgresql.session import Session, fitting, literal, name
 from warp.errors import DestinationRefused, DestinationUnavailable, SchemaBusy
 from warp.kinds import Relation, relation
 from warp.model import (
+    SHARED,
     Change,
     Column,
     Kind,
@@ -521,7 +522,7 @@ def _register(
         columns=Jsonb([_to_json(column) for column in schema.columns]),
         key=Jsonb(list(schema.key)),
         change=change.change.value,
-        stream=WorkUnit.stream(settings.schema).id,
+        streams=[WorkUnit.stream(schema).id for schema in (settings.schema, SHARED)],
         unfilled=unfilled,
     )
     session.named("raise_schema_version", unit=unit.id, version=schema.version)
