@@ -18,6 +18,7 @@ import psycopg
 import pymongo
 import pytest
 import redis
+from postgresql_shop import Shop
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pymongo.database import Database
@@ -87,6 +88,18 @@ def pg_database(postgres: Server) -> Iterator[str]:
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(quoted))
         yield database_url(postgres.url, name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
+
+
+@pytest.fixture(scope="session")
+def capture_shop(postgres: Server) -> Iterator[Shop]:
+    """A database to capture, shared: call `fresh()` first."""
+    name = f"t_{secrets.token_hex(6)}"
+    quoted = sql.Identifier(name)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(quoted))
+        with Shop(database_url(postgres.url, name)) as shop:
+            yield shop
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
 
 
