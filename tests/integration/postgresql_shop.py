@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from warp.model import ChangeBatch, Operation, Position, TableId, TableSelection, TableSettings
 from warp.sources.postgresql import PostgresSource, PostgresSourceOptions
+from warp.testing.servers import Postgres
 
 
 class Shop:
@@ -29,6 +30,7 @@ class Shop:
         self.owner, self.reader = f"owner_{self.mark}", f"reader_{self.mark}"
         self.admin = psycopg.connect(url, autocommit=True)
         self.made: list[PostgresSource] = []
+        self.server: Postgres  # where it is one of its own
 
     def __enter__(self) -> Self:
         database = sql.Identifier(self.admin.info.dbname)
