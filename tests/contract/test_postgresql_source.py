@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from postgresql_shop import Shop
 
@@ -13,18 +11,12 @@ from warp.testing.contracts import SourceContract, select
 
 class TestPostgresSource(SourceContract):
     @pytest.fixture(autouse=True)
-    def _fresh(self, pg_database: str) -> Iterator[None]:
-        with Shop(pg_database) as shop:
-            self.shop = shop
-            shop.run("create table shop.orders (id bigint primary key, name text)")
-            self.made: list[PostgresSource] = []
-            yield
-            for source in self.made:
-                source.close()
+    def _fresh(self, capture_shop: Shop) -> None:
+        self.shop = capture_shop.fresh()
+        self.shop.run("create table shop.orders (id bigint primary key, name text)")
 
     def make(self) -> PostgresSource:
-        self.made.append(self.shop.source(select))
-        return self.made[-1]
+        return self.shop.source(select)
 
     def put(self, id: int, name: str) -> None:
         self.shop.run(

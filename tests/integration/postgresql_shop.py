@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from warp.model import ChangeBatch, Operation, Position, TableId, TableSelection, TableSettings
 from warp.sources.postgresql import PostgresSource, PostgresSourceOptions
+from warp.testing.servers import Postgres
 
 
 class Shop:
@@ -25,9 +26,11 @@ class Shop:
         self.url = url
         self.mark = secrets.token_hex(4)
         self.slot = f"cartridge_{self.mark}"
+        self.publication = f"pub {self.mark}"
         self.owner, self.reader = f"owner_{self.mark}", f"reader_{self.mark}"
         self.admin = psycopg.connect(url, autocommit=True)
         self.made: list[PostgresSource] = []
+        self.server: Postgres  # where it is one of its own
 
     def __enter__(self) -> Self:
         database = sql.Identifier(self.admin.info.dbname)
@@ -36,17 +39,31 @@ class Shop:
             sql.SQL("CREATE ROLE {o} NOLOGIN"),
             sql.SQL("CREATE ROLE {r} LOGIN REPLICATION IN ROLE pg_read_all_stats, {o}"),
             sql.SQL("GRANT CREATE ON DATABASE {d} TO {r}"),
-            sql.SQL("CREATE SCHEMA shop AUTHORIZATION {o}"),
-            sql.SQL("SET ROLE {o}"),
         ):
             self.admin.execute(statement.format(o=owner, r=reader, d=database))
+        return self.fresh()
+
+    def fresh(self) -> Self:
+        """As it was made: an empty schema, no slot, no publication.  Cheaper than a database."""
+        self.tidy()
+        owner = sql.Identifier(self.owner)
+        self.admin.execute("SET client_min_messages = warning")
+        self.admin.execute("DROP SCHEMA IF EXISTS shop CASCADE")
+        self.admin.execute(sql.SQL("CREATE SCHEMA shop AUTHORIZATION {}").format(owner))
+        self.admin.execute(sql.SQL("SET ROLE {}").format(owner))
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def tidy(self) -> None:
+        """End what follows the log, and let go of it."""
         for source in self.made:
             source.close()
-        self.admin.execute("RESET ROLE")
+        self.made = []
         self.drop_slot()
+        name = sql.Identifier(self.publication)
+        self.admin.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(name))
+
+    def __exit__(self, *exc: object) -> None:
+        self.tidy()
         for role in (self.reader, self.owner):
             name = sql.Identifier(role)
             self.admin.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(name))
@@ -91,7 +108,7 @@ class Shop:
         given = {
             "connection_string": self.reading_url,
             "slot": self.slot,
-            "publication": f"pub {self.mark}",
+            "publication": self.publication,
         }
         return PostgresSourceOptions.model_validate(given | more)
 

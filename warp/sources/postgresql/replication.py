@@ -70,6 +70,8 @@ class Replication:
 
     def left_timeline(self, old: int, current: int) -> int | None:
         """Where this server's history left an older timeline; None where it was never on it."""
+        if old > current:
+            return None
         result = self._connection.exec_(f"TIMELINE_HISTORY {current}".encode())
         if result.status != pq.ExecStatus.TUPLES_OK:
             raise self._explained(result, f"read the history of timeline {current}")

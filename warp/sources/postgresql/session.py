@@ -75,12 +75,14 @@ class Server:
             parameters["replication"] = "database"
         return make_conninfo(options.url, **parameters)
 
-    def connect(self, *, statement_timeout: float = 0.0) -> Connection[TupleRow]:
+    def connect(
+        self, *, statement_timeout: float = 0.0, lock_timeout: float = LOCKS_BRIEFLY
+    ) -> Connection[TupleRow]:
         """A connection of the caller's own, ended when this server is closed."""
         self.still_open()
         settings = {
             "statement_timeout": str(round(statement_timeout * 1000)),
-            "lock_timeout": str(round(LOCKS_BRIEFLY * 1000)),
+            "lock_timeout": str(round(lock_timeout * 1000)),
             "default_transaction_isolation": "read committed",
             # A commit that waits for a standby, such as ours of a publication, would hang.
             "synchronous_commit": "local",

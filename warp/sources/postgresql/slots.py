@@ -84,7 +84,8 @@ class Slot:
         A slot knows only what begins after it, so the server makes it when those are over.
         """
         timeout = self._server.options.slot_timeout
-        connection = self._server.connect(statement_timeout=timeout)
+        # It waits for those transactions by their locks.
+        connection = self._server.connect(statement_timeout=timeout, lock_timeout=0.0)
         make = sql.SQL("SELECT pg_catalog.pg_create_logical_replication_slot({}, {})")
         try:
             with self._server.meaning(f"make the slot {self.name}"):
