@@ -1,0 +1,84 @@
+"""What a position is here, and in which order rows stand.
+
+A position names the transactions that were delivered by their global ids, which any server of a
+replication group understands; file and offset are there for people, and for comparing a read view
+of MariaDB with its log.
+
+The version of a row is the number of its transaction: on MySQL how many transactions the executed
+set holds, on MariaDB the sum of the sequence numbers of all domains.  Both grow by every
+transaction, in the log's order, and survive a failover.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from warp.errors import SourceRefused
+from warp.model import Position
+from warp.sources.mysql.binlog.gtid import GtidSet, MariaDbPosition
+from warp.sources.mysql.connection import Flavour
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Everything up to here was delivered."""
+
+    gtid: GtidSet | MariaDbPosition
+    file: str = ""
+    offset: int = 0
+    # Of MySQL: prepared XA transactions, which the executed set holds and nobody has been given.
+    held: GtidSet | None = None
+
+    @staticmethod
+    def of_mariadb(gtid: str, file: str = "", offset: int = 0) -> Place:
+        return Place(MariaDbPosition.parse(gtid), file, offset)
+
+    @staticmethod
+    def of_mysql(gtid: str, file: str = "", offset: int = 0) -> Place:
+        return Place(GtidSet.parse(gtid), file, offset)
+
+    @property
+    def flavour(self) -> Flavour:
+        return Flavour.MARIADB if isinstance(self.gtid, MariaDbPosition) else Flavour.MYSQL
+
+    @property
+    def version(self) -> int:
+        return self.gtid.version()
+
+    def position(self, committed_at: float = 0.0) -> Position:
+        token: dict[str, Any] = {"flavour": self.flavour.value, "gtid": str(self.gtid)}
+        if self.held:
+            token["held"] = str(self.held)
+        if self.file:
+            token |= {"file": self.file, "at": self.offset}
+        return Position(json.dumps(token), committed_at)
+
+    @staticmethod
+    def parse(token: str) -> Place:
+        try:
+            said = json.loads(token)
+            gtid, file, at = said["gtid"], str(said.get("file", "")), int(said.get("at", 0))
+            if Flavour(said["flavour"]) is Flavour.MARIADB:
+                return Place.of_mariadb(gtid, file, at)
+            held = GtidSet.parse(said["held"]) if said.get("held") else None
+            return Place(GtidSet.parse(gtid), file, at, held)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SourceRefused(
+                f"a position in the log of MySQL or MariaDB was expected, found {token!r} "
+                f"({error}); run `cartridge-warp resync SCHEMA`"
+            ) from error
+
+    def covers(self, other: Place) -> bool:
+        """Was everything up to `other` delivered when everything up to here was?"""
+        if isinstance(self.gtid, MariaDbPosition):
+            return isinstance(other.gtid, MariaDbPosition) and self.gtid.contains(other.gtid)
+        return isinstance(other.gtid, GtidSet) and self.gtid.contains(other.gtid)
+
+
+def file_number(name: str) -> int:
+    """The number that a log file's name ends with: `binlog.000012` is 12."""
+    found = re.search(r"(\d+)$", name)
+    return int(found[1]) if found else 0
