@@ -92,8 +92,12 @@ class MysqlSource:
         return sorted(found)
 
     def get_schema(self, tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
-        described = ((table, schema.describe(self._connection, table)) for table in tables)
+        described = ((table, self.described(table)) for table in tables)
         return {table: found.proposal() for table, found in described if found is not None}
+
+    def described(self, table: TableId) -> schema.Table | None:
+        """A table as it is now, for whoever composes statements about it."""
+        return schema.describe(self._connection, table)
 
     # -- the log
 
@@ -128,13 +132,13 @@ class MysqlSource:
     # -- the rows
 
     def chunks(self, table: TableId, rows: int) -> list[Chunk]:
-        described = schema.describe(self._connection, table)
+        described = self.described(table)
         if described is None:
             return [Chunk(table, 0)]
         return snapshot.cut(self._connection, described, rows)
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
-        described = schema.describe(self._connection, chunk.table)
+        described = self.described(chunk.table)
         if described is None:  # dropped since it was cut: nothing is there
             yield ChangeBatch([], self.position(), read_at=time.time())
             return
@@ -146,7 +150,7 @@ class MysqlSource:
                 yield ChangeBatch(parts, place.position(time.time()), read_at=time.time())
 
     def look_up(self, rows: TableChanges) -> TableChanges:
-        described = schema.describe(self._connection, rows.table)
+        described = self.described(rows.table)
         if described is None or rows.schema is None:
             return TableChanges(rows.table, bytearray(), [], rows.schema, [])
         raise NotImplementedError

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from warp.errors import SourceUnavailable, WarpError
 from warp.options import redact
+from warp.sources.mysql.binlog.gtid import GtidSet
 from warp.sources.mysql.connection import Connection, MysqlOptions, end_socket
 from warp.sources.mysql.errors import translate
 from warp.sources.mysql.position import Place
@@ -66,7 +67,7 @@ class Dump:
                 "@source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32'",
                 [heartbeat, heartbeat],
             )
-            known = place.gtid.encode()
+            known = _encoded(place)
             body = struct.pack("<HII", _BY_GTID_FLAG, server_id, 0)
             body += struct.pack("<QI", _FIRST_EVENT, len(known)) + known
             self._command(_DUMP_BY_GTID, body)
@@ -193,3 +194,9 @@ class Dump:
     def close(self) -> None:
         self.end()
         self._connection.close()
+
+
+def _encoded(place: Place) -> bytes:
+    if not isinstance(place.gtid, GtidSet):
+        raise AssertionError("a position of MySQL was checked before")
+    return place.gtid.encoded()

@@ -16,9 +16,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from warp.errors import SourceRefused
+from warp.errors import SourceRefused, WarpError
 from warp.model import Position
-from warp.sources.mysql.binlog.gtid import GtidSet, MariaDbPosition
+from warp.sources.mysql.binlog.gtid import GtidSet, MariaPosition
 from warp.sources.mysql.connection import Flavour
 
 
@@ -26,7 +26,7 @@ from warp.sources.mysql.connection import Flavour
 class Place:
     """Everything up to here was delivered."""
 
-    gtid: GtidSet | MariaDbPosition
+    gtid: GtidSet | MariaPosition
     file: str = ""
     offset: int = 0
     # Of MySQL: prepared XA transactions, which the executed set holds and nobody has been given.
@@ -34,7 +34,7 @@ class Place:
 
     @staticmethod
     def of_mariadb(gtid: str, file: str = "", offset: int = 0) -> Place:
-        return Place(MariaDbPosition.parse(gtid), file, offset)
+        return Place(MariaPosition.parse(gtid), file, offset)
 
     @staticmethod
     def of_mysql(gtid: str, file: str = "", offset: int = 0) -> Place:
@@ -42,11 +42,11 @@ class Place:
 
     @property
     def flavour(self) -> Flavour:
-        return Flavour.MARIADB if isinstance(self.gtid, MariaDbPosition) else Flavour.MYSQL
+        return Flavour.MARIADB if isinstance(self.gtid, MariaPosition) else Flavour.MYSQL
 
     @property
     def version(self) -> int:
-        return self.gtid.version()
+        return self.gtid.count()
 
     def position(self, committed_at: float = 0.0) -> Position:
         token: dict[str, Any] = {"flavour": self.flavour.value, "gtid": str(self.gtid)}
@@ -65,7 +65,7 @@ class Place:
                 return Place.of_mariadb(gtid, file, at)
             held = GtidSet.parse(said["held"]) if said.get("held") else None
             return Place(GtidSet.parse(gtid), file, at, held)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, WarpError) as error:
             raise SourceRefused(
                 f"a position in the log of MySQL or MariaDB was expected, found {token!r} "
                 f"({error}); run `cartridge-warp resync SCHEMA`"
@@ -73,9 +73,10 @@ class Place:
 
     def covers(self, other: Place) -> bool:
         """Was everything up to `other` delivered when everything up to here was?"""
-        if isinstance(self.gtid, MariaDbPosition):
-            return isinstance(other.gtid, MariaDbPosition) and self.gtid.contains(other.gtid)
-        return isinstance(other.gtid, GtidSet) and self.gtid.contains(other.gtid)
+        here, there = self.gtid, other.gtid
+        if isinstance(here, MariaPosition):
+            return isinstance(there, MariaPosition) and all(g in here for g in there.domains)
+        return isinstance(there, GtidSet) and there <= here
 
 
 def file_number(name: str) -> int:

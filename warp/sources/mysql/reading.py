@@ -27,7 +27,6 @@ from warp.sources.mysql.connection import (
 from warp.sources.mysql.errors import code_of, text_of, translate, translated
 
 Row = tuple[bytes | None, ...]
-_FETCHED_AT_ONCE: Final = 500
 
 
 class Reader(Protocol):
@@ -39,8 +38,8 @@ class Reader(Protocol):
         """The only row of a small result; an empty tuple where there is none."""
         ...
 
-    def stream(self, statement: str) -> Iterator[list[Row]]:
-        """The rows of a result, some at a time."""
+    def stream(self, statement: str) -> Iterator[Row]:
+        """The rows of a result, one by one: a row may be as large as its server allows."""
         ...
 
     def end(self) -> None:
@@ -74,17 +73,17 @@ class PlainReader:
     def one(self, statement: str) -> Row:
         return next(iter(self._connection.rows(statement)), ())
 
-    def stream(self, statement: str) -> Iterator[list[Row]]:
+    def stream(self, statement: str) -> Iterator[Row]:
         with translated(f"read from {self._connection.login.place}"):
             cursor = self._connection.driver.cursor(pymysql.cursors.SSCursor)
-            cursor.execute(statement)
-        # Closed early, a cursor would read the whole rest: the connection is closed instead.
-        while True:
-            with translated(f"read from {self._connection.login.place}"):
-                rows = cursor.fetchmany(_FETCHED_AT_ONCE)
-            if not rows:
-                return
-            yield rows
+            try:
+                cursor.execute(statement)
+                while (row := cursor.fetchone()) is not None:
+                    yield row
+            finally:
+                # Left early, the driver would read all the rest, even of a closed connection.
+                if (result := getattr(cursor, "_result", None)) is not None:
+                    result.unbuffered_active = False
 
     def end(self) -> None:
         self._connection.end()
@@ -148,16 +147,12 @@ class FastReader:
             rows = result.fetch_row(1) if result is not None else ()
         return tuple(rows[0]) if rows else ()
 
-    def stream(self, statement: str) -> Iterator[list[Row]]:
+    def stream(self, statement: str) -> Iterator[Row]:
         with self._translated(f"read from {self._place}"):
             self._connection.query(statement.encode())
-            result = self._connection.use_result()
-        while True:
-            with self._translated(f"read from {self._place}"):
-                rows = result.fetch_row(_FETCHED_AT_ONCE)
-            if not rows:
-                return
-            yield list(rows)
+            fetch = self._connection.use_result().fetch_row
+            while rows := fetch(1):
+                yield rows[0]
 
     def end(self) -> None:
         with suppress(OSError, self._driver.MySQLError):

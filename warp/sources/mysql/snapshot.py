@@ -151,8 +151,8 @@ def _said(row: Row) -> str:
 def _shows(reader: Reader, place: Place) -> bool:
     """Is the view at least as far as this place?"""
     found: dict[bytes | None, bytes | None] = {}
-    for rows in reader.stream("SHOW STATUS LIKE 'binlog\\_snapshot\\_%'"):
-        found.update((row[0], row[1]) for row in rows)
+    for name, value in reader.stream("SHOW STATUS LIKE 'binlog\\_snapshot\\_%'"):
+        found[name] = value
     file = (found.get(b"Binlog_snapshot_file") or b"").decode()
     position = int(found.get(b"Binlog_snapshot_position") or 0)
     return (file_number(file), position) >= (file_number(place.file), place.offset)
@@ -183,18 +183,14 @@ def select(table: Table, where: str = "") -> str:
     return f"SELECT {listed} FROM {_of(table)}{where}"
 
 
-def sized(parts: Iterator[list[Row]], rows: int) -> Iterator[list[Row]]:
+def sized(stream: Iterator[Row], rows: int) -> Iterator[list[Row]]:
     """The same rows, so many at a time or fewer where they are large."""
     waiting: list[Row] = []
     size = 0
-    for part in parts:
-        waiting += part
-        size += sum(len(cell) for row in part for cell in row if cell is not None)
-        while len(waiting) >= rows:
-            yield waiting[:rows]
-            waiting = waiting[rows:]
-            size = 0
-        if size >= _FULL_BYTES and waiting:
+    for row in stream:
+        waiting.append(row)
+        size += sum(map(len, filter(None, row)))
+        if len(waiting) >= rows or size >= _FULL_BYTES:
             yield waiting
             waiting, size = [], 0
     if waiting:
