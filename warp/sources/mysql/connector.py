@@ -28,6 +28,7 @@ from warp.sources.mysql import preflight, schema, snapshot
 from warp.sources.mysql.connection import Connection, MysqlOptions
 from warp.sources.mysql.dump import Dump
 from warp.sources.mysql.position import Place
+from warp.sources.mysql.stream import Catalog, LogStream
 from warp.sources.mysql.reading import Reader, open_reader
 
 _READ_SIZE: Final = 1_000
@@ -125,6 +126,22 @@ class MysqlSource:
         if connection.server.is_mariadb:
             return Place.of_mariadb(gtid, file, offset)
         return Place.of_mysql(gtid, file, offset)
+
+    def get_changes(
+        self, position: Position, *, selection: TableSelection, idle: float
+    ) -> Iterator[ChangeBatch]:
+        catalog = Catalog(
+            describe=self.described,
+            is_no_table=lambda table: schema.is_no_table(self._connection, table),
+            listed=lambda: self._listed(selection),
+        )
+        try:
+            with self._open(Dump(self._options, self._closed)) as dump:
+                stream = LogStream(dump, catalog, selection, position)
+                yield from stream.follow(idle, self._closed.is_set)
+        except SourceUnavailable:
+            if not self._closed.is_set():
+                raise
 
     def acknowledge(self, position: Position) -> None:
         """The log is kept by age, whoever has read it."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 from warp.errors import SourceUnavailable, WarpError
 from warp.options import redact
 from warp.sources.mysql.binlog.gtid import GtidSet
-from warp.sources.mysql.connection import Connection, MysqlOptions, end_socket
+from warp.sources.mysql.connection import Connection, MysqlOptions, Server, end_socket
 from warp.sources.mysql.errors import translate
 from warp.sources.mysql.position import Place
 
@@ -44,6 +44,10 @@ class Dump:
         self._buffer = bytearray(_BUFFER)
         self._start = self._end = 0  # of what is in the buffer and was not taken
         self._heard_at = 0.0
+
+    @property
+    def server(self) -> Server:
+        return self._connection.server
 
     def begin(self, place: Place) -> None:
         """Ask for everything after a place."""

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from warp.errors import SourceRefused, WarpError
 from warp.model import Position
-from warp.sources.mysql.binlog.gtid import GtidSet, MariaPosition
+from warp.sources.mysql.binlog.gtid import Gtid, GtidSet, MariaGtid, MariaPosition
 from warp.sources.mysql.connection import Flavour
 
 
@@ -29,8 +29,6 @@ class Place:
     gtid: GtidSet | MariaPosition
     file: str = ""
     offset: int = 0
-    # Of MySQL: prepared XA transactions, which the executed set holds and nobody has been given.
-    held: GtidSet | None = None
 
     @staticmethod
     def of_mariadb(gtid: str, file: str = "", offset: int = 0) -> Place:
@@ -44,17 +42,31 @@ class Place:
     def flavour(self) -> Flavour:
         return Flavour.MARIADB if isinstance(self.gtid, MariaPosition) else Flavour.MYSQL
 
+    def after(self, gtid: Gtid | MariaGtid) -> Place:
+        """Where this place is once one more transaction was delivered."""
+        here = self.gtid
+        if isinstance(here, MariaPosition) and isinstance(gtid, MariaGtid):
+            return replace(self, gtid=here.add(gtid))
+        if isinstance(here, GtidSet) and isinstance(gtid, Gtid):
+            return replace(self, gtid=here.add(gtid))
+        raise AssertionError("a stream has one flavour")
+
+    def at(self, file: str, offset: int) -> Place:
+        return replace(self, file=file, offset=offset)
+
     @property
     def version(self) -> int:
         return self.gtid.count()
 
-    def position(self, committed_at: float = 0.0) -> Position:
-        token: dict[str, Any] = {"flavour": self.flavour.value, "gtid": str(self.gtid)}
-        if self.held:
-            token["held"] = str(self.held)
+    @property
+    def token(self) -> str:
+        said: dict[str, Any] = {"flavour": self.flavour.value, "gtid": str(self.gtid)}
         if self.file:
-            token |= {"file": self.file, "at": self.offset}
-        return Position(json.dumps(token), committed_at)
+            said |= {"file": self.file, "at": self.offset}
+        return json.dumps(said)
+
+    def position(self, committed_at: float = 0.0) -> Position:
+        return Position(self.token, committed_at)
 
     @staticmethod
     def parse(token: str) -> Place:
@@ -63,8 +75,7 @@ class Place:
             gtid, file, at = said["gtid"], str(said.get("file", "")), int(said.get("at", 0))
             if Flavour(said["flavour"]) is Flavour.MARIADB:
                 return Place.of_mariadb(gtid, file, at)
-            held = GtidSet.parse(said["held"]) if said.get("held") else None
-            return Place(GtidSet.parse(gtid), file, at, held)
+            return Place.of_mysql(gtid, file, at)
         except (ValueError, KeyError, TypeError, AttributeError, WarpError) as error:
             raise SourceRefused(
                 f"a position in the log of MySQL or MariaDB was expected, found {token!r} "

@@ -76,13 +76,23 @@ def tables(connection: Connection, database: str) -> tuple[list[TableId], list[t
     return listed, others
 
 
+def is_no_table(connection: Connection, table: TableId) -> bool:
+    """Is something of this name there that is a view or a sequence?"""
+    return _type(connection, table) in _NO_TABLES
+
+
+def _type(connection: Connection, table: TableId) -> str | None:
+    found = connection.rows(sql.load("mysql", "table_types"), [table.namespace, table.name])
+    return str(found[0][0]) if found else None
+
+
 def describe(connection: Connection, table: TableId) -> Table | None:
     """None where there is no such table, or it is a view or a sequence."""
     names = [table.namespace, table.name]
-    types = connection.rows(sql.load("mysql", "table_types"), names)
-    if not types or types[0][0] in _NO_TABLES:
+    kind = _type(connection, table)
+    if kind is None or kind in _NO_TABLES:
         return None
-    versioned = types[0][0] == VERSIONED
+    versioned = kind == VERSIONED
     columns = tuple(
         Declared.of(*row) for row in connection.rows(sql.load("mysql", "columns"), names)
     )
