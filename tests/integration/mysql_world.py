@@ -109,6 +109,9 @@ def seen(batch: ChangeBatch) -> list[tuple[TableId, Operation, dict[str, Any]]]:
         if part.schema is None:
             raise AssertionError("a relational source says the schema")
         names = part.schema.names()
+        if not names:  # a table that is gone and of which nothing is known
+            found += [(part.table, Operation(code), {}) for code in part.operations]
+            continue
         for code, row in zip(part.operations, part.rows(), strict=True):
             found.append((part.table, Operation(code), dict(zip(names, row, strict=True))))
     return found

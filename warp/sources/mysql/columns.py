@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -157,7 +158,40 @@ class Declared:
             case _ if self.kind is Kind.BYTES:
                 return f"X'{_hexadecimal(text)}'"
             case _:
-                return f"_utf8mb4 X'{text.encode().hex()}'"
+                return _quoted(text)
+
+    def written(self, value: Any) -> str:
+        """A carrier of this column as SQL that equals the cell."""
+        match value:
+            case bool():
+                return str(int(value))
+            case Invalid():
+                return _quoted(value.text)
+            case int() if self.kind in (Kind.DATETIME, Kind.TIMESTAMP):
+                return _quoted(str(_START + dt.timedelta(microseconds=value)))
+            case int():
+                return str(value)
+            case float():
+                return _number(repr(value))
+            case Decimal():
+                return _number(f"{value:f}")
+            case dt.date():
+                return _quoted(value.isoformat())
+            case bytes() if self.kind is Kind.UUID:
+                return _quoted(str(uuid.UUID(bytes=value)))
+            case bytes():
+                return f"X'{value.hex()}'"
+            case str():
+                return _quoted(value)
+            case _:
+                raise ValueError(f"a value of a key was expected, found {value!r}")
+
+
+_START: Final = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - a wall clock, or UTC as the session is
+
+
+def _quoted(text: str) -> str:
+    return f"_utf8mb4 X'{text.encode().hex()}'"
 
 
 def _number(text: str) -> str:

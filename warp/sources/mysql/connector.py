@@ -146,6 +146,15 @@ class MysqlSource:
     def acknowledge(self, position: Position) -> None:
         """The log is kept by age, whoever has read it."""
 
+    def observe(self) -> Mapping[str, float]:
+        """`retention_seconds`: since when the oldest log file that is kept was begun."""
+        files = self._connection.rows("SHOW BINARY LOGS")
+        if not files:
+            return {}
+        with self._open(Dump(self._options, self._closed)) as dump:
+            began = dump.first_timestamp(files[0][0])
+        return {"retention_seconds": max(0.0, time.time() - began)} if began else {}
+
     # -- the rows
 
     def chunks(self, table: TableId, rows: int) -> list[Chunk]:
@@ -168,9 +177,16 @@ class MysqlSource:
 
     def look_up(self, rows: TableChanges) -> TableChanges:
         described = self.described(rows.table)
-        if described is None or rows.schema is None:
-            return TableChanges(rows.table, bytearray(), [], rows.schema, [])
-        raise NotImplementedError
+        if described is None or rows.schema is None or not set(described.key) <= set(rows.schema.key):
+            # Gone, or of another key by now: what the log says of that comes later.
+            schema_then = rows.schema or TableSchema(rows.table, (), ())
+            return TableChanges(
+                rows.table, bytearray(), [], schema_then, [[] for _ in schema_then.columns]
+            )
+        places = [rows.schema.names().index(name) for name in described.key]
+        keys = list(zip(*(rows.columns[place] for place in places), strict=True))
+        with self._open(open_reader(self._options)) as reader:
+            return snapshot.look_up(reader, described, keys, self._closed)
 
     def poll(
         self, table: TableId, position: Position | None, *, fire_time: float

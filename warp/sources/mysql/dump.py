@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from warp.errors import SourceUnavailable, WarpError
 from warp.options import redact
+from warp.sources.mysql.binlog.events import EventType
 from warp.sources.mysql.binlog.gtid import GtidSet
 from warp.sources.mysql.connection import Connection, MysqlOptions, Server, end_socket
 from warp.sources.mysql.errors import translate
@@ -28,6 +29,8 @@ _FIRST_EVENT: Final = 4  # behind the magic bytes of a file
 _BUFFER: Final = 1 << 20
 # So often a quiet server says that it is there; three times as long without a byte, and it is not.
 HEARTBEAT_SECONDS: Final = 10.0
+
+_TOLD_WITHIN: Final = 2.0  # seconds
 
 _EVENT: Final = 0x00
 _ERROR: Final = b"\xff"
@@ -76,6 +79,21 @@ class Dump:
             body += struct.pack("<QI", _FIRST_EVENT, len(known)) + known
             self._command(_DUMP_BY_GTID, body)
         self._heard_at = time.monotonic()
+
+    def first_timestamp(self, file: str) -> int:
+        """When a log file was begun, in Unix seconds; 0 where the server does not say."""
+        self._connection.execute(
+            "SET @source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32', "
+            "@mariadb_slave_capability = 4"
+        )
+        body = struct.pack("<IHI", _FIRST_EVENT, 0, random.randrange(1 << 30, 1 << 32))
+        self._command(_DUMP, body + file.encode())
+        deadline = time.monotonic() + _TOLD_WITHIN
+        while time.monotonic() < deadline:
+            for event in self.read(_TOLD_WITHIN):
+                if event[4] == EventType.FORMAT_DESCRIPTION:
+                    return int.from_bytes(event[:4], "little")
+        return 0
 
     def _command(self, code: int, body: bytes) -> None:
         self._socket = self._connection.driver._sock  # type: ignore[attr-defined]

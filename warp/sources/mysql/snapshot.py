@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise, repeat
 from typing import Any, Final
 
 from warp.errors import SourceRefused, SourceUnavailable
@@ -24,6 +24,7 @@ from warp.sources.mysql.schema import Table
 # chunks in one worker: they shall fit into 300 MB (guarantee 9).
 _FULL_BYTES: Final = 4 << 20
 _ATTEMPTS: Final = 200
+_LOOKED_UP_AT_ONCE: Final = 200  # keys of one statement
 _LATER: Final = 0.01  # seconds
 
 
@@ -177,6 +178,26 @@ def read(
         yield place, None
 
 
+def look_up(
+    reader: Reader, table: Table, keys: Sequence[tuple[Any, ...]], closed: threading.Event
+) -> TableChanges:
+    """The rows of these keys, in one view."""
+    place = open_view(reader, closed)
+    found: list[Row] = []
+    for first in range(0, len(keys), _LOOKED_UP_AT_ONCE):
+        wanted = " OR ".join(
+            "("
+            + " AND ".join(
+                f"{identifier(column.name)} = {column.written(value)}"
+                for column, value in zip(table.keys, key, strict=True)
+            )
+            + ")"
+            for key in keys[first : first + _LOOKED_UP_AT_ONCE]
+        )
+        found += reader.stream(select(table, f" WHERE {wanted}"))
+    return changes(table, Operation.READ, place.version, found)
+
+
 def select(table: Table, where: str = "") -> str:
     """Every column of some rows, in the order of the table's schema."""
     listed = ", ".join(column.selected for column in table.columns)
@@ -199,10 +220,8 @@ def sized(stream: Iterator[Row], rows: int) -> Iterator[list[Row]]:
 
 def changes(table: Table, operation: Operation, version: int, rows: list[Row]) -> TableChanges:
     """Rows of `select` as columns, all at one version."""
-    cells = [
-        column.cells(raw)
-        for column, raw in zip(table.columns, zip(*rows, strict=True), strict=True)
-    ]
+    raw: Iterable[Sequence[bytes | None]] = zip(*rows, strict=True) if rows else repeat(())
+    cells = [column.cells(part) for column, part in zip(table.columns, raw, strict=False)]
     return TableChanges(
         table.id,
         bytearray((operation,)) * len(rows),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from warp.errors import PositionLost, SourceRefused
@@ -175,7 +175,7 @@ class LogStream:
             for event in self._dump.read(_QUICK if busy else idle):
                 heard = True
                 for step in self._transactions.feed(event):
-                    if isinstance(step, log.Rows) and self._making.clashes(step.table.schema):
+                    if isinstance(step, log.Rows) and self._making.clashes(self._schema(step)):
                         yield self._batch()
                     self._take(step)
                 self._making.weigh(event)
@@ -275,17 +275,23 @@ class LogStream:
             types=tuple((c.name, c.data_type) for c in described.columns),
         )
 
+    def _schema(self, step: log.Rows) -> TableSchema:
+        schema = step.table.schema
+        described = self._tables.get(schema.table)
+        if described is None or not described.versioned:
+            return schema
+        return _as_shown(described, schema)
+
     def _take_rows(self, step: log.Rows) -> None:
         schema, rows, moved = step.table.schema, step.rows, step.moved
         if not schema.key or not rows:
             return  # a table without a key that is gone by now: its statement follows
-        table = schema.table
-        self._schemas[table] = schema
-        part = self._making.part(table, schema, self._limit(table))
-        operation = step.operation
+        table, operation = schema.table, step.operation
         described = self._tables.get(table)
+        shown = self._schemas[table] = self._schema(step)
+        part = self._making.part(table, shown, self._limit(table))
         if described is not None and described.versioned:
-            for code, row in _as_of_now(described, schema, operation, rows):
+            for code, row in _as_of_now(described, schema, shown, operation, rows):
                 part.add(code, self._version, [row])
             return
         if operation is Operation.CREATE and UNCHANGED in rows[0]:
@@ -309,17 +315,30 @@ def _only_key(schema: TableSchema, key: Row) -> Row:
     return tuple(cells.get(column.name, ABSENT) for column in schema.columns)
 
 
+def _as_shown(table: Table, schema: TableSchema) -> TableSchema:
+    """The schema of a versioned table without the columns that only the log shows."""
+    hidden = {name for name in (table.row_start, table.row_end) if table.column(name) is None}
+    return replace(schema, columns=tuple(c for c in schema.columns if c.name not in hidden))
+
+
 def _as_of_now(
-    table: Table, schema: TableSchema, operation: Operation, rows: Sequence[Row]
+    table: Table,
+    logged: TableSchema,
+    shown: TableSchema,
+    operation: Operation,
+    rows: Sequence[Row],
 ) -> Iterator[tuple[Operation, Row]]:
     """The rows of a versioned table without those of the past.
 
     An update is logged as an update and an insert of the row as it was; a delete as an update that
     ends the row's time.
     """
-    end = schema.names().index(table.row_end)
+    names = logged.names()
+    end = names.index(table.row_end)
+    places = [names.index(name) for name in shown.names()]
     for row in rows:
-        if row[end] >= _FOR_EVER:
-            yield operation, row
-        elif operation is Operation.UPDATE:
-            yield Operation.DELETE, row
+        is_past = row[end] < _FOR_EVER
+        if is_past and operation is not Operation.UPDATE:
+            continue
+        code = Operation.DELETE if is_past else operation
+        yield code, tuple(row[place] for place in places)
