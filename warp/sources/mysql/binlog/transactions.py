@@ -145,7 +145,7 @@ class Transactions:
         self._verify = verify
         self._held_limit = held_rows
         self._tail = 0
-        self._mariadb = False
+        self._by_mariadb = False
         self._known: dict[bytes, LoggedTable | None] = {}
         self._mapped: dict[bytes, LoggedTable | None] = {}
         self._begun = False  # between Began and Ended
@@ -220,7 +220,7 @@ class Transactions:
     def _format(self, event: bytes, end: int) -> Iterable[Step]:
         form = events.format_of(event)
         self._tail = events.CHECKSUM_SIZE if form.checksums else 0
-        self._mariadb = "MariaDB" in form.server_version
+        self._by_mariadb = "MariaDB" in form.server_version
         return self._cut_short()
 
     def _rotate(self, event: bytes, end: int) -> Iterable[Step]:
@@ -339,7 +339,7 @@ class Transactions:
                 self._known.clear()
             wanted = self._wanted(table_id_of(event, end))
             table = (
-                None if wanted is None else logged_table(event, end, wanted, mariadb=self._mariadb)
+                None if wanted is None else logged_table(event, end, wanted, mariadb=self._by_mariadb)
             )
             self._known[body] = table
         self._mapped[event[19:25]] = table
