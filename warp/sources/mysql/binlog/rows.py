@@ -127,9 +127,9 @@ class LoggedTable:
         return damaged(f"rows that do not fit the columns ({what})", place=str(self.map))
 
 
-def logged_table(event: bytes, end: int, wanted: Wanted) -> LoggedTable:
+def logged_table(event: bytes, end: int, wanted: Wanted, *, mariadb: bool) -> LoggedTable:
     """The table of a TABLE_MAP event; raises where a column cannot be read."""
-    found = table_map_of(event, end)
+    found = table_map_of(event, end, mariadb=mariadb)
     return LoggedTable(found, wanted, _schema(found, wanted))
 
 

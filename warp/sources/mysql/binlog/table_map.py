@@ -136,7 +136,8 @@ class _Details:
     visibility: bytes | None = None
 
 
-def table_map_of(event: bytes, end: int) -> TableMap:
+def table_map_of(event: bytes, end: int, *, mariadb: bool = False) -> TableMap:
+    """`mariadb` says who wrote it: only MariaDB counts geometries among columns of text."""
     namespace, name, place = names_at(event, end)
     table = f"{namespace}.{name}"
     try:
@@ -159,7 +160,10 @@ def table_map_of(event: bytes, end: int) -> TableMap:
             "`cartridge-warp resync`, since the older part stays as it is",
             place=table,
         )
-    return TableMap(namespace, name, tuple(_columns(shapes, details)), details.primary_key)
+    character = _CHARACTER | {T.GEOMETRY} if mariadb else _CHARACTER
+    return TableMap(
+        namespace, name, tuple(_columns(shapes, details, character)), details.primary_key
+    )
 
 
 def _shapes(kinds: bytes, meta: bytes, table: str) -> Iterator[tuple[ColumnType, int, int]]:
@@ -267,7 +271,7 @@ def _choices(raw: bytes) -> Iterator[tuple[bytes, ...]]:
 
 
 def _columns(
-    shapes: list[tuple[ColumnType, int, int]], details: _Details
+    shapes: list[tuple[ColumnType, int, int]], details: _Details, character: set[ColumnType]
 ) -> Iterator[LoggedColumn]:
     numeric = characters = choices = 0
     enums, sets = iter(details.enums), iter(details.sets)
@@ -277,7 +281,7 @@ def _columns(
         if kind in _NUMERIC:
             unsigned = _bit(details.signedness, numeric)
             numeric += 1
-        elif kind in _CHARACTER:
+        elif kind in character:
             collation = _collation(details.charsets, details.default_charset, characters)
             characters += 1
         elif kind in (T.ENUM, T.SET):

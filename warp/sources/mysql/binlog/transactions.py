@@ -145,6 +145,7 @@ class Transactions:
         self._verify = verify
         self._held_limit = held_rows
         self._tail = 0
+        self._by_mariadb = False
         self._known: dict[bytes, LoggedTable | None] = {}
         self._mapped: dict[bytes, LoggedTable | None] = {}
         self._begun = False  # between Began and Ended
@@ -217,7 +218,9 @@ class Transactions:
     # -- files
 
     def _format(self, event: bytes, end: int) -> Iterable[Step]:
-        self._tail = events.CHECKSUM_SIZE if events.format_of(event).checksums else 0
+        form = events.format_of(event)
+        self._tail = events.CHECKSUM_SIZE if form.checksums else 0
+        self._by_mariadb = "MariaDB" in form.server_version
         return self._cut_short()
 
     def _rotate(self, event: bytes, end: int) -> Iterable[Step]:
@@ -335,7 +338,9 @@ class Transactions:
             if len(self._known) >= _KNOWN_LIMIT:
                 self._known.clear()
             wanted = self._wanted(table_id_of(event, end))
-            table = None if wanted is None else logged_table(event, end, wanted)
+            table = (
+                None if wanted is None else logged_table(event, end, wanted, mariadb=self._by_mariadb)
+            )
             self._known[body] = table
         self._mapped[event[19:25]] = table
         return ()
