@@ -13,7 +13,7 @@ from warp.model import Chunk
 from warp.sources.mysql import reading, snapshot
 from warp.sources.mysql.connection import identifier
 
-HOSTILE = 'a`b"c\'d %s \\ ü 中 -- /*'  # no further: names are utf8mb3
+HOSTILE = "a`b\"c'd %s \\ ü 中 -- /*"  # no further: names are utf8mb3
 
 
 @pytest.fixture

@@ -63,9 +63,7 @@ class MysqlOptions(ConnectorOptions):
     tls_ca: Path | None = Field(None, description="PEM file of the authority to trust")
     tls_cert: Path | None = Field(None, description="PEM file of our own certificate")
     tls_key: Path | None = Field(None, description="PEM file of our own key")
-    connect_timeout: PositiveDuration = Field(
-        4.0, description="how long one connection may take"
-    )
+    connect_timeout: PositiveDuration = Field(4.0, description="how long one connection may take")
     read_timeout: PositiveDuration = Field(
         120.0, description="how long one answer may take; a large table needs its time"
     )
@@ -203,7 +201,7 @@ class Connection:
                 **tls_arguments(options),
                 **more,
             )
-        self.server = Server.of(str(self.driver.get_server_info()))
+        self.server = Server.of(str(self.driver.server_version))
         for statement in session(self.server):
             self.execute(statement)
 

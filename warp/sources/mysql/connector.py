@@ -17,7 +17,6 @@ from warp.model import (
     ChangeBatch,
     Chunk,
     Diagnosis,
-    Operation,
     Position,
     TableChanges,
     TableId,
@@ -28,8 +27,8 @@ from warp.sources.mysql import preflight, schema, snapshot
 from warp.sources.mysql.connection import Connection, MysqlOptions
 from warp.sources.mysql.dump import Dump
 from warp.sources.mysql.position import Place
-from warp.sources.mysql.stream import Catalog, LogStream
 from warp.sources.mysql.reading import Reader, open_reader
+from warp.sources.mysql.stream import Catalog, LogStream
 
 _READ_SIZE: Final = 1_000
 # Long enough for the server to refuse, where it does: it answers at once.
@@ -177,7 +176,11 @@ class MysqlSource:
 
     def look_up(self, rows: TableChanges) -> TableChanges:
         described = self.described(rows.table)
-        if described is None or rows.schema is None or not set(described.key) <= set(rows.schema.key):
+        if (
+            described is None
+            or rows.schema is None
+            or not set(described.key) <= set(rows.schema.key)
+        ):
             # Gone, or of another key by now: what the log says of that comes later.
             schema_then = rows.schema or TableSchema(rows.table, (), ())
             return TableChanges(

@@ -11,7 +11,9 @@ from warp.model import TableId, TableSelection
 from warp.sources.mysql.binlog.statements import Sort, Statement
 
 _COMMENT: Final = re.compile(r"/\*(?!M?!).*?\*/", re.DOTALL)
-_QUOTED: Final = re.compile(r"`(?:[^`]|``)*`|'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"", re.DOTALL)
+_QUOTED: Final = re.compile(
+    r"`(?:[^`]|``)*`|'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"", re.DOTALL
+)
 # The rows that are there get other values: by a default, an expression, or another type.
 _REWRITES: Final = re.compile(
     r"\b(?:MODIFY|CHANGE|CONVERT)\b"
@@ -33,9 +35,7 @@ class Effect:
     reload: tuple[TableId, ...] = ()
 
 
-def effect(
-    statement: Statement, selection: TableSelection, known: Collection[TableId]
-) -> Effect:
+def effect(statement: Statement, selection: TableSelection, known: Collection[TableId]) -> Effect:
     """`known` tables are those of a database that is dropped whole."""
 
     def selected(tables: Iterable[TableId]) -> tuple[TableId, ...]:

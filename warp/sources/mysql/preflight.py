@@ -179,9 +179,7 @@ def _may_follow(connection: Connection, follow: Callable[[], None]) -> Diagnosis
     return _try(connection, "mysql-may-follow", "REPLICATION SLAVE", follow)
 
 
-def _try(
-    connection: Connection, code: str, right: str, action: Callable[[], None]
-) -> Diagnosis:
+def _try(connection: Connection, code: str, right: str, action: Callable[[], None]) -> Diagnosis:
     try:
         action()
     except SourceRefused as error:
@@ -238,9 +236,7 @@ def _table(connection: Connection, table: TableId) -> Iterator[Diagnosis]:
         )
 
 
-def _cascades(
-    connection: Connection, database: str, tables: set[TableId]
-) -> Iterator[Diagnosis]:
+def _cascades(connection: Connection, database: str, tables: set[TableId]) -> Iterator[Diagnosis]:
     server = connection.server
     if not server.is_mariadb and server.version >= _CASCADES_ARE_LOGGED:
         return

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from types import ModuleType
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import pymysql
 

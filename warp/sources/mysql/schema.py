@@ -64,7 +64,9 @@ def databases(connection: Connection) -> list[str]:
     return sorted(name for (name,) in found if name.lower() not in SYSTEM)
 
 
-def tables(connection: Connection, database: str) -> tuple[list[TableId], list[tuple[TableId, str]]]:
+def tables(
+    connection: Connection, database: str
+) -> tuple[list[TableId], list[tuple[TableId, str]]]:
     """(the tables of a database, what only looks like one with its type)."""
     listed: list[TableId] = []
     others: list[tuple[TableId, str]] = []

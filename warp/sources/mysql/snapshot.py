@@ -25,6 +25,7 @@ from warp.sources.mysql.schema import Table
 _FULL_BYTES: Final = 4 << 20
 _ATTEMPTS: Final = 200
 _LOOKED_UP_AT_ONCE: Final = 200  # keys of one statement
+_SNAPSHOT_STATUS: Final = "SHOW STATUS LIKE 'binlog\\_snapshot\\_%'"
 _LATER: Final = 0.01  # seconds
 
 
@@ -151,15 +152,14 @@ def _said(row: Row) -> str:
 
 def _shows(reader: Reader, place: Place) -> bool:
     """Is the view at least as far as this place?"""
-    found: dict[bytes | None, bytes | None] = {}
-    for name, value in reader.stream("SHOW STATUS LIKE 'binlog\\_snapshot\\_%'"):
-        found[name] = value
+    found = {row[0]: row[1] for row in reader.stream(_SNAPSHOT_STATUS)}
     file = (found.get(b"Binlog_snapshot_file") or b"").decode()
     position = int(found.get(b"Binlog_snapshot_position") or 0)
     return (file_number(file), position) >= (file_number(place.file), place.offset)
 
 
 # -- rows
+
 
 def read(
     reader: Reader, table: Table, chunk: Chunk, rows: int, closed: threading.Event

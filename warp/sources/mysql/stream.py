@@ -75,9 +75,7 @@ class _Part:
         for column, cells in zip(self.schema.columns, columns, strict=True):
             if column.kind is Kind.TEXT:
                 _without_nul(cells)
-        return TableChanges(
-            self.schema.table, self.operations, self.versions, self.schema, columns
-        )
+        return TableChanges(self.schema.table, self.operations, self.versions, self.schema, columns)
 
 
 @dataclass(slots=True)
@@ -87,7 +85,7 @@ class _Making:
     parts: dict[TableId, _Part] = field(default_factory=dict)
     reload: list[TableId] = field(default_factory=list)
     limit: int = _NO_LIMIT  # rows: the least of what its tables are written by
-    bytes: int = 0
+    size: int = 0  # bytes of the events
     since: float = 0.0  # when the first change came
 
     def __bool__(self) -> bool:
@@ -112,11 +110,11 @@ class _Making:
 
     def weigh(self, event: bytes) -> None:
         if self.parts:
-            self.bytes += len(event)
+            self.size += len(event)
 
     @property
     def is_full(self) -> bool:
-        if self.bytes >= _FULL_BYTES:
+        if self.size >= _FULL_BYTES:
             return True
         return sum(len(part.rows) for part in self.parts.values()) >= self.limit
 
@@ -132,9 +130,7 @@ def _without_nul(cells: list[Any]) -> None:
     """Text with NUL is none that a text column of every destination takes."""
     texts = [cell for cell in cells if type(cell) is str]
     if _NUL in "".join(texts):
-        cells[:] = [
-            Invalid(cell) if type(cell) is str and _NUL in cell else cell for cell in cells
-        ]
+        cells[:] = [Invalid(cell) if type(cell) is str and _NUL in cell else cell for cell in cells]
 
 
 class LogStream:
@@ -183,10 +179,11 @@ class LogStream:
                     yield self._batch()
                     spoken = time.monotonic()
             now = time.monotonic()
-            if not self._inside and self._making and (not heard or self._making.is_old):
-                yield self._batch()
-                spoken = now
-            elif not self._making and ((busy and not heard) or now - spoken >= idle):
+            if self._making:
+                due = not self._inside and (not heard or self._making.is_old)
+            else:
+                due = (busy and not heard) or now - spoken >= idle
+            if due:
                 yield self._batch()
                 spoken = now
             busy = heard
