@@ -200,7 +200,7 @@ class SqlFleet(Fleet):
 
     @property
     def stream(self) -> str:
-        return f"stream:{self.name}"
+        return "stream:*"
 
     def execute(self, statement: str, *parameters: Any) -> None:
         """One statement at the source, again until it can be reached."""
