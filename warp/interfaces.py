@@ -161,7 +161,9 @@ class SourceConnector(Protocol):
         """Rows changed since `position` by the table's own capture strategy, one finite run.
 
         `position` is the end of the last batch of the previous run, or None for the first.
-        READ operations (and DELETE where the strategy sees deletes).
+        READ operations (and DELETE where the strategy sees deletes).  A run that reads the table
+        whole ends with a TRUNCATE row of the version before its own: what it did not find is gone.
+        A table without a key can only be read whole, always with None, at one version.
         """
         ...
 
@@ -255,6 +257,10 @@ class DestinationConnector(Protocol):
         batch = stored + 1), else FenceBehind and nothing is written (guarantee 2).  SchemaMoved
         when a table's schema version is not the batch's.  An outcome that the connection did not
         report is settled by reading the marker again, never by guessing (guarantee 7).
+
+        A table without a key takes READ rows of chunks and polls only.  They are seen once the run
+        is whole (the chunk DONE, the poll's TRUNCATE row written), in the place of all rows before
+        it; what a run cut short has left is gone when its unit is opened again.
 
         With `replay` the rows come out of quarantine, no two of one key, and what becomes of each
         is written there in the same transaction: REPLAYED where it landed; SUPERSEDED, and nothing

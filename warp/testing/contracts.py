@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 
 from warp import stored
-from warp.errors import FenceBehind, LeaseLost, SchemaMoved, SourceRefused
+from warp.errors import DestinationRefused, FenceBehind, LeaseLost, SchemaMoved, SourceRefused
 from warp.evolve import evolve
 from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import (
     ABSENT,
+    SHARED,
     UNCHANGED,
     Aside,
     Change,
@@ -367,6 +368,71 @@ class DestinationContract(ABC):
         assert metadata.settle("shop", ORDERS)
         assert self.read(ORDERS) == {(1, "a")}
 
+    # -- a table without a key
+
+    def keyless(self, unit: WorkUnit) -> Unit:
+        """A unit that reads `shop.orders` whole, which has no key here."""
+        destination = self.make()
+        destination.metadata().prepare()
+        schema = replace(SCHEMA, key=())
+        create = SchemaChange(ORDERS, Change.CREATE_TABLE, schema=schema)
+        destination.apply_schema_changes([create])
+        return Unit(destination, unit)
+
+    def idle(self, unit: Unit) -> None:
+        batch = ChangeBatch([], Position("end"))
+        after = unit.marker.advanced(batch, phase=Phase.IDLE)
+        unit.destination.update_marker(after)
+        unit.marker = after
+
+    def test_a_whole_read_without_a_key_takes_the_place_of_the_last_at_once(self) -> None:
+        poll = self.keyless(WorkUnit.poll("shop", ORDERS))
+        poll.write("1", (READ, 5, 1, "a"), (READ, 5, 2, "b"))
+        assert self.read(ORDERS) == set()
+        poll.write("1", (TRUNCATE, 4, ABSENT, ABSENT))
+        self.idle(poll)
+        assert self.read(ORDERS) == {(1, "a"), (2, "b")}
+        # The source may be so quiet that its version is still the same.
+        for events in [(READ, 5, 2, "b")], [(READ, 5, 3, "c"), (READ, 5, None, None)]:
+            poll.write("2", *events)
+            assert self.read(ORDERS) == {(1, "a"), (2, "b")}
+        poll.write("2", (READ, 5, 4, "d"), (TRUNCATE, 4, ABSENT, ABSENT))
+        assert self.read(ORDERS) == {(2, "b"), (3, "c"), (None, None), (4, "d")}
+        self.idle(poll)
+        poll.write("3", (TRUNCATE, 8, ABSENT, ABSENT))
+        self.idle(poll)
+        assert self.read(ORDERS) == set()
+
+    def test_a_whole_read_that_was_cut_short_leaves_nothing(self) -> None:
+        unit = WorkUnit.poll("shop", ORDERS)
+        first = self.keyless(unit)
+        first.write("1", (READ, 5, 1, "half"))
+        again = Unit(self.make(), unit)
+        again.write("1", (READ, 5, 1, "whole"))
+        again.write("1", (TRUNCATE, 4, ABSENT, ABSENT))
+        self.idle(again)
+        assert self.read(ORDERS) == {(1, "whole")}
+
+    def test_a_chunk_without_a_key_is_seen_when_it_is_done_and_can_be_read_again(self) -> None:
+        self.keyless(WorkUnit.poll("shop", ORDERS))
+        metadata = self.make().metadata()
+        assert metadata.plan_snapshot("shop", ORDERS, [Chunk(ORDERS, 0)], version=0)
+        unit = WorkUnit.of_chunk("shop", Chunk(ORDERS, 0), 0)
+        Unit(self.make(), unit).write("s", (READ, 5, 1, "half"))
+        reader = Unit(self.make(), unit)
+        reader.write("s", (READ, 5, 1, "a"), (READ, 5, 2, "b"))
+        assert self.read(ORDERS) == set()
+        self.finish(reader)
+        assert self.read(ORDERS) == {(1, "a"), (2, "b")}
+        assert metadata.settle("shop", ORDERS)
+        assert self.read(ORDERS) == {(1, "a"), (2, "b")}
+
+    def test_a_poll_that_picks_rows_out_of_a_table_without_a_key_is_refused(self) -> None:
+        poll = self.keyless(WorkUnit.poll("shop", ORDERS))
+        poll.write("1", (READ, 5, 1, "changed"))
+        with pytest.raises(DestinationRefused, match="whole"):
+            self.idle(poll)
+
     # -- rows that updates carry a part of
 
     def missing(self, unit: Unit, *ids: int) -> list[int]:
@@ -417,6 +483,42 @@ class DestinationContract(ABC):
         found = {m.unit.id: m for m in self.make().metadata().markers()}[STREAM.id]
         assert found.position == Position("50")
         assert found.epoch == 1
+
+    def test_saying_what_a_stream_carries_shuts_out_its_worker_once(self) -> None:
+        stream = self.settled()
+        stream.write("1", (CREATE, 1, 1, "a"))
+        metadata = self.make().metadata()
+        assert metadata.follow(STREAM, "these tables", left=[])
+        with pytest.raises(FenceBehind):
+            stream.write("2", (CREATE, 2, 2, "b"))
+        assert not metadata.follow(STREAM, "these tables", left=[])
+        again = Unit(self.make())
+        assert again.marker.follows == "these tables"
+        again.write("2", (CREATE, 2, 2, "b"))
+        found = {m.unit.id: m for m in metadata.markers()}
+        assert (found[STREAM.id].follows, found[STREAM.id].batch) == ("these tables", 2)
+
+    def test_a_table_that_its_stream_carries_no_more_is_to_be_read_anew(self) -> None:
+        _, [chunk] = self.planned()
+        metadata = self.make().metadata()
+        table = WorkUnit.of_table("shop", ORDERS)
+        assert metadata.follow(STREAM, "without it", left=[table])
+        found = {m.unit.id: m for m in metadata.markers()}
+        assert chunk.id not in found
+        assert (found[table.id].phase, found[table.id].epoch) == (Phase.PLANNED, 1)
+
+    def test_a_resync_of_a_schema_leaves_a_stream_where_it_is_that_others_share(self) -> None:
+        shared = Unit(self.start().destination, WorkUnit.stream(SHARED))
+        shared.write("1", (CREATE, 1, 1, "a"))
+        stream, table = shared.lease.unit, WorkUnit.of_table("shop", ORDERS)
+        metadata = self.make().metadata()
+        again = metadata.resync("shop", None, position=Position("50"), stream=stream)
+        assert again == [stream]
+        found = {m.unit.id: m for m in metadata.markers()}
+        assert found[stream.id].position == Position("1", 1_000.0)
+        assert metadata.resync(SHARED, None, position=Position("50")) == [stream]
+        assert {m.unit.id: m.position for m in metadata.markers()}[stream.id] == Position("50")
+        assert table.id not in found or found[table.id].phase is Phase.PLANNED
 
     def test_registering_twice_keeps_the_first_position(self) -> None:
         metadata = self.start().destination.metadata()

@@ -18,7 +18,14 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from warp import replays, stored
-from warp.errors import FenceBehind, LeaseLost, PositionLost, SchemaMoved, SourceRefused
+from warp.errors import (
+    DestinationRefused,
+    FenceBehind,
+    LeaseLost,
+    PositionLost,
+    SchemaMoved,
+    SourceRefused,
+)
 from warp.interfaces import DestinationTraits, MetadataStore, SourceTraits
 from warp.kinds import Relation, converter, relation
 from warp.model import (
@@ -53,6 +60,7 @@ from warp.model import (
 )
 from warp.streams import schema_of_table
 
+_numbers = itertools.count()  # tell rows apart that have no key
 Row = dict[str, Any]
 Key = tuple[Any, ...]
 
@@ -341,7 +349,39 @@ class MemoryDestination:
                 )
             marker = replace(marker, fence=lease.fence, owner=lease.owner)
             self.warehouse.markers[lease.unit.id] = marker
+            if marker.phase is not Phase.DONE and self._is_read_whole(lease.unit):
+                self._keep_if(lease.unit.table, lambda row: not row.deleted)
             return marker
+
+    def _is_read_whole(self, unit: WorkUnit) -> bool:
+        schema = self.warehouse.schemas.get(unit.table) if unit.table else None
+        reads = unit.kind in (UnitKind.CHUNK, UnitKind.POLL)
+        return reads and schema is not None and not schema.key
+
+    def _keep_if(self, table: TableId | None, kept: Callable[[_Stored], bool]) -> None:
+        if table is not None:
+            rows = self.warehouse.tables[table]
+            self.warehouse.tables[table] = {k: row for k, row in rows.items() if kept(row)}
+
+    def _reveal(self, table: TableId | None) -> None:
+        """A whole run of a table without a key takes the place of the last one."""
+        self._keep_if(table, lambda row: row.deleted)
+        for row in self.warehouse.tables[table].values() if table else ():
+            row.deleted = False
+
+    def _end_of_run(self, marker: Marker) -> None:
+        if not self._is_read_whole(marker.unit):
+            return
+        if marker.phase is Phase.DONE:
+            self._reveal(marker.unit.table)
+        elif marker.phase is Phase.IDLE and marker.unit.table:
+            hidden = [r for r in self.warehouse.tables[marker.unit.table].values() if r.deleted]
+            if hidden:
+                raise DestinationRefused(
+                    "expected a table without a key to be read whole, found rows that were picked "
+                    "out; capture it by a full comparison",
+                    place=marker.unit.id,
+                )
 
     def get_schema(self, table: TableId) -> TableSchema | None:
         return self.warehouse.schemas.get(table)
@@ -436,6 +476,7 @@ class MemoryDestination:
                     warehouse.aside.append(aside)
                 for finding in findings:
                     self._note(finding, marker.unit)
+                self._end_of_run(marker)
             except BaseException:
                 warehouse.tables, warehouse.markers = before[0], before[1]
                 del warehouse.audit[before[2] :]
@@ -564,11 +605,19 @@ class MemoryDestination:
         for code, version, cells in zip(part.operations, part.versions, part.rows(), strict=True):
             operation = Operation(code)
             counts[part.table, operation] = counts.get((part.table, operation), 0) + 1
+            if operation == Operation.TRUNCATE and not schema.key:
+                self._reveal(part.table)
+                rows = self.warehouse.tables[part.table]
+                continue
             if operation == Operation.TRUNCATE:
                 self._truncate(of, part.table, version)
                 continue
             row = dict(zip(names, cells, strict=True))
             key = tuple(row[name] for name in schema.key)
+            if not schema.key:
+                cells_ = {n: None if isinstance(v, type(ABSENT)) else v for n, v in row.items()}
+                rows[next(_numbers),] = _Stored(cells_, version, deleted=True)
+                continue
             old = rows.get(key)
             if operation == Operation.READ:
                 if version <= truncated_at or (old is not None and old.version >= version):
@@ -614,6 +663,7 @@ class MemoryDestination:
 
     def update_marker(self, marker: Marker) -> None:
         with self.warehouse.lock:
+            self._end_of_run(marker)
             self._advance(marker)
 
     def deferred_due(self, schema: str) -> bool:

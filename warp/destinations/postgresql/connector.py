@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from warp import faults
 from warp.compact import Compacted, compact
-from warp.destinations.postgresql import constraints, ddl, markers, merge
+from warp.destinations.postgresql import constraints, ddl, keyless, markers, merge
 from warp.destinations.postgresql.careful import Careful, TableState, is_of_a_value
 from warp.destinations.postgresql.carriers import DUMPED_AS, PARTIAL, Staged, stage
 from warp.destinations.postgresql.deferral import (
@@ -60,6 +60,7 @@ from warp.model import (
     TableId,
     TableSchema,
     TableSelection,
+    TableSettings,
     UnitKind,
     WorkUnit,
     Written,
@@ -183,6 +184,8 @@ class PostgresDestination:
             marker = markers.from_row(row)
             if unit.kind is UnitKind.CHUNK and marker.phase is not Phase.DONE:
                 self._session.named("forget_set_aside", unit=unit.id)
+            if marker.phase is not Phase.DONE and (settings := self._keyless(unit)):
+                keyless.forget(self._session, settings)
         # The lease's unit is the fuller one where the plan has not been stored.
         return marker if marker.unit.chunk else replace(marker, unit=unit)
 
@@ -197,6 +200,15 @@ class PostgresDestination:
             self._session.named("end_superseded", unit=lease.unit.id, fence=lease.fence)
             row = self._session.named("adopt_marker", **mine).fetchone()
         return row
+
+    def _keyless(self, unit: WorkUnit) -> TableSettings | None:
+        """The table that a chunk or poll reads whole, because it has no key."""
+        if unit.table is None or unit.kind not in (UnitKind.CHUNK, UnitKind.POLL):
+            return None
+        settings = self._selection(unit.table)
+        if settings is None or not keyless.is_keyless(self._session, settings):
+            return None
+        return settings
 
     def get_schema(self, table: TableId) -> TableSchema | None:
         settings = self._selection(table)
@@ -226,9 +238,7 @@ class PostgresDestination:
 
     def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:
         for change in changes:
-            settings = self._selection(change.table)
-            if settings is None:
-                raise self._refused(f"{change.table} is not selected by the configuration")
+            settings = self._settings_of(change.table)
             with self._session.meaning(f"{change.change} on {settings.destination}"):
                 ddl.apply(self._session, settings, change)
 
@@ -294,9 +304,7 @@ class PostgresDestination:
         if made is not None:
             self._landings.move_to_end(key)
             return made
-        settings = self._selection(schema.table)
-        if settings is None:
-            raise self._refused(f"{schema.table} is not selected by the configuration")
+        settings = self._settings_of(schema.table)
         self._staging_made += 1
         awaited = constraints.read(self._session, settings.destination).awaited()
         made = Landing(
@@ -312,6 +320,12 @@ class PostgresDestination:
         self._landings[key] = made
         self._new.append(key)
         return made
+
+    def _settings_of(self, table: TableId) -> TableSettings:
+        settings = self._selection(table)
+        if settings is None:
+            raise self._refused(f"{table} is not selected by the configuration")
+        return settings
 
     def _forget_staging(self) -> None:
         self._landings.clear()
@@ -381,6 +395,8 @@ class PostgresDestination:
                     if replaying is not None:
                         replaying.settle()
                     faults.hit("after_quarantine")
+                if marker.phase in (Phase.DONE, Phase.IDLE):
+                    self._end_of_run(marker)
                 faults.hit("before_commit")
             except BaseException as error:
                 self._session.rollback()
@@ -431,6 +447,16 @@ class PostgresDestination:
             written.append((landing, part))
         tried = self._deferral.finish(unit, states, deed.waiting, written, taken, batch.end)
         deed.add(tried)
+
+    def _end_of_run(self, marker: Marker) -> None:
+        """A table without a key shows a run when it is whole."""
+        settings = self._keyless(marker.unit)
+        if settings is None:
+            return
+        if marker.phase is Phase.DONE:
+            keyless.reveal(self._session, settings)
+        else:
+            keyless.must_be_whole(self._session, settings)
 
     def _advance(self, marker: Marker) -> None:
         """The compare-and-set that every transaction starts with (guarantee 2)."""
@@ -514,27 +540,40 @@ class PostgresDestination:
     ) -> None:
         """One table's changes; what is refused goes into the deed, when asked to find it out."""
         with _as_registered(part.schema.table):
-            if part.truncated_at is not None:
+            if part.truncated_at is not None and part.schema.key:
                 self._truncate(landing, state, part.truncated_at, deed, carefully=carefully)
                 state = replace(state, truncated_at=max(state.truncated_at, part.truncated_at))
-            if not len(part):
-                return
-            if carefully:
-                for refusal in self._careful.land(part, landing, state):
-                    row = waiting_of(part, refusal)
-                    if replaying is not None:  # it stays the row of the quarantine it is
-                        replaying.refused([quarantined(row, refusal.reason)])
-                    elif refusal.waits:
-                        deed.waiting.append(row)
-                    else:
-                        settings = self._selection(part.schema.table)
-                        table = part.schema.table
-                        must_have_quarantine(settings, table, row.key, refusal.reason)
-                        deed.set_aside(quarantined(row, refusal.reason))
-                return
-            self._copy(part, landing)
-            faults.hit("after_copy")
-            self._merge(part, landing, state)
+            if len(part):
+                self._land_rows(part, landing, state, deed, replaying, carefully=carefully)
+            if part.truncated_at is not None and not part.schema.key:
+                keyless.reveal(self._session, self._settings_of(part.schema.table))
+
+    def _land_rows(
+        self,
+        part: Staged,
+        landing: Landing,
+        state: TableState,
+        deed: Deed,
+        replaying: Replaying | None,
+        *,
+        carefully: bool,
+    ) -> None:
+        if carefully:
+            for refusal in self._careful.land(part, landing, state):
+                row = waiting_of(part, refusal)
+                if replaying is not None:  # it stays the row of the quarantine it is
+                    replaying.refused([quarantined(row, refusal.reason)])
+                elif refusal.waits and part.schema.key:
+                    deed.waiting.append(row)
+                else:
+                    settings = self._selection(part.schema.table)
+                    table = part.schema.table
+                    must_have_quarantine(settings, table, row.key, refusal.reason)
+                    deed.set_aside(quarantined(row, refusal.reason))
+            return
+        self._copy(part, landing)
+        faults.hit("after_copy")
+        self._merge(part, landing, state)
 
     def _truncate(
         self, landing: Landing, state: TableState, version: int, deed: Deed, *, carefully: bool
@@ -626,6 +665,11 @@ class PostgresDestination:
         """
         one_version = not _versions_differ(part)
         parameters = {"after": state.truncated_at, "version": part.versions[0]}
+        if not part.schema.key:
+            step = keyless.append(landing, one_version=one_version)
+            self._run_all([step.as_bytes(None)], parameters)
+            faults.hit("after_merge")
+            return
         present = frozenset(part.operations)
         mixed = _mixed(part)
         if Operation.DELETE in present:

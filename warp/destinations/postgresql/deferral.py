@@ -137,7 +137,7 @@ def quarantined(waiting: Waiting, reason: str) -> QuarantinedRow:
         code=waiting.refusal.code,
         position=waiting.position,
         version=waiting.version,
-        kinds=stored.kinds_of(schema.columns),
+        kinds=stored.kinds_of(schema.columns) if schema.key else {},  # nobody could tell it again
         partial=waiting.partial,
     )
 

@@ -60,6 +60,8 @@ class Landing:
 
     @property
     def same_key(self) -> sql.Composed:
+        if not self.schema.key:
+            return text("{}").format(text("false"))  # no row is another one's
         return _AND.join(
             text("d.{} = {}").format(name(column), self.cell(place))
             for column, place in zip(self.schema.key, self.places(self.schema.key), strict=True)
@@ -69,6 +71,8 @@ class Landing:
     def in_key_order(self) -> sql.Composed:
         # Writers that take row locks in one order do not wait for each other in a circle.
         # Any one order does, so text is compared by its bytes, which costs least.
+        if not self.schema.key:
+            return text("{}").format(text(""))
         return text(" order by ") + _COMMA.join(
             text("{} collate {}").format(self.cell(place), sql.Identifier("C"))
             if TYPES[self.schema.columns[place].kind] == "text"
