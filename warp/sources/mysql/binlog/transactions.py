@@ -339,7 +339,9 @@ class Transactions:
                 self._known.clear()
             wanted = self._wanted(table_id_of(event, end))
             table = (
-                None if wanted is None else logged_table(event, end, wanted, mariadb=self._by_mariadb)
+                None
+                if wanted is None
+                else logged_table(event, end, wanted, mariadb=self._by_mariadb)
             )
             self._known[body] = table
         self._mapped[event[19:25]] = table
