@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ def steps_of(name: str, wanted: Callable[[TableId], Wanted | None] = everything)
     transactions = Transactions(wanted, START)
     for event in events_of(name):
         yield from transactions.feed(event)
+
+
+def fed(transactions: Transactions, events: Iterable[bytes]) -> list[Step]:
+    return [step for event in events for step in transactions.feed(event)]
 
 
 def selected(name: str) -> dict[str, list[dict[str, Any]]]:
