@@ -1,0 +1,132 @@
+"""A table that is polled from a real server into memory, one run at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from warp import pipeline
+from warp.interfaces import SourceConnector
+from warp.model import (
+    ChangeBatch,
+    Lease,
+    Phase,
+    Position,
+    TableId,
+    TableSelection,
+    TableSettings,
+    WorkUnit,
+)
+from warp.testing.memory import MemoryDestination, MemoryDestinationOptions, MemoryWarehouse
+
+NOW = 1_800_000_000.0
+
+
+class Held:
+    """A lease nobody disputes."""
+
+    def __init__(self, lease: Lease, batches: int | None) -> None:
+        self.lease = lease
+        self._batches = batches
+
+    def check(self) -> None: ...
+
+    def stopping(self) -> bool:
+        if self._batches is None:
+            return False
+        self._batches -= 1
+        return self._batches <= 0
+
+    def wait(self, seconds: float) -> None: ...
+
+
+@dataclass
+class Polling:
+    """One polled table; each run has a connector of its own, as a worker's has."""
+
+    connect: Callable[[TableSelection], SourceConnector]
+    settings: TableSettings
+    warehouse: MemoryWarehouse = field(default_factory=MemoryWarehouse)
+    fence: int = 0
+    seen: list[ChangeBatch] = field(default_factory=list)  # of the last run
+
+    @property
+    def table(self) -> TableId:
+        return self.settings.table
+
+    @property
+    def unit(self) -> WorkUnit:
+        return WorkUnit.poll("shop", self.table)
+
+    def select(self, table: TableId) -> TableSettings | None:
+        return self.settings if table == self.table else None
+
+    def start(self) -> None:
+        """What the coordinator does before it has the table's first rows read."""
+        source = self.connect(self.select)
+        position = source.poll_start(self.table, fire_time=NOW)
+        metadata = self._destination().metadata()
+        metadata.register(self.unit, position=position, phase=Phase.IDLE)
+        source.close()
+
+    def run(self, *, batches: int | None = None) -> bool:
+        """One run; where `batches` are given it is asked to stop after so many."""
+        self.fence += 1
+        destination = self._destination()
+        lease = Lease(self.unit, "worker", self.fence)
+        marker = destination.open(lease)
+        source = self.connect(self.select)
+        self.seen = []
+        try:
+            return pipeline.poll(
+                _Watched(source, self.seen),  # type: ignore[arg-type]
+                destination,
+                marker,
+                Held(lease, batches),
+                selection=self.select,
+                meter=pipeline.NoMeter(),
+                fire_time=NOW,
+            )
+        finally:
+            source.close()
+
+    def rows(self) -> list[dict[str, Any]]:
+        return self.warehouse.rows(self.table)
+
+    def ids(self) -> set[Any]:
+        return {row["id"] for row in self.rows()}
+
+    def values(self, column: str) -> dict[Any, Any]:
+        return {row["id"]: row[column] for row in self.rows()}
+
+    @property
+    def delivered(self) -> int:
+        """Rows of the last run."""
+        return sum(map(len, self.seen))
+
+    @property
+    def position(self) -> Position | None:
+        return self.warehouse.markers[self.unit.id].position
+
+    def _destination(self) -> MemoryDestination:
+        options = MemoryDestinationOptions(warehouse=self.warehouse)
+        return MemoryDestination(options, self.select)
+
+
+class _Watched:
+    """A source whose batches are kept."""
+
+    def __init__(self, source: SourceConnector, seen: list[ChangeBatch]) -> None:
+        self._source = source
+        self._seen = seen
+
+    def poll(
+        self, table: TableId, position: Position | None, *, fire_time: float
+    ) -> Iterator[ChangeBatch]:
+        for batch in self._source.poll(table, position, fire_time=fire_time):
+            self._seen.append(batch)
+            yield batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
