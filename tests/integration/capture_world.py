@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 from warp import pipeline
+from warp.errors import LeaseLost
 from warp.interfaces import SourceConnector
 from warp.model import (
     ChangeBatch,
@@ -24,13 +26,16 @@ NOW = 1_800_000_000.0
 
 
 class Held:
-    """A lease nobody disputes."""
+    """A lease nobody disputes, unless it is lost."""
 
-    def __init__(self, lease: Lease, batches: int | None) -> None:
+    def __init__(self, lease: Lease, batches: int | None, *, lost: bool = False) -> None:
         self.lease = lease
         self._batches = batches
+        self._lost = lost
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        if self._lost:
+            raise LeaseLost("as the test says")
 
     def stopping(self) -> bool:
         if self._batches is None:
@@ -64,32 +69,31 @@ class Polling:
 
     def start(self) -> None:
         """What the coordinator does before it has the table's first rows read."""
-        source = self.connect(self.select)
-        position = source.poll_start(self.table, fire_time=NOW)
+        with closing(self.connect(self.select)) as source:
+            position = source.poll_start(self.table, fire_time=NOW)
         metadata = self._destination().metadata()
         metadata.register(self.unit, position=position, phase=Phase.IDLE)
-        source.close()
 
-    def run(self, *, batches: int | None = None) -> bool:
-        """One run; where `batches` are given it is asked to stop after so many."""
+    def run(self, *, batches: int | None = None, lost: bool = False) -> bool:
+        """One run; where `batches` are given it is asked to stop after so many.
+
+        With `lost` its lease goes when the first batch was read and before it is written.
+        """
         self.fence += 1
         destination = self._destination()
         lease = Lease(self.unit, "worker", self.fence)
         marker = destination.open(lease)
-        source = self.connect(self.select)
         self.seen = []
-        try:
+        with closing(self.connect(self.select)) as source:
             return pipeline.poll(
                 _Watched(source, self.seen),  # type: ignore[arg-type]
                 destination,
                 marker,
-                Held(lease, batches),
+                Held(lease, batches, lost=lost),
                 selection=self.select,
                 meter=pipeline.NoMeter(),
                 fire_time=NOW,
             )
-        finally:
-            source.close()
 
     def rows(self) -> list[dict[str, Any]]:
         return self.warehouse.rows(self.table)
