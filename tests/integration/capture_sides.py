@@ -105,3 +105,79 @@ class ThinSource:
 
     def close(self) -> None:
         self.side.c.close()
+
+
+# --- MySQL ---
+import pymysql
+from fix_servers import mysql_client
+from warp.capture import mysql
+from warp.errors import SourceRefused
+
+MY = {"int": Kind.INT32, "bigint": Kind.INT64, "varchar": Kind.TEXT, "enum": Kind.TEXT, "text": Kind.TEXT,
+      "datetime": Kind.DATETIME, "timestamp": Kind.TIMESTAMP, "date": Kind.DATE, "double": Kind.FLOAT64,
+      "varbinary": Kind.BYTES, "binary": Kind.BYTES, "decimal": Kind.DECIMAL, "tinyint": Kind.INT32}
+
+
+class ThinMySide:
+    def __init__(self, url: str) -> None:
+        self.c = mysql_client(url)
+        self._types: dict = {}
+        self.act("set time_zone = '+00:00', sql_mode='ALLOW_INVALID_DATES'")
+        self.dialect = mysql.MysqlDialect(self.types)
+        self.triggers = mysql.MysqlTriggers(self.ask, self.act, mariadb="Maria" in self.c.get_server_info())
+
+    def types(self, table):
+        if table not in self._types:
+            with self.c.cursor() as cu:
+                cu.execute("select column_name, lower(data_type) from information_schema.columns where table_schema=%s and table_name=%s order by ordinal_position", [table.namespace, table.name])
+                self._types[table] = dict(cu.fetchall())
+        return self._types[table]
+
+    def schema(self, table):
+        self._types.pop(table, None)
+        types = self.types(table)
+        if not types:
+            return None
+        with self.c.cursor() as cu:
+            cu.execute("select column_name from information_schema.statistics where table_schema=%s and table_name=%s and index_name='PRIMARY' order by seq_in_index", [table.namespace, table.name])
+            key = tuple(n for n, in cu.fetchall())
+        return TableSchema(table, tuple(Column(n, MY[t]) for n, t in types.items()), key)
+
+    def version(self):
+        (gtid,), = self.ask("select @@gtid_binlog_pos")
+        return sum(int(p.rsplit("-", 1)[1]) for p in gtid.split(",") if p)
+
+    def clock(self):
+        return mysql.clock(self.ask)
+
+    select = ThinSide.select
+    look_up = ThinSide.look_up
+
+    def ask(self, statement):
+        with self.c.cursor() as cu:
+            try:
+                cu.execute(statement)
+            except pymysql.err.OperationalError as e:
+                if e.args[0] == 1227:
+                    raise SourceRefused(str(e)) from e
+                raise
+            return list(cu.fetchall())
+
+    def act(self, *statements):
+        for s in statements:
+            with self.c.cursor() as cu:
+                try:
+                    cu.execute(s)
+                except pymysql.err.OperationalError as e:
+                    if e.args[0] == 1205:
+                        raise SourceUnavailable(str(e)) from e
+                    raise
+
+
+class ThinMySource(ThinSource):
+    def __init__(self, url, selection):
+        self.side = ThinMySide(url)
+        self.polled = Polled(self.side, selection)
+        self.poll = self.polled.poll
+        self.poll_start = self.polled.start
+        self.acknowledge = self.polled.acknowledge

@@ -29,6 +29,9 @@ class Sqlite:
     def literal(self, kind: Kind, text: str) -> str:
         return text if kind is Kind.INT64 else "'" + text.replace("'", "''") + "'"
 
+    def selected(self, table: TableId, column: str) -> str:
+        return self.name(column)
+
     def ordered(self, table: TableId, column: str) -> str:
         return self.name(column)
 

@@ -55,7 +55,7 @@ def page(
         conditions.append(f"{times} <= {dialect.literal(kind, between.high)}")
     if after is not None:
         conditions.append(_beyond(dialect, order, after))
-    listed = ", ".join(dialect.name(column.source) for column in order.schema.columns)
+    listed = ", ".join(dialect.selected(table, c.source) for c in order.schema.columns)
     statement = f"select {listed} from {dialect.name(table.namespace, table.name)}"
     if conditions:
         statement += f" where {' and '.join(conditions)}"

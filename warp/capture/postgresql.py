@@ -45,6 +45,9 @@ class PostgresDialect:
         # Without a type: it takes that of the column it is compared with.
         return _text(text)
 
+    def selected(self, table: TableId, column: str) -> str:
+        return self.name(column)
+
     def ordered(self, table: TableId, column: str) -> str:
         return self.name(column)
 

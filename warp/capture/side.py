@@ -41,6 +41,10 @@ class Dialect(Protocol):
         """A value of a column of this kind, given as `warp.kinds.as_text` writes it."""
         ...
 
+    def selected(self, table: TableId, column: str) -> str:
+        """The quoted column as a result has all of it."""
+        ...
+
     def ordered(self, table: TableId, column: str) -> str:
         """The quoted column as `order by` and `>` agree about it."""
         ...
