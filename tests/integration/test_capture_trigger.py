@@ -80,9 +80,7 @@ def test_a_key_that_changes_takes_its_row_along(polling: Polling, app: Connectio
     assert polling.ids() == {*range(6, 26), *range(101, 106)}
 
 
-def test_a_truncation_is_followed_by_what_came_after_it(
-    polling: Polling, app: Connection
-) -> None:
+def test_a_truncation_is_followed_by_what_came_after_it(polling: Polling, app: Connection) -> None:
     app.execute("insert into orders select n, 'before' from generate_series(100, 115) n")
     app.execute("truncate orders")
     app.execute("insert into orders values (1, 'after'), (100, 'after')")
@@ -271,9 +269,7 @@ def test_composite_keys_and_names_of_any_letters_are_queued(
         sql.SQL("{} text").format(sql.Identifier(name)) for name in HOSTILE
     )
     key = sql.SQL(", ").join(map(sql.Identifier, HOSTILE[:5]))
-    app.execute(
-        sql.SQL("create table {} ({}, primary key ({}))").format(quoted, columns, key)
-    )
+    app.execute(sql.SQL("create table {} ({}, primary key ({}))").format(quoted, columns, key))
     settings = replace(SETTINGS, table=table, destination=table)
     polling = Polling(functools.partial(ThinSource, pg_database), settings)
     polling.run()

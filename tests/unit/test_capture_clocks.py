@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warp.capture import clocks
-from warp.capture.clocks import SECOND, Window, instant, iso, shown, unit_of, values
+from warp.capture.clocks import SECOND, instant, iso, least_shown, stamped, unit_of
 from warp.errors import SourceRefused
 from warp.kinds import as_text
 from warp.model import Column, Kind, TableId
@@ -29,63 +29,74 @@ def wall(microseconds: int, zone: str) -> int:
 
 
 @settings(max_examples=150)
-@given(YEAR, st.integers(0, 10 * 3600), st.floats(0, 1), st.sampled_from(ZONES))
-def test_what_a_wall_clock_shows_within_a_window_is_within_what_is_read(
-    low: int, seconds: int, share: float, zone: str
+@given(YEAR, st.integers(0, 30 * 3600), st.sampled_from(ZONES))
+def test_no_wall_clock_ever_shows_less_than_what_is_read_from(
+    at: int, later: int, zone: str
 ) -> None:
-    high = low + seconds * SECOND
-    at = low + int(share * seconds) * SECOND
-    first, last = shown(Window(low, high), ZoneInfo(zone))
-    assert first is not None
-    assert first <= wall(at, zone) <= last
+    assert least_shown(at, ZoneInfo(zone)) <= wall(at + later * SECOND, zone)
 
 
-def test_the_hour_that_autumn_shows_twice_is_read_both_times() -> None:
+def test_the_hour_that_autumn_shows_twice_is_read_from_its_beginning() -> None:
     # Clocks go from 03:00 back to 02:00 at 01:00 UTC.
-    around = Window(instant("2026-10-25T00:50:00Z"), instant("2026-10-25T01:10:00Z"))
-    found = values(Column("at", Kind.DATETIME), around, "Europe/Berlin")
-    assert found.low == "2026-10-25 01:50:00"
-    assert found.high == "2026-10-25 03:10:00"
+    before_it = instant("2026-10-25T00:50:00Z")
+    found = stamped(Column("at", Kind.DATETIME), before_it, "Europe/Berlin")
+    assert as_text(Kind.DATETIME, found) == "2026-10-25 01:50:00"
 
 
-def test_without_both_offsets_rows_of_that_hour_would_be_lost(
+def test_without_the_later_offset_rows_of_that_hour_would_be_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The broken twin: 02:55, stamped before the change, lies outside of 02:50 to 02:10."""
+    """The broken twin: 02:10, shown 20 minutes after 02:50."""
     monkeypatch.setattr(clocks, "_LARGEST_SHIFT", 0)
-    low, high = instant("2026-10-25T00:50:00Z"), instant("2026-10-25T01:10:00Z")
-    first, last = shown(Window(low, high), BERLIN)
-    assert first is not None
-    stamped = wall(instant("2026-10-25T00:55:00Z"), "Europe/Berlin")
-    assert not first <= stamped <= last
+    stamp = wall(instant("2026-10-25T01:10:00Z"), "Europe/Berlin")
+    assert least_shown(instant("2026-10-25T00:50:00Z"), BERLIN) > stamp
 
 
-def test_the_hour_that_spring_leaves_out_is_read_too() -> None:
-    around = Window(instant("2026-03-29T00:59:59Z"), instant("2026-03-29T01:00:01Z"))
-    found = values(Column("at", Kind.DATETIME), around, "Europe/Berlin")
-    assert found.low is not None
-    assert found.low < "2026-03-29 02:30:00" < found.high
+def test_the_hour_that_spring_leaves_out_changes_nothing() -> None:
+    before_it = instant("2026-03-29T00:59:59Z")
+    found = stamped(Column("at", Kind.DATETIME), before_it, "Europe/Berlin")
+    assert as_text(Kind.DATETIME, found) == "2026-03-29 01:59:59"
 
 
 @pytest.mark.parametrize(
-    ("kind", "unit", "low", "high"),
+    ("kind", "unit", "least"),
     [
-        (Kind.TIMESTAMP, "", "2026-01-01 00:00:00+00", "2026-01-01 00:00:02+00"),
-        (Kind.DATE, "", "2026-01-01", "2026-01-01"),
-        (Kind.INT32, "s", "1767225600", "1767225602"),
-        (Kind.INT64, "ms", "1767225600500", "1767225601501"),
-        (Kind.DECIMAL, "us", "1767225600500000", "1767225601500001"),
-        (Kind.FLOAT64, "ns", "1767225600500000000", "1767225601500001000"),
+        (Kind.TIMESTAMP, "", "2026-01-01 00:00:00+00"),
+        (Kind.DATE, "", "2026-01-01"),
+        (Kind.INT32, "s", "1767225600"),
+        (Kind.INT64, "ms", "1767225600500"),
+        (Kind.DECIMAL, "us", "1767225600500000"),
+        (Kind.FLOAT64, "ns", "1767225600500000000"),
     ],
 )
-def test_the_ends_of_a_window_are_those_a_resolution_leaves(
-    kind: Kind, unit: str, low: str, high: str
+def test_an_instant_becomes_the_least_value_that_its_resolution_leaves(
+    kind: Kind, unit: str, least: str
 ) -> None:
-    window = Window(
-        instant("2026-01-01T00:00:00.500000Z"), instant("2026-01-01T00:00:01.500001Z")
-    )
-    found = values(Column("at", kind), window, "UTC", unit)
-    assert (found.low, found.high) == (low, high)
+    column = Column("at", kind)
+    value = stamped(column, instant("2026-01-01T00:00:00.500000Z"), "UTC", unit)
+    assert clocks.text(column, value) == least
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "earlier"),
+    [
+        (Kind.TIMESTAMP, "", "2025-12-31 23:59:55.5+00"),
+        (Kind.DATETIME, "", "2025-12-31 23:59:55.5"),
+        (Kind.DATE, "", "2026-01-01"),
+        (Kind.INT64, "ms", "1767225595500"),
+    ],
+)
+def test_a_value_of_before_is_read_and_written_back(kind: Kind, unit: str, earlier: str) -> None:
+    column = Column("at", kind)
+    texts = {
+        Kind.TIMESTAMP: "2026-01-01 00:00:00.5+00",
+        Kind.DATETIME: "2026-01-01 00:00:00.5",
+        Kind.DATE: "2026-01-01",
+        Kind.INT64: "1767225600500",
+    }
+    value = clocks.read(column, texts[kind])
+    assert clocks.text(column, value) == texts[kind]
+    assert clocks.text(column, clocks.before(column, value, 5.0, unit)) == earlier
 
 
 def test_the_unit_of_a_number_shows_by_its_size() -> None:

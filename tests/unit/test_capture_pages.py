@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warp.capture import pages
-from warp.capture.clocks import Values
 from warp.model import Column, Invalid, Kind, TableId, TableSchema
 
 TABLE = TableId("main", "t")
@@ -51,7 +50,7 @@ def test_pages_hold_every_row_within_the_values_once(
     database.execute("create table t (at integer, b text, a integer)")
     database.executemany("insert into t values (?, ?, ?)", rows)
     order = pages.Order(SCHEMA, SCHEMA.columns[0] if timed else None)
-    between = Values("1", "2") if timed else None
+    between = pages.Between("1", "2") if timed else None
     found: list[tuple[Any, ...]] = []
     after = None
     while True:

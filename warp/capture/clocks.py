@@ -1,19 +1,19 @@
 """From instants to what a column of times holds: time zones, resolutions, epochs.  Pure.
 
-The place reached is an instant of the source's own clock and never a value of the column.  So a
-row stamped in the far future does not hide those after it, and a wall clock that shows an hour
-twice needs no guess which of the two a value means: both are read.
+The place reached is an instant of the source's own clock.  Where a run begins to read is found from
+it anew each time, so a wall clock that shows an hour twice needs no guess which of the two a value
+means: the earlier one is begun with.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from warp.errors import SourceRefused
-from warp.kinds import as_text
+from warp.kinds import as_text, converter
 from warp.model import Column, Kind, TableId
 
 SECOND: Final = 1_000_000  # microseconds
@@ -27,20 +27,8 @@ _UNITS: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _OLDEST_EPOCH: Final = 10**8
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Instants, both ends included; None: from the beginning.  Microseconds since 1970 UTC."""
-
-    low: int | None
-    high: int
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """The values of a column that rows stamped within a window may have, as texts of its kind."""
-
-    low: str | None
-    high: str
+Time = int | float | Decimal | dt.date
+"""A cell of a column of times, as its kind's carrier."""
 
 
 def is_number(column: Column) -> bool:
@@ -57,11 +45,13 @@ def must_hold_times(table: TableId, column: Column) -> None:
         )
 
 
-def unit_of(table: TableId, column: Column, greatest: int) -> str:
-    """The unit in which a column counts from 1970, by its greatest value.
+def unit_of(table: TableId, column: Column, greatest: Time) -> str:
+    """The unit in which a column of numbers counts from 1970, by its greatest value.
 
-    Numbers that count something else would never be reached by the clock.
+    Of numbers that count something else no instant could be told.
     """
+    if isinstance(greatest, dt.date) or not is_number(column):
+        return ""
     if greatest < _OLDEST_EPOCH:
         raise SourceRefused(
             f"expected seconds since 1970 or a part of them in the column {column.source!r}, found "
@@ -74,39 +64,56 @@ def unit_of(table: TableId, column: Column, greatest: int) -> str:
     return "ns"
 
 
-def values(column: Column, window: Window, zone: str, unit: str = "") -> Values:
-    """What the column holds of rows stamped within the window; rather more than less."""
+def stamped(column: Column, at: int, zone: str, unit: str = "") -> Time:
+    """The least that the column may hold of a row that is stamped at an instant or later."""
     if is_number(column):
-        ticks = _UNITS[unit]
-        low = None if window.low is None else str(window.low * ticks // SECOND)
-        return Values(low, str(-(-window.high * ticks // SECOND)))
-    # A column may keep whole seconds only, and its server cut the rest off or rounded.
-    start = None if window.low is None else window.low // SECOND * SECOND
-    window = Window(start, -(-window.high // SECOND) * SECOND)
+        return at * _UNITS[unit] // SECOND
+    at = at // SECOND * SECOND  # a column may keep whole seconds only
     if column.kind is Kind.TIMESTAMP:
-        return Values(_text(column.kind, start), as_text(column.kind, window.high))
-    first, last = shown(window, ZoneInfo(zone))
-    if column.kind is Kind.DATE:
-        return Values(None if first is None else _date(first), _date(last))
-    return Values(_text(column.kind, first), as_text(column.kind, last))
+        return at
+    shown = least_shown(at, ZoneInfo(zone))
+    return _day(shown) if column.kind is Kind.DATE else shown
 
 
-def shown(window: Window, zone: ZoneInfo) -> tuple[int | None, int]:
-    """The first and the last time that a wall clock shows within the window.
+def least_shown(at: int, zone: ZoneInfo) -> int:
+    """The least time that a wall clock shows from an instant on, as microseconds.
 
-    Where it is set back within the window, it shows times before the one it began with, or ends
-    on one before the last: each end is looked at with both offsets.
+    It may be set back soon, and then shows times before the one it shows now.
     """
-    high = window.high + _offset(window.high, zone)
-    if window.low is None:
-        return None, max(high, window.high + _offset(window.high - _LARGEST_SHIFT, zone))
-    low = window.low
-    soon = min(low + _LARGEST_SHIFT, window.high)
-    before = max(window.high - _LARGEST_SHIFT, low)
-    return (
-        low + min(_offset(low, zone), _offset(soon, zone)),
-        window.high + max(_offset(window.high, zone), _offset(before, zone)),
-    )
+    return at + min(_offset(at, zone), _offset(at + _LARGEST_SHIFT, zone))
+
+
+def before(column: Column, value: Time, seconds: float, unit: str = "") -> Time:
+    """A value, less so many seconds."""
+    if isinstance(value, dt.date):
+        return value - dt.timedelta(days=int(seconds) // 86_400)
+    if is_number(column):
+        return int(value) - int(seconds * _UNITS[unit])
+    return int(value) - int(seconds * SECOND)
+
+
+def read(column: Column, value: str) -> Time:
+    """What `text` wrote."""
+    if is_number(column):
+        return Decimal(value)
+    convert = converter(Kind.TEXT, column.kind)
+    if convert is None:
+        raise AssertionError(f"{column.kind} is no kind of times")
+    return convert(value)  # type: ignore[no-any-return]
+
+
+def is_later(value: Time, other: Time) -> bool:
+    """Of two values of one column."""
+    if isinstance(value, dt.date) or isinstance(other, dt.date):
+        return isinstance(value, dt.date) and isinstance(other, dt.date) and value > other
+    return value > other
+
+
+def text(column: Column, value: Time) -> str:
+    """As `warp.kinds.as_text` writes a cell of this column."""
+    if is_number(column) and isinstance(value, int):
+        return str(value)
+    return as_text(column.kind, value)
 
 
 def instant(text: str) -> int:
@@ -132,9 +139,5 @@ def _offset(microseconds: int, zone: ZoneInfo) -> int:
     return 0 if offset is None else offset // dt.timedelta(microseconds=1)
 
 
-def _text(kind: Kind, microseconds: int | None) -> str | None:
-    return None if microseconds is None else as_text(kind, microseconds)
-
-
-def _date(microseconds: int) -> str:
-    return as_text(Kind.DATE, dt.date(1970, 1, 1) + dt.timedelta(days=microseconds // _DAY))
+def _day(microseconds: int) -> dt.date:
+    return dt.date(1970, 1, 1) + dt.timedelta(days=microseconds // _DAY)

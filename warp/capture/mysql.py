@@ -28,9 +28,7 @@ Types = Callable[[TableId], Mapping[str, str]]
 _NUMBERS: Final = (Kind.INT32, Kind.INT64, Kind.DECIMAL, Kind.FLOAT32, Kind.FLOAT64)
 _INTEGERS: Final = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 _TEXTS: Final = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
-_BYTES: Final = frozenset(
-    {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}
-)
+_BYTES: Final = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
 _LONGEST_KEY: Final = 3072  # bytes of an index
 _WIDEST_CHARACTER: Final = {"latin1": 1, "ascii": 1, "utf8mb3": 3, "utf8": 3, "ucs2": 2}
 # The server keeps what it tells about transactions for a tenth of a second, and tells when they

@@ -10,10 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from warp.capture.clocks import Values
 from warp.capture.side import Dialect
 from warp.kinds import as_text
 from warp.model import Column, Invalid, TableSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Values of a column of times, both ends included, as texts; None: from the beginning."""
+
+    low: str | None
+    high: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ def page(
     dialect: Dialect,
     order: Order,
     *,
-    between: Values | None = None,
+    between: Between | None = None,
     after: Sequence[str] | None = None,
     rows: int | None = None,
 ) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from warp.capture.clocks import Values, instant, iso
+from warp.capture.clocks import instant, iso
+from warp.capture.pages import Between
 from warp.errors import SourceRefused
 from warp.model import Position
 
@@ -23,7 +24,7 @@ class Reading:
     """A run under way: what it reads, and after which row it goes on."""
 
     after: tuple[str, ...] | None = None
-    values: Values | None = None  # of a column of times
+    between: Between | None = None  # of a column of times
     then: int | None = None  # the instant from which the next run reads
     first: int = 0  # of a whole reading: the version of its first row
     unseen: str = ""  # of a table with triggers: what `Triggers.changes_unseen` said before it
@@ -36,6 +37,7 @@ class Place:
     strategy: Strategy
     about: str = ""  # the column of times, or what `Triggers.changes_unseen` said
     upto: int | None = None  # the instant from which the next run reads; None: the beginning
+    greatest: str = ""  # the greatest time that was read
     version: int = 0  # of the last row read: a server that was restored may count lower
     entry: int = 0  # the last entry of the queue that was read
     reading: Reading | None = None
@@ -46,6 +48,8 @@ class Place:
             said["about"] = self.about
         if self.upto is not None:
             said["upto"] = iso(self.upto)
+        if self.greatest:
+            said["greatest"] = self.greatest
         if self.entry:
             said["entry"] = self.entry
         if self.reading is not None:
@@ -71,6 +75,7 @@ def parse(position: Position | None, strategy: Strategy, about: str = "") -> Pla
             found,
             about=str(said.get("about", "")),
             upto=instant(said["upto"]) if "upto" in said else None,
+            greatest=str(said.get("greatest", "")),
             version=int(said["version"]),
             entry=int(said.get("entry", 0)),
             reading=_reading(said["reading"]) if "reading" in said else None,
@@ -94,8 +99,8 @@ def _said(reading: Reading) -> dict[str, Any]:
     said: dict[str, Any] = {"first": reading.first}
     if reading.after is not None:
         said["after"] = list(reading.after)
-    if reading.values is not None:
-        said["from"], said["to"] = reading.values.low, reading.values.high
+    if reading.between is not None:
+        said["from"], said["to"] = reading.between.low, reading.between.high
     if reading.then is not None:
         said["then"] = iso(reading.then)
     if reading.unseen:
@@ -106,7 +111,7 @@ def _said(reading: Reading) -> dict[str, Any]:
 def _reading(said: dict[str, Any]) -> Reading:
     return Reading(
         after=tuple(map(str, said["after"])) if "after" in said else None,
-        values=Values(said["from"], str(said["to"])) if "to" in said else None,
+        between=Between(said["from"], str(said["to"])) if "to" in said else None,
         then=instant(said["then"]) if "then" in said else None,
         first=int(said["first"]),
         unseen=str(said.get("unseen", "")),
