@@ -20,6 +20,7 @@ import pymongo
 import pymysql
 import pytest
 import redis
+from postgresql_shop import Shop
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pymongo.database import Database
@@ -124,6 +125,18 @@ def mysql_client(url: str, **options: Any) -> pymysql.Connection[pymysql.cursors
         **options,
     }
     return pymysql.connect(**chosen)
+
+
+@pytest.fixture(scope="session")
+def capture_shop(postgres: Server) -> Iterator[Shop]:
+    """A database to capture, shared: call `fresh()` first."""
+    name = f"t_{secrets.token_hex(6)}"
+    quoted = sql.Identifier(name)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(quoted))
+        with Shop(database_url(postgres.url, name)) as shop:
+            yield shop
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
 
 
 def database_url(server_url: str, database: str) -> str:

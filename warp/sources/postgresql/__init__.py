@@ -1,0 +1,230 @@
+"""PostgreSQL as a source: a primary of version 15 or later.
+
+A table is a table, a PostgreSQL schema its namespace.  Reading is split by what is read: `stream`
+(the log, through `replication` and `pgoutput`), `snapshot` (key ranges, at a version that
+`visibility` finds); `values` is what both read text with, `slots` and `publication` are what we
+make at the server, and `position` says what a place in the log is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Final
+
+import structlog
+from pydantic import BaseModel
+
+from warp.errors import SourceRefused
+from warp.interfaces import SourceTraits
+from warp.model import (
+    Capture,
+    ChangeBatch,
+    Chunk,
+    Diagnosis,
+    Position,
+    TableChanges,
+    TableId,
+    TableSchema,
+    TableSelection,
+    Verdict,
+)
+from warp.sources.postgresql import look_up, preflight, snapshot
+from warp.sources.postgresql.catalog import Catalog, Shape, Table
+from warp.sources.postgresql.options import PostgresSourceOptions
+from warp.sources.postgresql.position import Log, Place, lsn_of
+from warp.sources.postgresql.publication import Publication
+from warp.sources.postgresql.session import Server
+from warp.sources.postgresql.slots import Slot
+from warp.sources.postgresql.stream import LogStream
+from warp.sources.postgresql.visibility import flushed, standby
+
+__all__ = ["PostgresSource", "PostgresSourceOptions"]
+
+_READ_SIZE: Final = 1_000
+
+log = structlog.get_logger(__name__)
+
+
+class PostgresSource:
+    """Reads one database."""
+
+    Options: ClassVar[type[BaseModel]] = PostgresSourceOptions
+    traits: ClassVar[SourceTraits] = SourceTraits(
+        follows_twice=False, holds_log=True, full_rows=False
+    )
+
+    def __init__(self, options: PostgresSourceOptions, selection: TableSelection) -> None:
+        self._selection = selection
+        self.server = Server(options)
+        self.catalog = Catalog(self.server, options.publication)
+        self._publication = Publication(self.server, options.publication)
+        self._slot = Slot(self.server, options.slot)
+        self._stream: LogStream | None = None
+        self._warned: set[TableId] = set()
+
+    def __repr__(self) -> str:
+        return "<PostgresSource>"
+
+    # -- what is there
+
+    def check(self) -> None:
+        failed = [d for d in self.diagnose() if d.verdict is Verdict.FAILED]
+        if failed:
+            said = "; ".join(
+                f"{d.subject}: {d.expected} was expected, found {d.found}; {d.mend}".rstrip("; ")
+                for d in failed
+            )
+            raise SourceRefused(said, place=self.server.explainer.place)
+
+    def diagnose(self) -> list[Diagnosis]:
+        return preflight.diagnose(
+            self.server, self.catalog, self._slot, self._publication, self._selected()
+        )
+
+    def namespaces(self) -> list[str]:
+        return self.catalog.namespaces()
+
+    def tables(self) -> list[TableId]:
+        """Those of a log capture are published before they are listed.
+
+        Whoever plans a table's snapshot thus knows that its changes are handed out already.
+        """
+        listed, unpublished = [], []
+        for table, capture in self._selected():
+            if capture is not Capture.LOG:
+                listed.append(table.id)
+            elif table.obstacle:
+                self._warn_left_out(table)
+            elif table.published:
+                listed.append(table.id)
+            else:
+                unpublished.append(table)
+        if unpublished:
+            state = self._publication.state()
+            if state is None:  # made with the slot; until then looking changes nothing
+                listed += [table.id for table in unpublished]
+            else:
+                listed += self._publication.add(unpublished)
+        return sorted(listed)
+
+    def _selected(self) -> list[tuple[Table, Capture]]:
+        namespace = getattr(self._selection, "namespace", None)
+        found = self.catalog.tables(None if namespace is None else [namespace])
+        return [(t, s.capture) for t in found if (s := self._selection(t.id)) is not None]
+
+    def _followed(self) -> list[Table]:
+        return [t for t, capture in self._selected() if capture is Capture.LOG and not t.obstacle]
+
+    def _warn_left_out(self, table: Table) -> None:
+        if table.id not in self._warned:
+            self._warned.add(table.id)
+            log.warning("left_out", table=str(table.id), why=table.obstacle)
+
+    def get_schema(self, tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
+        found = self.catalog.find(tables)
+        shapes = self.catalog.shapes([table.oid for table in found.values()])
+        return {id: self.catalog.schema(t, shapes[t.oid]) for id, t in found.items()}
+
+    def table(self, id: TableId) -> tuple[Table, Shape]:
+        """What the catalog says of one table, which must be there."""
+        found = self.catalog.find([id]).get(id)
+        if found is None:
+            raise SourceRefused(
+                "the table was expected at the source, found it gone; leave it out of the "
+                "configuration, or make it again",
+                place=str(id),
+            )
+        return found, self.catalog.shapes([found.oid])[found.oid]
+
+    # -- the log
+
+    def position(self) -> Position:
+        """Makes the publication and the slot where they are not there."""
+        if self._publication.state() is None:
+            self._publication.ensure(self._followed())
+        self._slot.ensure()
+        lsn, here = self._where()
+        return here.position(lsn, time.time())
+
+    def version(self) -> int:
+        return flushed(self.server)
+
+    def reached(self, position: Position, goal: Position) -> bool:
+        return Place.parse(position.token).lsn >= Place.parse(goal.token).lsn
+
+    def _where(self) -> tuple[int, Log]:
+        """Where the log ends, and which log it is."""
+        ((in_recovery, end, system, segment, publication, _),) = self.server.ask(
+            "log_end", {"publication": self._publication.name}, doing="read the log's end"
+        )
+        if in_recovery:
+            raise standby(self.server)
+        # The name of a segment begins with its timeline.
+        return lsn_of(end), Log(system, int(segment[:8], 16), publication or 0)
+
+    def get_changes(
+        self, position: Position, *, selection: TableSelection, idle: float
+    ) -> Iterator[ChangeBatch]:
+        self._stream = LogStream(
+            self.server, self.catalog, self._slot, self._publication, self._where
+        )
+        return self._stream.follow(position, selection, idle)
+
+    def acknowledge(self, position: Position) -> None:
+        if self._stream is not None:
+            self._stream.acknowledge(Place.parse(position.token).lsn)
+
+    def observe(self) -> Mapping[str, float]:
+        """How much of the log the slot holds, and how much more it may hold before it is lost."""
+        state = self._slot.state()
+        if state is None:
+            return {}
+        found = {
+            "slot_retained_bytes": state.retained_bytes,
+            "slot_safe_bytes": state.safe_bytes,
+        }
+        return {name: float(value) for name, value in found.items() if value is not None}
+
+    # -- the rows
+
+    def look_up(self, rows: TableChanges) -> TableChanges:
+        table, shape = self.table(rows.table)
+        return look_up.look_up(
+            self.server, self.catalog, table, shape, rows, self._publication.name
+        )
+
+    def chunks(self, table: TableId, rows: int) -> list[Chunk]:
+        found, shape = self.table(table)
+        return snapshot.cut(self.server, found, shape, rows)
+
+    def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
+        settings = self._selection(chunk.table)
+        size = settings.full_load_batch_size if settings else _READ_SIZE
+        table, shape = self.table(chunk.table)
+        _, here = self._where()
+        parts = snapshot.read(
+            self.server, self.catalog, table, shape, chunk, size, self._publication.name
+        )
+        for version, changes in parts:
+            end = here.position(version, time.time())
+            yield ChangeBatch([changes] if changes is not None else [], end, read_at=time.time())
+
+    def poll(
+        self, table: TableId, position: Position | None, *, fire_time: float
+    ) -> Iterator[ChangeBatch]:
+        raise _not_polled(table)
+
+    def poll_start(self, table: TableId, *, fire_time: float) -> Position:
+        raise _not_polled(table)
+
+    def close(self) -> None:
+        self.server.close()
+        if self._stream is not None:
+            self._stream.wake()
+
+
+def _not_polled(table: TableId) -> SourceRefused:
+    return SourceRefused(
+        "a table that follows the log was expected; use `mode: stream`", place=str(table)
+    )

@@ -1,0 +1,305 @@
+"""Reads the messages of `pgoutput`, the server's own output plugin.  Pure: no I/O.
+
+Rows are gathered per relation as operation bytes and one flat list of raw cells, and become
+columns when a batch is taken: no object is made per row.  Layouts are those of the protocol's
+documentation, "Logical Replication Message Formats", versions 1 and 2.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from warp.errors import WarpError
+from warp.model import (
+    ABSENT,
+    UNCHANGED,
+    Column,
+    Operation,
+    TableChanges,
+    TableId,
+    TableSchema,
+)
+from warp.sources.postgresql.values import Codec, column
+
+BEGIN, COMMIT, RELATION, TYPE, ORIGIN, MESSAGE = b"BCRYOM"
+INSERT, UPDATE, DELETE, TRUNCATE = b"IUDT"
+STREAM_START, STREAM_STOP, STREAM_COMMIT, STREAM_ABORT = b"SEcA"
+ROWS: Final = frozenset((INSERT, UPDATE, DELETE, TRUNCATE))
+UNUSED: Final = frozenset((TYPE, ORIGIN, MESSAGE))
+
+_VALUE, _NULL, _TOASTED = b"tnu"
+_NEW = ord("N")
+_KEY, _FULL = b"KO"
+FULL_IDENTITY: Final = "f"
+
+_CREATE, _UPDATE, _DELETE, _TRUNCATE = (
+    Operation.CREATE.value,
+    Operation.UPDATE.value,
+    Operation.DELETE.value,
+    Operation.TRUNCATE.value,
+)
+
+_uint = struct.Struct(">I").unpack_from
+_begin = struct.Struct(">QqI").unpack_from
+_commit = struct.Struct(">QQq").unpack_from
+_type_of = struct.Struct(">Ii").unpack_from
+
+_EPOCH: Final = 946_684_800  # 2000-01-01 in seconds since 1970; the protocol counts from there
+
+
+def unix_time(microseconds: int) -> float:
+    return _EPOCH + microseconds / 1_000_000
+
+
+def transaction_of(message: bytes) -> int:
+    """The (sub)transaction of a message of protocol 2."""
+    xid: int = _uint(message, 1)[0]
+    return xid
+
+
+def aborted(message: bytes, at: int) -> tuple[int, int]:
+    """(transaction, subtransaction) of a Stream Abort, equal where all of it was rolled back."""
+    return _uint(message, at)[0], _uint(message, at + 4)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The end of a transaction."""
+
+    lsn: int  # where its commit record begins: the version of its rows
+    end: int  # where to resume after it
+    at: float  # Unix seconds
+
+    @classmethod
+    def read(cls, message: bytes, at: int) -> Commit:
+        """`at` is where its flags stand."""
+        lsn, end, when = _commit(message, at + 1)
+        return cls(lsn, end, unix_time(when))
+
+
+@dataclass(frozen=True, slots=True)
+class RelationMessage:
+    """A table as its next rows will come: the columns of that moment."""
+
+    oid: int
+    table: TableId
+    identity: str  # `d`efault, `i`ndex, `f`ull, `n`othing
+    columns: tuple[str, ...]
+    types: tuple[int, ...]
+    modifiers: tuple[int, ...]
+    identifying: tuple[int, ...]  # places of the columns that the old row of a change has
+
+    @classmethod
+    def read(cls, message: bytes, at: int) -> RelationMessage:
+        """`at` is where the relation's oid stands."""
+        (oid,) = _uint(message, at)
+        namespace, at = _name(message, at + 4)
+        name, at = _name(message, at)
+        identity = chr(message[at])
+        count = message[at + 1] << 8 | message[at + 2]
+        at += 3
+        columns, types, modifiers, identifying = [], [], [], []
+        for place in range(count):
+            if message[at] & 1:
+                identifying.append(place)
+            column_name, at = _name(message, at + 1)
+            type_oid, modifier = _type_of(message, at)
+            at += 8
+            columns.append(column_name)
+            types.append(type_oid)
+            modifiers.append(modifier)
+        return cls(
+            oid,
+            # The protocol leaves pg_catalog empty.
+            TableId(namespace or "pg_catalog", name),
+            identity,
+            tuple(columns),
+            tuple(types),
+            tuple(modifiers),
+            tuple(identifying),
+        )
+
+
+def _name(message: bytes, at: int) -> tuple[str, int]:
+    end = message.index(0, at)
+    return message[at:end].decode(), end + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a relation's rows are to be read: the codec of each column, and the key's names."""
+
+    codecs: tuple[Codec, ...]
+    key: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Relation:
+    """A relation of the log with the rows gathered of it."""
+
+    message: RelationMessage
+    reading: Reading | None  # None: not selected
+    schema: TableSchema | None = None
+    key: tuple[int, ...] = ()  # places
+    operations: bytearray = field(default_factory=bytearray)
+    versions: list[int] = field(default_factory=list)
+    cells: list[Any] = field(default_factory=list)  # row after row
+
+    def __post_init__(self) -> None:
+        if self.reading is None:
+            return
+        names = self.message.columns
+        kinds = [codec.kind for codec in self.reading.codecs]
+        columns = tuple(Column(n, k) for n, k in zip(names, kinds, strict=True))
+        self.schema = TableSchema(self.message.table, columns, self.reading.key)
+        self.key = tuple(names.index(name) for name in self.reading.key)
+
+    def take(self) -> TableChanges:
+        """The rows gathered so far, as columns; the next ones begin anew."""
+        reading, width = self.reading, len(self.message.columns)
+        if reading is None:
+            raise AssertionError("rows are gathered of selected relations only")
+        cells, operations, versions = self.cells, self.operations, self.versions
+        self.cells, self.operations, self.versions = [], bytearray(), []
+        columns = [column(codec, cells[i::width]) for i, codec in enumerate(reading.codecs)]
+        return TableChanges(self.message.table, operations, versions, self.schema, columns)
+
+
+class Decoder:
+    """Gathers the rows of one batch.  `describe` says which relations are wanted, and how.
+
+    `describe` is asked for each Relation message and may look into the catalog; None leaves the
+    relation's rows out.
+    """
+
+    def __init__(self, describe: Callable[[RelationMessage], Reading | None]) -> None:
+        self._describe = describe
+        self._relations: dict[int, Relation] = {}
+        self.version = 0  # of the rows to come: where their transaction's commit record begins
+        self.rows = 0
+        self.size = 0  # bytes of their messages
+
+    def begin(self, message: bytes, at: int) -> None:
+        self.version = _begin(message, at)[0]
+
+    def reshapes(self, message: RelationMessage) -> bool:
+        """Must the rows gathered so far go first, since this relation's have other columns?"""
+        known = self._relations.get(message.oid)
+        return known is not None and bool(known.operations) and known.message != message
+
+    def relation(self, message: RelationMessage) -> None:
+        """What the rows that follow look like.  None of the old shape may be gathered."""
+        known = self._relations.get(message.oid)
+        if known is not None:
+            if known.message == message:
+                return
+            if known.operations:
+                raise AssertionError("rows of another shape are still gathered")
+        self._relations[message.oid] = Relation(message, self._describe(message))
+
+    def row(self, kind: int, message: bytes, at: int) -> None:
+        """An Insert, Update, Delete or Truncate; `at` is where the relation's oid stands."""
+        if kind == TRUNCATE:
+            self._truncate(message, at)
+            return
+        try:
+            relation = self._relations[_uint(message, at)[0]]
+        except KeyError:
+            raise _unheard_of(message, at) from None
+        if relation.reading is None:
+            return
+        cells = relation.cells
+        if kind == INSERT:
+            relation.operations.append(_CREATE)
+            read_tuple(message, at + 5, cells.append)
+        elif kind == UPDATE:
+            if message[at + 4] == _NEW:
+                relation.operations.append(_UPDATE)
+                read_tuple(message, at + 5, cells.append)
+            else:
+                self._changed(relation, message, at + 4)
+        else:
+            self._gone(relation, message, at + 5)
+        relation.versions.append(self.version)
+        self.rows += 1
+        self.size += len(message)
+
+    def _gone(self, relation: Relation, message: bytes, at: int) -> None:
+        old: list[Any] = []
+        read_tuple(message, at, old.append)
+        relation.operations.append(_DELETE)
+        relation.cells += _only(relation.key, old)
+
+    def _changed(self, relation: Relation, message: bytes, at: int) -> None:
+        """An update that came with the old row, or with the old values of its key."""
+        whole = message[at] == _FULL
+        old: list[Any] = []
+        new: list[Any] = []
+        at = read_tuple(message, at + 1, old.append)
+        read_tuple(message, at + 1, new.append)
+        for place in range(len(new)) if whole else relation.key:
+            # A large value that was not changed is in the old row, if that came.
+            if new[place] is UNCHANGED:
+                new[place] = old[place]
+        operation = _UPDATE
+        if any(new[place] != old[place] for place in relation.key):
+            # Without an old row the new one may lack values.  As an update it is looked up, where
+            # the destination has not got it.
+            operation = _UPDATE if UNCHANGED in new else _CREATE
+            relation.operations.append(_DELETE)
+            relation.versions.append(self.version)
+            relation.cells += _only(relation.key, old)
+            self.rows += 1
+        relation.operations.append(operation)
+        relation.cells += new
+
+    def _truncate(self, message: bytes, at: int) -> None:
+        (count,) = _uint(message, at)
+        for oid in struct.unpack_from(f">{count}I", message, at + 5):
+            relation = self._relations.get(oid)
+            if relation is None or relation.reading is None:
+                continue
+            relation.operations.append(_TRUNCATE)
+            relation.versions.append(self.version)
+            relation.cells += [ABSENT] * len(relation.message.columns)
+            self.rows += 1
+
+    def take(self) -> list[TableChanges]:
+        """All rows gathered so far, as the changes of a batch."""
+        self.rows = self.size = 0
+        return [r.take() for r in self._relations.values() if r.operations]
+
+
+def _only(key: Sequence[int], row: list[Any]) -> list[Any]:
+    cells: list[Any] = [ABSENT] * len(row)
+    for place in key:
+        cells[place] = row[place]
+    return cells
+
+
+def read_tuple(message: bytes, at: int, append: Callable[[Any], None]) -> int:
+    """The cells of a TupleData, raw; returns where it ends."""
+    count = message[at] << 8 | message[at + 1]
+    at += 2
+    for _ in range(count):
+        sort = message[at]
+        if sort == _VALUE:
+            end = at + 5 + _uint(message, at + 1)[0]
+            append(message[at + 5 : end])
+            at = end
+        elif sort == _NULL:
+            append(None)
+            at += 1
+        elif sort == _TOASTED:
+            append(UNCHANGED)
+            at += 1
+        else:
+            raise WarpError(f"a text, NULL or unchanged value was expected, found {chr(sort)!r}")
+    return at
+
+
+def _unheard_of(message: bytes, at: int) -> WarpError:
+    return WarpError(f"a relation was expected before its rows, found rows of {_uint(message, at)}")

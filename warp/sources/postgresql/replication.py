@@ -1,0 +1,164 @@
+"""A replication connection: the log's messages in, what may be forgotten out.
+
+Spoken through `psycopg.pq`, since psycopg itself has no replication; the layouts are those of
+"Streaming Replication Protocol" in PostgreSQL's documentation.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import threading
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import psycopg
+from psycopg import pq, sql
+
+from warp.errors import SourceUnavailable, WarpError
+from warp.sources.postgresql.position import lsn_of, lsn_text
+from warp.sources.postgresql.session import Server
+
+DATA: Final = ord("w")
+KEEPALIVE: Final = ord("k")
+HEADER: Final = 25  # bytes of a DATA message before the plugin's own
+
+_READ_BYTES: Final = 1 << 20
+_SPEAK_AFTER: Final = 5.0  # seconds; a walsender takes us for dead after wal_sender_timeout, 60 s
+_EPOCH: Final = 946_684_800
+_keepalive = struct.Struct(">QqB").unpack_from
+_status = struct.Struct(">cQQQqB").pack
+
+
+class Replication:
+    """One connection that follows a slot."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._confirmed = 0  # what the server was told it may forget
+        self._spoken = 0.0
+        self._closing = threading.Lock()
+        self._wake: int | None
+        server.still_open()
+        self._woken, self._wake = os.pipe()
+        self._connection = pq.PGconn.connect(server.conninfo(replication=True).encode())
+        if self._connection.status != pq.ConnStatus.OK:
+            words = self._connection.get_error_message()
+            self.close()
+            raise server.explainer.explain_words(None, words, "connect for replication")
+        self._connection.nonblocking = 1
+
+    @property
+    def pid(self) -> int:
+        """Of the walsender."""
+        return self._connection.backend_pid
+
+    def start(self, slot: str, lsn: int, plugin_options: Mapping[str, str]) -> None:
+        """Follow the slot from `lsn` on; but from where it was confirmed to, if that is later."""
+        options = sql.SQL(", ").join(
+            sql.SQL("{} {}").format(sql.Identifier(name), sql.Literal(value))
+            for name, value in plugin_options.items()
+        )
+        command = sql.SQL("START_REPLICATION SLOT {} LOGICAL {} ({})").format(
+            sql.Identifier(slot), sql.SQL(lsn_text(lsn)), options
+        )
+        result = self._connection.exec_(command.as_string().encode())
+        if result.status != pq.ExecStatus.COPY_BOTH:
+            raise self._explained(result, f"follow the slot {slot}")
+
+    def left_timeline(self, old: int, current: int) -> int | None:
+        """Where this server's history left an older timeline; None where it was never on it."""
+        if old > current:
+            return None
+        result = self._connection.exec_(f"TIMELINE_HISTORY {current}".encode())
+        if result.status != pq.ExecStatus.TUPLES_OK:
+            raise self._explained(result, f"read the history of timeline {current}")
+        history = (result.get_value(0, 1) or b"").decode("utf-8", "replace")
+        for line in history.splitlines():
+            words = line.split()
+            if len(words) >= 2 and words[0] == str(old):
+                return lsn_of(words[1])
+        return None
+
+    def read(self, timeout: float) -> list[bytes]:
+        """The messages that are there, about a megabyte of them; or none after `timeout`."""
+        get = self._connection.get_copy_data
+        frames: list[bytes] = []
+        size = 0
+        waited = False
+        while size < _READ_BYTES:
+            length, data = get(1)
+            if length > 0:
+                frames.append(bytes(data))
+                size += length
+            elif length == 0:
+                if waited or not self._wait(0.0 if frames else timeout):
+                    break
+                waited = bool(frames)
+                self._consume()
+            else:
+                result = self._connection.get_result()
+                raise self._explained(result, "read the log")
+        return frames
+
+    def _wait(self, timeout: float) -> bool:
+        ready, _, _ = select.select([self._connection.socket, self._woken], [], [], timeout)
+        self._server.still_open()
+        return self._connection.socket in ready
+
+    def _consume(self) -> None:
+        try:
+            self._connection.consume_input()
+        except psycopg.Error as error:
+            raise self._server.explainer.explain_words(None, str(error), "read the log") from error
+
+    def confirm(self, lsn: int, *, at_once: bool = False) -> None:
+        """Tell the server that it may forget the log before `lsn` (guarantee 3).
+
+        Written and applied are said to be no more than that: a server that is told of more as
+        written sends no keepalives, by which a quiet stream learns where the log has got to.
+        """
+        now = time.monotonic()
+        lsn = max(lsn, self._confirmed)
+        if lsn == self._confirmed and not at_once and now - self._spoken < _SPEAK_AFTER:
+            return
+        micros = int((time.time() - _EPOCH) * 1_000_000)
+        message = _status(b"r", lsn, lsn, lsn, micros, 0)
+        try:
+            self._connection.put_copy_data(message)
+            self._connection.flush()
+        except psycopg.Error as error:
+            said = str(error)
+            raise self._server.explainer.explain_words(None, said, "confirm the log") from error
+        self._confirmed, self._spoken = lsn, now
+
+    def wake(self) -> None:
+        """From any thread: end a read that waits."""
+        with self._closing:
+            if self._wake is not None:
+                os.write(self._wake, b"w")
+
+    def close(self) -> None:
+        with self._closing:
+            self._connection.finish()
+            if self._wake is not None:
+                os.close(self._woken)
+                os.close(self._wake)
+                self._wake = None
+
+    def _explained(self, result: pq.abc.PGresult | None, doing: str) -> WarpError:
+        if result is None or result.status == pq.ExecStatus.COPY_OUT:
+            return SourceUnavailable(f"could not {doing}: the server ended the log")
+        state = result.error_field(pq.DiagnosticField.SQLSTATE)
+        words = result.get_error_message() or self._connection.get_error_message()
+        if not result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) and not words.strip():
+            words = "the server ended the log"
+        return self._server.explainer.explain_words(state.decode() if state else None, words, doing)
+
+
+def keepalive(frame: bytes) -> tuple[int, float, bool]:
+    """(how far the log was read, Unix seconds there, is an answer expected?)"""
+    end, micros, reply = _keepalive(frame, 1)
+    return end, _EPOCH + micros / 1_000_000, bool(reply)

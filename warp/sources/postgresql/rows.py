@@ -1,0 +1,108 @@
+"""The rows of a SELECT as columns: COPY in text, read by the codecs that read the log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+
+from warp.model import Operation, TableChanges, TableSchema
+from warp.sources.postgresql.catalog import Catalog, Shape, Table
+from warp.sources.postgresql.session import Server
+from warp.sources.postgresql.values import Codec, column
+
+FULL_BYTES: Final = 4 << 20
+"""Four batches of a chunk may be under way at once, eight chunks in one worker (guarantee 9)."""
+
+_ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
+_ESCAPED: Final = {
+    b"b": b"\b",
+    b"f": b"\f",
+    b"n": b"\n",
+    b"r": b"\r",
+    b"t": b"\t",
+    b"v": b"\v",
+}
+_NULL: Final = rb"\N"
+
+
+def select(
+    table: Table,
+    shape: Shape,
+    where: Sequence[sql.Composable] = (),
+    join: sql.Composable | None = None,
+) -> sql.Composed:
+    """The columns of a table that the log carries too, of the rows that it carries too."""
+    conditions = list(where)
+    if shape.row_filter is not None:
+        # As the server itself writes it; its names are the table's columns.
+        conditions.append(sql.SQL("({})").format(sql.SQL(shape.row_filter)))
+    columns = sql.SQL(", ").join(sql.Identifier("t", c.name) for c in shape.columns)
+    statement = sql.SQL("SELECT {} FROM {}{} AS t").format(
+        columns,
+        sql.SQL("" if table.partitioned else "ONLY "),
+        sql.Identifier(table.id.namespace, table.id.name),
+    )
+    if join is not None:
+        statement += sql.SQL(" ") + join
+    if conditions:
+        statement += sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions)
+    return statement
+
+
+def read(
+    server: Server,
+    connection: Connection[TupleRow],
+    statement: sql.Composable,
+    codecs: Sequence[Codec],
+    rows: int,
+    *,
+    doing: str,
+) -> Iterator[list[list[Any]]]:
+    """Columns of up to `rows` rows, or of so many as make a few megabytes; none of no rows."""
+    lines: list[bytes] = []
+    size = 0
+    copy_out = sql.SQL("COPY ({}) TO STDOUT").format(statement)
+    with server.meaning(doing), connection.cursor() as cursor, cursor.copy(copy_out) as copy:
+        for line in copy:
+            lines.append(bytes(line))
+            size += len(line)
+            if len(lines) >= rows or size >= FULL_BYTES:
+                yield carriers(lines, codecs)
+                server.still_open(doing)
+                lines, size = [], 0
+    server.still_open(doing)
+    if lines:
+        yield carriers(lines, codecs)
+
+
+def carriers(lines: list[bytes], codecs: Sequence[Codec]) -> list[list[Any]]:
+    """Lines of COPY's text format as columns."""
+    width = len(codecs)
+    block = b"".join(lines)
+    cells: list[Any] = block[:-1].replace(b"\n", b"\t").split(b"\t")
+    if b"\\" in block:
+        cells = [_plain(cell) if b"\\" in cell else cell for cell in cells]
+    return [column(codec, cells[i::width]) for i, codec in enumerate(codecs)]
+
+
+def _plain(cell: bytes) -> bytes | None:
+    if cell == _NULL:
+        return None
+    return _ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]), cell)
+
+
+def changes(
+    schema: TableSchema, columns: list[list[Any]], operation: Operation, version: int
+) -> TableChanges:
+    """Rows that all had the same happen to them at the same version."""
+    count = len(columns[0])
+    operations = bytearray((operation,)) * count
+    return TableChanges(schema.table, operations, [version] * count, schema, columns)
+
+
+def codecs_of(catalog: Catalog, shape: Shape) -> list[Codec]:
+    return [catalog.types.codec(c.type_oid) for c in shape.columns]

@@ -1,0 +1,124 @@
+"""The replication slot: what holds the log for us."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from psycopg import errors, sql
+
+from warp.errors import SourceRefused, SourceUnavailable
+from warp.sources.postgresql.position import lsn_of
+from warp.sources.postgresql.session import Server
+
+log = structlog.get_logger(__name__)
+
+PLUGIN: Final = "pgoutput"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    plugin: str
+    database: str
+    active_pid: int | None
+    wal_status: str  # `lost`: the log it held is gone
+    reason: str  # why it was invalidated, from PostgreSQL 17 on
+    confirmed: int  # what comes before is not handed out any more
+    safe_bytes: int | None  # until it is lost; None without max_slot_wal_keep_size
+    retained_bytes: int | None  # of the log, held by it
+
+    @property
+    def lost(self) -> bool:
+        return self.wal_status == "lost"
+
+
+class Slot:
+    """One slot of the server, by its name."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self._server = server
+        self.name = name
+
+    def state(self) -> SlotState | None:
+        rows = self._server.ask("slot", {"slot": self.name}, doing="look at the slot")
+        if not rows:
+            return None
+        plugin, database, pid, status, reason, confirmed, safe, retained = rows[0]
+        return SlotState(
+            plugin or "(physical)",
+            database or "",
+            pid,
+            status or "",
+            reason,
+            lsn_of(confirmed) if confirmed else 0,
+            safe,
+            retained,
+        )
+
+    def ensure(self) -> None:
+        """Make it where it is not there, or where the log it held is gone."""
+        state = self.state()
+        if state is not None and state.lost:
+            log.warning("slot_lost", slot=self.name, reason=state.reason or "its log was removed")
+            self._drop()
+            state = None
+        if state is None:
+            self._make()
+        else:
+            self.belongs(state)
+
+    def belongs(self, state: SlotState) -> None:
+        """Is it ours to follow?"""
+        if state.plugin != PLUGIN or state.database != self._server.database:
+            raise SourceRefused(
+                f"the slot {self.name} was expected to be of {PLUGIN} in the database "
+                f"{self._server.database}, found {state.plugin} in {state.database or 'none'}; "
+                "name another with `slot:`, or drop it",
+                place=self._server.explainer.place,
+            )
+
+    def _make(self) -> None:
+        """Waits for every transaction that has written and is open; not for long.
+
+        A slot knows only what begins after it, so the server makes it when those are over.
+        """
+        timeout = self._server.options.slot_timeout
+        # It waits for those transactions by their locks.
+        connection = self._server.connect(statement_timeout=timeout, lock_timeout=0.0)
+        make = sql.SQL("SELECT pg_catalog.pg_create_logical_replication_slot({}, {})")
+        try:
+            with self._server.meaning(f"make the slot {self.name}"):
+                try:
+                    connection.execute(make.format(sql.Literal(self.name), sql.Literal(PLUGIN)))
+                except errors.DuplicateObject:
+                    return  # another process was first
+                except errors.QueryCanceled as error:
+                    self._server.still_open()
+                    raise SourceUnavailable(
+                        f"the slot {self.name} was expected to be made within {timeout:g} s, "
+                        f"found transactions that are older and open: {self.running()}; end them "
+                        "(select pg_terminate_backend(PID)), or raise `slot_timeout`; "
+                        "it is tried again",
+                        place=self._server.explainer.place,
+                    ) from error
+        finally:
+            self._server.give_back(connection)
+        log.info("slot_made", slot=self.name)
+
+    def _drop(self) -> None:
+        drop = sql.SQL(
+            "SELECT pg_catalog.pg_drop_replication_slot(slot_name) "
+            "FROM pg_catalog.pg_replication_slots WHERE slot_name = {}"
+        )
+        self._server.ask(drop.format(sql.Literal(self.name)), doing="drop the lost slot")
+
+    def running(self) -> str:
+        """Who is in a transaction that has written, for a message."""
+        rows = self._server.ask("running", doing="look at open transactions")
+        said = [
+            (f"pid {pid}" if pid else f"prepared transaction {name!r}")
+            + (f" for {seconds:.0f} s" if seconds is not None else "")
+            for pid, name, seconds in rows[:10]
+        ]
+        return ", ".join(said) or "none any more"

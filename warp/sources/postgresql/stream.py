@@ -1,0 +1,314 @@
+"""Following the log: messages of one slot to change batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from psycopg import sql
+
+from warp.errors import SourceRefused, WarpError
+from warp.model import Capture, ChangeBatch, Position, TableId, TableSelection
+from warp.sources.postgresql import ddl, pgoutput
+from warp.sources.postgresql.catalog import Catalog
+from warp.sources.postgresql.pgoutput import Commit, Decoder, Reading, RelationMessage
+from warp.sources.postgresql.position import Log, Place, lsn_text
+from warp.sources.postgresql.publication import Publication
+from warp.sources.postgresql.replication import DATA, HEADER, KEEPALIVE, Replication, keepalive
+from warp.sources.postgresql.rows import FULL_BYTES
+from warp.sources.postgresql.session import Server
+from warp.sources.postgresql.slots import Slot
+from warp.sources.postgresql.transactions import InProgress
+
+log = structlog.get_logger(__name__)
+
+_NO_LIMIT: Final = 1 << 62
+_LONGEST_WAIT: Final = 1.0
+_LOOK_AFTER: Final = 30.0  # seconds between looks whether the publication is still the same
+_KIND: Final = HEADER  # where a DATA frame's message begins with its kind
+_BODY: Final = HEADER + 1
+_STREAMED: Final = 5  # where a message's body begins, after its kind and its transaction
+
+
+class LogStream:
+    """Follows one slot for one selection."""
+
+    def __init__(
+        self,
+        server: Server,
+        catalog: Catalog,
+        slot: Slot,
+        publication: Publication,
+        where: Callable[[], tuple[int, Log]],
+    ) -> None:
+        self._server = server
+        self._catalog = catalog
+        self._slot = slot
+        self._publication = publication
+        self._where = where
+        self._acknowledged = 0
+        self._replication: Replication | None = None
+        self._selection: TableSelection = lambda table: None
+        self._limit = _NO_LIMIT
+        self._columns = ddl.SeenColumns(catalog)
+        self._reload: set[TableId] = set()
+        self._keyless: set[TableId] = set()
+
+    def acknowledge(self, lsn: int) -> None:
+        """Noted here, and said by the thread that reads (guarantee 3)."""
+        self._acknowledged = max(self._acknowledged, lsn)
+
+    def wake(self) -> None:
+        """From any thread: end a read that waits."""
+        replication = self._replication
+        if replication is not None:
+            replication.wake()
+
+    # -- opening
+
+    def follow(
+        self, position: Position, selection: TableSelection, idle: float
+    ) -> Iterator[ChangeBatch]:
+        place = Place.parse(position.token)
+        self._selection = selection
+        replication = self._replication = Replication(self._server)
+        in_progress = InProgress(self._server.options.spill_after)
+        try:
+            here = self._same_log(place, replication)
+            replication.start(self._slot.name, place.lsn, self._plugin_options())
+            self._nothing_skipped(place)
+            self._publication.keep(self._wanted(selection))
+            progress = _Progress(here, place.lsn, position)
+            yield from self._read(replication, in_progress, progress, idle)
+        finally:
+            with suppress(WarpError):
+                replication.confirm(self._acknowledged)
+            self._replication = None
+            replication.close()
+            in_progress.close()
+
+    def _plugin_options(self) -> dict[str, str]:
+        # Read as a list of identifiers.
+        name = sql.Identifier(self._publication.name).as_string()
+        return {"proto_version": "2", "publication_names": name, "streaming": "on"}
+
+    def _same_log(self, place: Place, replication: Replication) -> Log:
+        """The server would follow any LSN of any log; this one must be ours (guarantee 6)."""
+        _, here = self._where()
+        lost = self._server.explainer.lost
+        if here.system != place.log.system:
+            raise lost(
+                f"the marker is a place in the log of the server {place.log.system}, and this is "
+                f"{here.system}"
+            )
+        if here.publication != place.log.publication:
+            raise lost(
+                f"the publication {self._publication.name} "
+                + ("is another than the marker's" if here.publication else "is gone")
+            )
+        if here.timeline != place.log.timeline:
+            left = replication.left_timeline(place.log.timeline, here.timeline)
+            if left is None or left < place.lsn:
+                raise lost(
+                    f"the marker is at {lsn_text(place.lsn)} of timeline {place.log.timeline}, "
+                    f"which this server (timeline {here.timeline}) left before"
+                )
+        return here
+
+    def _nothing_skipped(self, place: Place) -> None:
+        """A server that was told it may forget more than we have starts there, without a word.
+
+        Asked once the slot is ours, so that nobody can move it between the look and the start.
+        """
+        state = self._slot.state()
+        if state is None:
+            raise self._server.explainer.lost(f"the slot {self._slot.name} is gone")
+        self._slot.belongs(state)
+        if state.confirmed > place.lsn:
+            raise self._server.explainer.lost(
+                f"the slot {self._slot.name} has let go of the log up to "
+                f"{lsn_text(state.confirmed)}, and the marker is at {lsn_text(place.lsn)}: it was "
+                "made anew or moved on by somebody else"
+            )
+
+    def _wanted(self, selection: TableSelection) -> set[TableId]:
+        namespace = getattr(selection, "namespace", None)
+        tables = self._catalog.tables(None if namespace is None else [namespace])
+        return {table.id for table in tables if self._is_followed(table.id)}
+
+    def _is_followed(self, table: TableId) -> bool:
+        settings = self._selection(table)
+        return settings is not None and settings.capture is Capture.LOG
+
+    # -- following
+
+    def _read(
+        self, replication: Replication, in_progress: InProgress, progress: _Progress, idle: float
+    ) -> Iterator[ChangeBatch]:
+        """Batches; empty ones while nothing happens."""
+        decoder = Decoder(self._describe)
+        within = False  # between a Begin and its Commit
+        streamed = 0  # the transaction whose block of changes this is, out of its time
+        was_busy = True
+        spoken = looked = time.monotonic()
+        wait = min(idle, _LONGEST_WAIT)
+        while True:
+            frames = replication.read(0.0 if decoder.rows and not within else wait)
+            asked = False
+            for frame in frames:
+                if frame[0] == DATA:
+                    kind = frame[_KIND]
+                    if streamed:
+                        if kind == pgoutput.STREAM_STOP:
+                            streamed = 0
+                        else:
+                            message = frame[HEADER:]
+                            in_progress.add(streamed, pgoutput.transaction_of(message), message)
+                    elif kind in pgoutput.ROWS:
+                        decoder.row(kind, frame, _BODY)
+                        if decoder.rows >= self._limit or decoder.size >= FULL_BYTES:
+                            yield self._batch(decoder, progress)
+                            spoken = time.monotonic()
+                    elif kind == pgoutput.BEGIN:
+                        within = True
+                        decoder.begin(frame, _BODY)
+                    elif kind == pgoutput.COMMIT:
+                        within = False
+                        commit = Commit.read(frame, _BODY)
+                        progress.move(commit.end, commit.at)
+                    elif kind == pgoutput.RELATION:
+                        relation = RelationMessage.read(frame, _BODY)
+                        if decoder.reshapes(relation):
+                            yield self._batch(decoder, progress)
+                        decoder.relation(relation)
+                    elif kind == pgoutput.STREAM_START:
+                        streamed = pgoutput.transaction_of(frame[HEADER:])
+                    elif kind == pgoutput.STREAM_ABORT:
+                        in_progress.abort(*pgoutput.aborted(frame, _BODY))
+                    elif kind == pgoutput.STREAM_COMMIT:
+                        xid = pgoutput.transaction_of(frame[HEADER:])
+                        commit = Commit.read(frame, _BODY + 4)
+                        for batch in self._replayed(decoder, in_progress, xid, commit, progress):
+                            yield batch
+                            replication.confirm(self._acknowledged)
+                        progress.move(commit.end, commit.at)
+                        spoken = time.monotonic()
+                    elif kind not in pgoutput.UNUSED:
+                        raise WarpError(
+                            f"a message of pgoutput was expected, found {frame[25:40]!r}"
+                        )
+                elif frame[0] == KEEPALIVE:
+                    end, at, must_answer = keepalive(frame)
+                    asked |= must_answer
+                    if not within and not decoder.rows:
+                        # Nothing is in flight: what the server has read holds nothing for us.
+                        progress.move(end, at)
+            replication.confirm(self._acknowledged, at_once=asked)
+            now = time.monotonic()
+            if decoder.rows and (not frames or now - spoken >= idle):
+                yield self._batch(decoder, progress)
+                spoken, was_busy = time.monotonic(), True
+            elif now - spoken >= idle or (was_busy and not frames and not within):
+                yield ChangeBatch([], progress.shown, self._reloads(), time.time())
+                spoken, was_busy = time.monotonic(), bool(frames)
+            if now - looked >= _LOOK_AFTER:
+                looked = now
+                self._still_published(progress.log)
+
+    def _replayed(
+        self,
+        decoder: Decoder,
+        in_progress: InProgress,
+        xid: int,
+        commit: Commit,
+        progress: _Progress,
+    ) -> Iterator[ChangeBatch]:
+        """The batches of a transaction that came in advance, now that it is committed."""
+        decoder.version = commit.lsn
+        for message, aborted in in_progress.commit(xid):
+            kind = message[0]
+            if kind == pgoutput.RELATION:
+                relation = RelationMessage.read(message, _STREAMED)
+                if decoder.reshapes(relation):
+                    yield self._batch(decoder, progress)
+                decoder.relation(relation)
+            elif kind in pgoutput.ROWS and not aborted:
+                decoder.row(kind, message, _STREAMED)
+                if decoder.rows >= self._limit or decoder.size >= FULL_BYTES:
+                    yield self._batch(decoder, progress)
+
+    def _batch(self, decoder: Decoder, progress: _Progress) -> ChangeBatch:
+        """What was gathered.  Amid a transaction its end is the previous commit's."""
+        return ChangeBatch(decoder.take(), progress.shown, self._reloads(), time.time())
+
+    def _reloads(self) -> tuple[TableId, ...]:
+        reload, self._reload = tuple(sorted(self._reload)), set()
+        return reload
+
+    def _still_published(self, log: Log) -> None:
+        """PostgreSQL 18 goes on without a word where the publication was dropped."""
+        _, here = self._where()
+        if here.publication != log.publication:
+            raise self._server.explainer.lost(
+                f"the publication {self._publication.name} was dropped or made anew"
+            )
+
+    # -- relations
+
+    def _describe(self, message: RelationMessage) -> Reading | None:
+        settings = self._selection(message.table)
+        if settings is None or settings.capture is not Capture.LOG:
+            return None
+        self._catalog.learn(message.types)
+        key = self._key(message)
+        if not key:
+            if message.table not in self._keyless:
+                self._keyless.add(message.table)
+                log.warning("not_followed", table=str(message.table), why="it has no key")
+            return None
+        self._limit = min(self._limit, settings.write_batch_size)
+        if self._columns.ask_for_a_reload(message):
+            self._reload.add(message.table)
+        return Reading(tuple(map(self._catalog.types.codec, message.types)), key)
+
+    def _key(self, message: RelationMessage) -> tuple[str, ...]:
+        if message.identity != pgoutput.FULL_IDENTITY:
+            return tuple(message.columns[place] for place in message.identifying)
+        # Every column identifies the row; the key is what the catalog says it is.
+        table = self._catalog.find([message.table]).get(message.table)
+        if table is None:
+            raise SourceRefused(
+                "the table was expected to tell its key, found it dropped while its changes are "
+                "still in the log; leave it out of the configuration",
+                place=str(message.table),
+            )
+        if set(table.key) <= set(message.columns):
+            return table.key
+        now = [c.name for c in self._catalog.shapes([table.oid])[table.oid].columns]
+        if len(now) == len(message.columns):  # renamed since: the columns' order is the same
+            return tuple(message.columns[now.index(name)] for name in table.key)
+        raise SourceRefused(
+            f"the key {', '.join(table.key)} was expected among the log's columns, found "
+            f"{', '.join(message.columns)}: it was changed since; run `cartridge-warp resync`",
+            place=str(message.table),
+        )
+
+
+class _Progress:
+    """How far the log was read: what the consumer is told."""
+
+    __slots__ = ("_lsn", "log", "shown")
+
+    def __init__(self, log: Log, lsn: int, shown: Position) -> None:
+        self.log = log
+        self.shown = shown
+        self._lsn = lsn
+
+    def move(self, lsn: int, at: float) -> None:
+        """On to `lsn`, never back."""
+        if lsn > self._lsn:
+            self._lsn = lsn
+            self.shown = self.log.position(lsn, at)
