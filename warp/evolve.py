@@ -90,6 +90,8 @@ def _convert(
     schema = part.schema
     if schema is None:
         raise AssertionError("a part without documents has a schema")
+    if have is None and not schema.columns:
+        return  # a table that was dropped before anybody had seen a row of it
     if have is None:
         plan.ddl.append(SchemaChange(part.table, Change.CREATE_TABLE, schema=schema))
         return

@@ -1,0 +1,231 @@
+"""The connector: one connection to ask with, and one more for whatever is read."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, Final, TypeVar
+
+import structlog
+from pydantic import BaseModel
+
+from warp.errors import SourceRefused, SourceUnavailable
+from warp.interfaces import SourceTraits
+from warp.model import (
+    ChangeBatch,
+    Chunk,
+    Diagnosis,
+    Position,
+    TableChanges,
+    TableId,
+    TableSchema,
+    TableSelection,
+)
+from warp.sources.mysql import preflight, schema, snapshot
+from warp.sources.mysql.connection import Connection, MysqlOptions
+from warp.sources.mysql.dump import Dump
+from warp.sources.mysql.position import Place
+from warp.sources.mysql.reading import Reader, open_reader
+from warp.sources.mysql.stream import Catalog, LogStream
+
+_READ_SIZE: Final = 1_000
+# Long enough for the server to refuse, where it does: it answers at once.
+_TRIED_FOR: Final = 0.2  # seconds
+
+log = structlog.get_logger(__name__)
+
+Opened = TypeVar("Opened", Reader, Dump)
+
+
+class MysqlSource:
+    """Reads one server."""
+
+    Options: ClassVar[type[BaseModel]] = MysqlOptions
+    # A dump thread sends the whole log, so a second stream costs as much as the first.
+    traits: ClassVar[SourceTraits] = SourceTraits(follows_twice=False, full_rows=False)
+
+    def __init__(self, options: MysqlOptions, selection: TableSelection) -> None:
+        self._options = options
+        self._selection = selection
+        self._closed = threading.Event()
+        self._connecting = threading.Lock()
+        self._asking: Connection | None = None
+        self._opened: list[Reader | Dump] = []  # what `close` has to wake
+        self._warned: set[TableId] = set()
+
+    def __repr__(self) -> str:
+        return "<MysqlSource>"
+
+    # -- what is there
+
+    def check(self) -> None:
+        preflight.refuse(self.diagnose())
+
+    def diagnose(self) -> list[Diagnosis]:
+        return preflight.diagnose(self._connection, self.tables(), self._try_to_follow)
+
+    def _try_to_follow(self) -> None:
+        with self._open(Dump(self._options, self._closed)) as dump:
+            dump.begin(self._place())
+            for _ in dump.read(_TRIED_FOR):
+                break
+
+    def namespaces(self) -> list[str]:
+        return schema.databases(self._connection)
+
+    def tables(self) -> list[TableId]:
+        return [t for t in self._listed(self._selection) if self._selection(t) is not None]
+
+    def _listed(self, selection: TableSelection) -> list[TableId]:
+        """The tables of the selection's database, or of all."""
+        namespace = getattr(selection, "namespace", None)
+        found: list[TableId] = []
+        for database in [namespace] if namespace is not None else self.namespaces():
+            listed, others = schema.tables(self._connection, database)
+            found += listed
+            for table, kind in others:
+                if table not in self._warned and selection(table) is not None:
+                    self._warned.add(table)
+                    log.warning("left out: it is not in the log", table=str(table), type=kind)
+        return sorted(found)
+
+    def get_schema(self, tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
+        described = ((table, self.described(table)) for table in tables)
+        return {table: found.proposal() for table, found in described if found is not None}
+
+    def described(self, table: TableId) -> schema.Table | None:
+        """A table as it is now, for whoever composes statements about it."""
+        return schema.describe(self._connection, table)
+
+    # -- the log
+
+    def position(self) -> Position:
+        return self._place().position(time.time())
+
+    def version(self) -> int:
+        return self._place().version
+
+    def reached(self, position: Position, goal: Position) -> bool:
+        return Place.parse(position.token).covers(Place.parse(goal.token))
+
+    def _place(self) -> Place:
+        """Where the log ends.  The global ids are read first, so that the file holds them."""
+        connection = self._connection
+        variable = "gtid_binlog_pos" if connection.server.is_mariadb else "gtid_executed"
+        [(gtid,)] = connection.rows(f"SELECT @@GLOBAL.{variable}")
+        status = connection.rows(connection.log_status)
+        if not status:
+            raise SourceRefused(
+                "a server that writes a binary log was expected, found none; set log_bin in the "
+                "server's configuration and restart it"
+            )
+        file, offset = status[0][:2]
+        if connection.server.is_mariadb:
+            return Place.of_mariadb(gtid, file, offset)
+        return Place.of_mysql(gtid, file, offset)
+
+    def get_changes(
+        self, position: Position, *, selection: TableSelection, idle: float
+    ) -> Iterator[ChangeBatch]:
+        catalog = Catalog(
+            describe=self.described,
+            is_no_table=lambda table: schema.is_no_table(self._connection, table),
+            listed=lambda: self._listed(selection),
+        )
+        try:
+            with self._open(Dump(self._options, self._closed)) as dump:
+                stream = LogStream(dump, catalog, selection, position)
+                yield from stream.follow(idle, self._closed.is_set)
+        except SourceUnavailable:
+            if not self._closed.is_set():
+                raise
+
+    def acknowledge(self, position: Position) -> None:
+        """The log is kept by age, whoever has read it."""
+
+    def observe(self) -> Mapping[str, float]:
+        """`retention_seconds`: since when the oldest log file that is kept was begun."""
+        files = self._connection.rows("SHOW BINARY LOGS")
+        if not files:
+            return {}
+        with self._open(Dump(self._options, self._closed)) as dump:
+            began = dump.first_timestamp(files[0][0])
+        return {"retention_seconds": max(0.0, time.time() - began)} if began else {}
+
+    # -- the rows
+
+    def chunks(self, table: TableId, rows: int) -> list[Chunk]:
+        described = self.described(table)
+        if described is None:
+            return [Chunk(table, 0)]
+        return snapshot.cut(self._connection, described, rows)
+
+    def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
+        described = self.described(chunk.table)
+        if described is None:  # dropped since it was cut: nothing is there
+            yield ChangeBatch([], self.position(), read_at=time.time())
+            return
+        settings = self._selection(chunk.table)
+        rows = settings.full_load_batch_size if settings else _READ_SIZE
+        with self._open(open_reader(self._options)) as reader:
+            for place, changes in snapshot.read(reader, described, chunk, rows, self._closed):
+                parts = [] if changes is None else [changes]
+                yield ChangeBatch(parts, place.position(time.time()), read_at=time.time())
+
+    def look_up(self, rows: TableChanges) -> TableChanges:
+        described = self.described(rows.table)
+        if (
+            described is None
+            or rows.schema is None
+            or not set(described.key) <= set(rows.schema.key)
+        ):
+            # Gone, or of another key by now: what the log says of that comes later.
+            schema_then = rows.schema or TableSchema(rows.table, (), ())
+            return TableChanges(
+                rows.table, bytearray(), [], schema_then, [[] for _ in schema_then.columns]
+            )
+        places = [rows.schema.names().index(name) for name in described.key]
+        keys = list(zip(*(rows.columns[place] for place in places), strict=True))
+        with self._open(open_reader(self._options)) as reader:
+            return snapshot.look_up(reader, described, keys, self._closed)
+
+    def poll(
+        self, table: TableId, position: Position | None, *, fire_time: float
+    ) -> Iterator[ChangeBatch]:
+        raise SourceRefused("a table followed by the log was expected", place=str(table))
+
+    def poll_start(self, table: TableId, *, fire_time: float) -> Position:
+        raise SourceRefused("a table followed by the log was expected", place=str(table))
+
+    # -- connections
+
+    @property
+    def _connection(self) -> Connection:
+        with self._connecting:
+            if self._closed.is_set():
+                raise SourceUnavailable("the connector was closed")
+            if self._asking is None or not self._asking.driver.open:
+                self._asking = Connection(self._options)
+            return self._asking
+
+    @contextmanager
+    def _open(self, opened: Opened) -> Iterator[Opened]:
+        """Closed at the end; woken by `close` before."""
+        self._opened.append(opened)
+        try:
+            if self._closed.is_set():
+                raise SourceUnavailable("the connector was closed")
+            yield opened
+        finally:
+            self._opened.remove(opened)
+            opened.close()
+
+    def close(self) -> None:
+        self._closed.set()
+        for opened in list(self._opened):
+            opened.end()
+        with self._connecting:
+            if self._asking is not None:
+                self._asking.close()

@@ -1,0 +1,224 @@
+"""The binary log as a stream of events, from the server's own dump thread.
+
+The driver's authenticated socket is taken over after the command, TLS included: what comes then is
+one event per packet, for ever.  An end of that stream is never the end of the changes.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from warp.errors import SourceUnavailable, WarpError
+from warp.options import redact
+from warp.sources.mysql.binlog.events import EventType
+from warp.sources.mysql.binlog.gtid import GtidSet
+from warp.sources.mysql.connection import Connection, MysqlOptions, Server, end_socket
+from warp.sources.mysql.errors import translate
+from warp.sources.mysql.position import Place
+
+_DUMP: Final = 0x12
+_DUMP_BY_GTID: Final = 0x1E
+_BY_GTID_FLAG: Final = 0x04  # THROUGH_GTID
+_WHOLE_PACKET: Final = 0xFFFFFF  # such a packet is followed by the rest of the event
+_FIRST_EVENT: Final = 4  # behind the magic bytes of a file
+_BUFFER: Final = 1 << 20
+# So often a quiet server says that it is there; three times as long without a byte, and it is not.
+HEARTBEAT_SECONDS: Final = 10.0
+
+_TOLD_WITHIN: Final = 2.0  # seconds
+
+_EVENT: Final = 0x00
+_ERROR: Final = b"\xff"
+
+
+class Dump:
+    """One dump thread of the server, and the events that it sends."""
+
+    def __init__(self, options: MysqlOptions, closed: threading.Event) -> None:
+        self._connection = Connection(options)
+        self._closed = closed
+        self._socket: Any = None
+        self._sequence = 1
+        self._buffer = bytearray(_BUFFER)
+        self._start = self._end = 0  # of what is in the buffer and was not taken
+        self._heard_at = 0.0
+
+    @property
+    def server(self) -> Server:
+        return self._connection.server
+
+    def begin(self, place: Place) -> None:
+        """Ask for everything after a place."""
+        heartbeat = int(HEARTBEAT_SECONDS * 1e9)
+        connection = self._connection
+        # Two workers must never have one id: the server would end the elder's stream for the
+        # younger's, and both would try again for ever.  Who may write is the fence's to say.
+        server_id = random.randrange(1 << 30, 1 << 32)
+        if connection.server.is_mariadb:
+            connection.execute(
+                "SET @master_heartbeat_period = %s, @master_binlog_checksum = 'CRC32', "
+                "@mariadb_slave_capability = 4, @slave_connect_state = %s, "
+                "@slave_gtid_strict_mode = 1, @slave_gtid_ignore_duplicates = 0",
+                [heartbeat, str(place.gtid)],
+            )
+            body = struct.pack("<IHI", _FIRST_EVENT, 0, server_id)
+            self._command(_DUMP, body)
+        else:
+            connection.execute(
+                "SET @source_heartbeat_period = %s, @master_heartbeat_period = %s, "
+                "@source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32'",
+                [heartbeat, heartbeat],
+            )
+            known = _encoded(place)
+            body = struct.pack("<HII", _BY_GTID_FLAG, server_id, 0)
+            body += struct.pack("<QI", _FIRST_EVENT, len(known)) + known
+            self._command(_DUMP_BY_GTID, body)
+        self._heard_at = time.monotonic()
+
+    def first_timestamp(self, file: str) -> int:
+        """When a log file was begun, in Unix seconds; 0 where the server does not say."""
+        self._connection.execute(
+            "SET @source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32', "
+            "@mariadb_slave_capability = 4"
+        )
+        body = struct.pack("<IHI", _FIRST_EVENT, 0, random.randrange(1 << 30, 1 << 32))
+        self._command(_DUMP, body + file.encode())
+        deadline = time.monotonic() + _TOLD_WITHIN
+        while time.monotonic() < deadline:
+            for event in self.read(_TOLD_WITHIN):
+                if event[4] == EventType.FORMAT_DESCRIPTION:
+                    return int.from_bytes(event[:4], "little")
+        return 0
+
+    def _command(self, code: int, body: bytes) -> None:
+        self._socket = self._connection.driver._sock  # type: ignore[attr-defined]
+        packet = bytes((code,)) + body
+        try:
+            self._socket.settimeout(HEARTBEAT_SECONDS)
+            self._socket.sendall(struct.pack("<I", len(packet)) + packet)
+        except OSError as error:
+            raise self._lost(str(error)) from error
+
+    def read(self, wait: float) -> Iterator[bytes]:
+        """The events that are here or come within `wait` seconds, from header to checksum.
+
+        Raises SourceUnavailable when the stream ends, whatever ended it, and PositionLost or
+        SourceRefused when the server says that.
+        """
+        while (event := self._take()) is None:
+            if not self._receive(wait):
+                return
+        yield event
+        while (event := self._take()) is not None:
+            yield event
+
+    def _take(self) -> bytes | None:
+        """The next whole event in the buffer."""
+        start, end = self._start, self._end
+        if end - start < 4:
+            return None
+        length = int.from_bytes(self._buffer[start : start + 3], "little")
+        if end - start < 4 + length:
+            return None
+        if length < _WHOLE_PACKET:
+            self._next(self._buffer[start + 3])
+            self._start = start + 4 + length
+            if length and self._buffer[start + 4] == _EVENT:
+                return bytes(memoryview(self._buffer)[start + 5 : start + 4 + length])
+            raise self._refused(bytes(self._buffer[start + 4 : start + 4 + length]))
+        return self._joined()
+
+    def _joined(self) -> bytes | None:
+        """An event of several packets, once the last one is here."""
+        places: list[tuple[int, int]] = []
+        at, length = self._start, _WHOLE_PACKET
+        while length == _WHOLE_PACKET:
+            if self._end - at < 4:
+                return None
+            length = int.from_bytes(self._buffer[at : at + 3], "little")
+            if self._end - at < 4 + length:
+                return None
+            places.append((at + 4, at + 4 + length))
+            at += 4 + length
+        view = memoryview(self._buffer)
+        for first, _ in places:
+            self._next(view[first - 1])
+        self._start = at
+        if view[places[0][0]] != _EVENT:
+            raise self._refused(bytes(view[slice(*places[0])]))
+        whole = b"".join(view[first:last] for first, last in places)
+        return whole[1:]
+
+    def _next(self, sequence: int) -> None:
+        if sequence != self._sequence:
+            raise self._lost(f"packet {sequence} came where {self._sequence} was expected")
+        self._sequence = (sequence + 1) & 0xFF
+
+    def _refused(self, packet: bytes) -> WarpError:
+        """What a packet means that is no event."""
+        if packet[:1] != _ERROR:
+            return self._lost("the server ended the stream of its log")
+        code = int.from_bytes(packet[1:3], "little")
+        said = packet[3:].decode("utf-8", "replace")
+        if said.startswith("#"):  # and five characters of SQLSTATE
+            said = said[6:]
+        return translate(code, redact(said), f"follow the log of {self._connection.login.place}")
+
+    def _receive(self, wait: float) -> bool:
+        """More bytes into the buffer; False where none came within `wait` seconds."""
+        if self._end == len(self._buffer):
+            self._make_room()
+        buffer = self._buffer
+        try:
+            self._socket.settimeout(max(wait, 0.001))
+            with memoryview(buffer) as view:
+                count = self._socket.recv_into(view[self._end :])
+        except TimeoutError:
+            if time.monotonic() - self._heard_at > 3 * HEARTBEAT_SECONDS:
+                raise self._lost("the server has said nothing for too long") from None
+            return False
+        except OSError as error:
+            raise self._lost(str(error)) from error
+        if count == 0:
+            raise self._lost("the connection was closed")
+        self._end += count
+        self._heard_at = time.monotonic()
+        return True
+
+    def _make_room(self) -> None:
+        """What was not taken to the front of a buffer that is large enough, and no larger."""
+        held = self._buffer[self._start : self._end]
+        size = _BUFFER
+        while size < 2 * len(held):
+            size *= 2
+        if size != len(self._buffer):
+            self._buffer = bytearray(size)
+        self._buffer[: len(held)] = held
+        self._start, self._end = 0, len(held)
+
+    def _lost(self, why: str) -> SourceUnavailable:
+        if self._closed.is_set():
+            return SourceUnavailable("the connector was closed")
+        return SourceUnavailable(
+            f"a stream of the binary log without end was expected from "
+            f"{self._connection.login.place}, found: {why}; it is followed again from the marker"
+        )
+
+    def end(self) -> None:
+        """From any thread: a read that waits ends with an error."""
+        end_socket(getattr(self._connection.driver, "_sock", None))
+
+    def close(self) -> None:
+        self.end()
+        self._connection.close()
+
+
+def _encoded(place: Place) -> bytes:
+    if not isinstance(place.gtid, GtidSet):
+        raise AssertionError("a position of MySQL was checked before")
+    return place.gtid.encoded()

@@ -1,0 +1,231 @@
+"""Cutting a table into key ranges, and reading one of them in one consistent view.
+
+Keys are compared by the server only: where 'a' and 'A' are one key, where a column sorts by a
+collation or by the numbers of an enum, only the server knows what lies between two of them.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise, repeat
+from typing import Any, Final
+
+from warp.errors import SourceRefused, SourceUnavailable
+from warp.model import Chunk, Operation, TableChanges, TableId
+from warp.sources.mysql.columns import Declared
+from warp.sources.mysql.connection import Connection, identifier
+from warp.sources.mysql.position import Place, file_number
+from warp.sources.mysql.reading import Reader, Row
+from warp.sources.mysql.schema import Table
+
+# Several batches of a chunk are under way at once, each as bytes, as rows or as both, and eight
+# chunks in one worker: they shall fit into 300 MB (guarantee 9).
+_FULL_BYTES: Final = 4 << 20
+_ATTEMPTS: Final = 200
+_LOOKED_UP_AT_ONCE: Final = 200  # keys of one statement
+_SNAPSHOT_STATUS: Final = "SHOW STATUS LIKE 'binlog\\_snapshot\\_%'"
+_LATER: Final = 0.01  # seconds
+
+
+# -- bounds
+
+
+def bound(values: Sequence[str]) -> str:
+    """The key of a row as the text of a chunk's bound."""
+    return json.dumps(list(values), ensure_ascii=False)
+
+
+def unbound(text: str, keys: Sequence[Declared], table: TableId) -> list[str]:
+    """The values of a bound as SQL."""
+    try:
+        values = json.loads(text)
+        return [key.literal(value) for key, value in zip(keys, values, strict=True)]
+    except (ValueError, TypeError) as error:
+        raise SourceRefused(
+            f"a bound of the key ({', '.join(k.name for k in keys)}) was expected, found {text!r} "
+            f"({error}): the key has changed since the table was cut into chunks; "
+            "run `cartridge-warp resync SCHEMA`",
+            place=str(table),
+        ) from error
+
+
+def at_least(keys: Sequence[Declared], values: Sequence[str]) -> str:
+    """`(a, b) >= (x, y)` in a form that both servers use an index for."""
+    return _beyond(keys, values, ">", ">=")
+
+
+def below(keys: Sequence[Declared], values: Sequence[str]) -> str:
+    return _beyond(keys, values, "<", "<")
+
+
+def _beyond(keys: Sequence[Declared], values: Sequence[str], strict: str, last: str) -> str:
+    name, value = identifier(keys[0].name), values[0]
+    if len(keys) == 1:
+        return f"{name} {last} {value}"
+    rest = _beyond(keys[1:], values[1:], strict, last)
+    return f"({name} {strict}= {value} AND ({name} {strict} {value} OR ({rest})))"
+
+
+def within(table: Table, lower: str | None, upper: str | None) -> str:
+    """The rows of a key range as a WHERE clause."""
+    parts = []
+    if lower is not None:
+        parts.append(at_least(table.keys, unbound(lower, table.keys, table.id)))
+    if upper is not None:
+        parts.append(below(table.keys, unbound(upper, table.keys, table.id)))
+    return f" WHERE {' AND '.join(parts)}" if parts else ""
+
+
+def _of(table: Table) -> str:
+    name = identifier(table.id.namespace, table.id.name)
+    return f"{name} FORCE INDEX ({identifier(table.index)})" if table.index else name
+
+
+def cut(connection: Connection, table: Table, rows: int) -> list[Chunk]:
+    """Key ranges of `rows` rows that together cover every key."""
+    if not table.key:
+        return [Chunk(table.id, 0)]
+    bounds: list[str | None] = [None]
+    wanted = ", ".join(key.as_bound for key in table.keys)
+    order = ", ".join(identifier(key.name) for key in table.keys)
+    while True:
+        found = connection.rows(
+            f"SELECT {wanted} FROM {_of(table)}{within(table, bounds[-1], None)} "
+            f"ORDER BY {order} LIMIT 1 OFFSET {max(1, rows)}"
+        )
+        edge = bound([_shown(value) for value in found[0]]) if found else None
+        if edge is None or edge == bounds[-1]:
+            break
+        bounds.append(edge)
+    bounds.append(None)
+    return [
+        Chunk(table.id, number, lower, upper, rows if upper is not None else 0)
+        for number, (lower, upper) in enumerate(pairwise(bounds))
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode()
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+# -- a view
+
+
+def open_view(reader: Reader, closed: threading.Event) -> Place:
+    """Begin a read view; every transaction that it does not show is later than the place told.
+
+    MySQL adds to gtid_executed after a transaction can be seen, in the log's order
+    (binlog_order_commits), so the set read first is in the view.  MariaDB moves gtid_binlog_pos
+    before that: there a view is taken until its own place in the log is not before that of the
+    position, which the server tells with the view.
+    """
+    for _ in range(_ATTEMPTS):
+        place = read_place(reader)
+        reader.one("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        if not reader.server.is_mariadb or _shows(reader, place):
+            return place
+        reader.one("ROLLBACK")
+        if closed.wait(_LATER):
+            raise SourceUnavailable("the connector was closed")
+    raise SourceUnavailable(
+        "a read view with everything up to the log's end was expected, found none in "
+        f"{_ATTEMPTS} attempts"
+    )
+
+
+def read_place(reader: Reader) -> Place:
+    """Where the log ends; of MariaDB first the position, then the file, so that it holds it."""
+    if reader.server.is_mariadb:
+        gtid = _said(reader.one("SELECT @@GLOBAL.gtid_binlog_pos"))
+        status = reader.one("SHOW MASTER STATUS")
+        return Place.of_mariadb(gtid, _said(status[:1]), int(status[1] or 0) if status else 0)
+    return Place.of_mysql(_said(reader.one("SELECT @@GLOBAL.gtid_executed")))
+
+
+def _said(row: Row) -> str:
+    return (row[0] or b"").decode() if row else ""
+
+
+def _shows(reader: Reader, place: Place) -> bool:
+    """Is the view at least as far as this place?"""
+    found = {row[0]: row[1] for row in reader.stream(_SNAPSHOT_STATUS)}
+    file = (found.get(b"Binlog_snapshot_file") or b"").decode()
+    position = int(found.get(b"Binlog_snapshot_position") or 0)
+    return (file_number(file), position) >= (file_number(place.file), place.offset)
+
+
+# -- rows
+
+
+def read(
+    reader: Reader, table: Table, chunk: Chunk, rows: int, closed: threading.Event
+) -> Iterator[tuple[Place, TableChanges | None]]:
+    """(where the view stands, rows of it); at least one pair, also of an empty range."""
+    statement = select(table, within(table, chunk.lower, chunk.upper))
+    place = open_view(reader, closed)
+    yielded = False
+    for cells in sized(reader.stream(statement), rows):
+        yielded = True
+        yield place, changes(table, Operation.READ, place.version, cells)
+        if closed.is_set():
+            # To end without an error would look like the end of the rows (guarantee 8).
+            raise SourceUnavailable("the connector was closed", place=str(chunk.table))
+    if not yielded:
+        yield place, None
+
+
+def look_up(
+    reader: Reader, table: Table, keys: Sequence[tuple[Any, ...]], closed: threading.Event
+) -> TableChanges:
+    """The rows of these keys, in one view."""
+    place = open_view(reader, closed)
+    found: list[Row] = []
+    for first in range(0, len(keys), _LOOKED_UP_AT_ONCE):
+        wanted = " OR ".join(
+            "("
+            + " AND ".join(
+                f"{identifier(column.name)} = {column.written(value)}"
+                for column, value in zip(table.keys, key, strict=True)
+            )
+            + ")"
+            for key in keys[first : first + _LOOKED_UP_AT_ONCE]
+        )
+        found += reader.stream(select(table, f" WHERE {wanted}"))
+    return changes(table, Operation.READ, place.version, found)
+
+
+def select(table: Table, where: str = "") -> str:
+    """Every column of some rows, in the order of the table's schema."""
+    listed = ", ".join(column.selected for column in table.columns)
+    return f"SELECT {listed} FROM {_of(table)}{where}"
+
+
+def sized(stream: Iterator[Row], rows: int) -> Iterator[list[Row]]:
+    """The same rows, so many at a time or fewer where they are large."""
+    waiting: list[Row] = []
+    size = 0
+    for row in stream:
+        waiting.append(row)
+        size += sum(map(len, filter(None, row)))
+        if len(waiting) >= rows or size >= _FULL_BYTES:
+            yield waiting
+            waiting, size = [], 0
+    if waiting:
+        yield waiting
+
+
+def changes(table: Table, operation: Operation, version: int, rows: list[Row]) -> TableChanges:
+    """Rows of `select` as columns, all at one version."""
+    raw: Iterable[Sequence[bytes | None]] = zip(*rows, strict=True) if rows else repeat(())
+    cells = [column.cells(part) for column, part in zip(table.columns, raw, strict=False)]
+    return TableChanges(
+        table.id,
+        bytearray((operation,)) * len(rows),
+        [version] * len(rows),
+        table.proposal(),
+        cells,
+    )

@@ -1,0 +1,341 @@
+"""The log, followed for ever: events in, change batches out, nothing lost between.
+
+A batch ends where a transaction ended.  One that is larger than a batch comes as several, all but
+the last of which carry the end of the transaction before: to apply them again is harmless.  While
+a prepared XA transaction waits, the position stays before it, and what followed comes again after
+a restart.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from warp.errors import PositionLost, SourceRefused
+from warp.model import (
+    ABSENT,
+    UNCHANGED,
+    ChangeBatch,
+    Invalid,
+    Kind,
+    Operation,
+    Position,
+    TableChanges,
+    TableId,
+    TableSchema,
+    TableSelection,
+)
+from warp.sources.mysql.binlog import transactions as log
+from warp.sources.mysql.binlog.rows import Row, Wanted, columns_of
+from warp.sources.mysql.binlog.transactions import Transactions
+from warp.sources.mysql.ddl import Effect, effect
+from warp.sources.mysql.dump import Dump
+from warp.sources.mysql.position import Place
+from warp.sources.mysql.schema import Table
+
+# After activity the server is given so long before the stream says that it has caught up.
+_QUICK: Final = 0.002  # seconds
+# Rows that keep trickling in are handed over no later than this.
+_OLDEST: Final = 0.1  # seconds
+# Several batches are under way at once, as bytes of events and as rows (guarantee 9).
+_FULL_BYTES: Final = 4 << 20
+_NO_LIMIT: Final = 1 << 62
+# Where a versioned table's `row_end` begins to mean for ever; 2038, or 2106 from MariaDB 11.5 on.
+_FOR_EVER: Final = 2_147_483_647_999_999
+_NUL: Final = "\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What the stream asks the server about tables, on another connection."""
+
+    describe: Callable[[TableId], Table | None]
+    is_no_table: Callable[[TableId], bool]
+    listed: Callable[[], Sequence[TableId]]
+
+
+@dataclass(slots=True)
+class _Part:
+    """The changes of one table in the batch being made."""
+
+    schema: TableSchema
+    operations: bytearray = field(default_factory=bytearray)
+    versions: list[int] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, operation: Operation, version: int, rows: Sequence[Row]) -> None:
+        self.operations += bytes((operation,)) * len(rows)
+        self.versions += [version] * len(rows)
+        self.rows += rows
+
+    def changes(self) -> TableChanges:
+        columns = columns_of(self.rows)
+        for column, cells in zip(self.schema.columns, columns, strict=True):
+            if column.kind is Kind.TEXT:
+                _without_nul(cells)
+        return TableChanges(self.schema.table, self.operations, self.versions, self.schema, columns)
+
+
+@dataclass(slots=True)
+class _Making:
+    """The batch being made."""
+
+    parts: dict[TableId, _Part] = field(default_factory=dict)
+    reload: list[TableId] = field(default_factory=list)
+    limit: int = _NO_LIMIT  # rows: the least of what its tables are written by
+    size: int = 0  # bytes of the events
+    since: float = 0.0  # when the first change came
+
+    def __bool__(self) -> bool:
+        return bool(self.parts or self.reload)
+
+    def part(self, table: TableId, schema: TableSchema, limit: int) -> _Part:
+        found = self.parts.get(table)
+        if found is None:
+            self.since = self.since or time.monotonic()
+            self.limit = min(self.limit, limit)
+            found = self.parts[table] = _Part(schema)
+        return found
+
+    def clashes(self, schema: TableSchema) -> bool:
+        """Does a table look otherwise from here on?"""
+        part = self.parts.get(schema.table)
+        return part is not None and part.schema is not schema and part.schema != schema
+
+    def read_anew(self, tables: Iterable[TableId]) -> None:
+        self.reload += [table for table in tables if table not in self.reload]
+        self.since = self.since or time.monotonic()
+
+    def weigh(self, event: bytes) -> None:
+        if self.parts:
+            self.size += len(event)
+
+    @property
+    def is_full(self) -> bool:
+        if self.size >= _FULL_BYTES:
+            return True
+        return sum(len(part.rows) for part in self.parts.values()) >= self.limit
+
+    @property
+    def is_old(self) -> bool:
+        return time.monotonic() - self.since >= _OLDEST
+
+    def changes(self) -> list[TableChanges]:
+        return [part.changes() for part in self.parts.values() if part.rows]
+
+
+def _without_nul(cells: list[Any]) -> None:
+    """Text with NUL is none that a text column of every destination takes."""
+    texts = [cell for cell in cells if type(cell) is str]
+    if _NUL in "".join(texts):
+        cells[:] = [Invalid(cell) if type(cell) is str and _NUL in cell else cell for cell in cells]
+
+
+class LogStream:
+    """Follows the log of one server from one place."""
+
+    def __init__(
+        self, dump: Dump, catalog: Catalog, selection: TableSelection, start: Position
+    ) -> None:
+        self._dump = dump
+        self._catalog = catalog
+        self._selection = selection
+        here = Place.parse(start.token)
+        if here.flavour is not dump.server.flavour:
+            raise PositionLost(
+                f"a server of {here.flavour} was expected, where the marker comes from, found "
+                f"{dump.server.flavour}; run `cartridge-warp resync SCHEMA`"
+            )
+        self._here = here  # everything up to here was taken
+        self._resume = here  # and everything up to there may be forgotten
+        self._shown = start
+        self._version = here.version  # of the transaction under way
+        self._inside = False
+        self._committed_at = start.committed_at
+        self._transactions = Transactions(self._wanted, log.Place(here.file, here.offset))
+        self._tables: dict[TableId, Table | None] = {}
+        self._schemas: dict[TableId, TableSchema] = {}
+        self._listed = frozenset(catalog.listed())
+        self._making = _Making()
+
+    # -- following
+
+    def follow(self, idle: float, closed: Callable[[], bool]) -> Iterator[ChangeBatch]:
+        """Batches as they come; empty ones while nothing happens."""
+        self._dump.begin(self._here)
+        spoken, busy = time.monotonic(), True
+        while not closed():
+            heard = False
+            for event in self._dump.read(_QUICK if busy else idle):
+                heard = True
+                for step in self._transactions.feed(event):
+                    if isinstance(step, log.Rows) and self._making.clashes(self._schema(step)):
+                        yield self._batch()
+                    self._take(step)
+                self._making.weigh(event)
+                if self._making.is_full:
+                    yield self._batch()
+                    spoken = time.monotonic()
+            now = time.monotonic()
+            if self._making:
+                due = not self._inside and (not heard or self._making.is_old)
+            else:
+                due = (busy and not heard) or now - spoken >= idle
+            if due:
+                yield self._batch()
+                spoken = now
+            busy = heard
+
+    def _batch(self) -> ChangeBatch:
+        made, self._making = self._making, _Making()
+        return ChangeBatch(made.changes(), self._shown_now(), tuple(made.reload), time.time())
+
+    def _shown_now(self) -> Position:
+        """The place to resume at, as text; the same object while it does not move."""
+        if self._shown.token != (token := self._resume.token):
+            self._shown = Position(token, self._committed_at)
+        return self._shown
+
+    # -- steps
+
+    def _take(self, step: log.Step) -> None:
+        match step:
+            case log.Rows():
+                self._take_rows(step)
+            case log.Began(gtid, committed_at):
+                if gtid is None:
+                    raise SourceRefused(
+                        "transactions with global ids were expected, found one without; set "
+                        "gtid_mode = ON, then run `cartridge-warp resync SCHEMA`"
+                    )
+                self._inside = True
+                self._here = self._here.after(gtid)
+                self._version = self._here.version
+                self._began_at = committed_at
+            case log.Noted(statement):
+                known = self._listed | self._schemas.keys()
+                self._take_effect(effect(statement, self._selection, known))
+            case log.Ended(place, _, held, doubtful):
+                self._inside = False
+                self._here = self._here.at(place.file, place.position)
+                if not held:
+                    self._resume = self._here
+                    self._committed_at = self._began_at
+                # What a rollback left of tables without transactions only they can tell.
+                self._making.read_anew(t for t in doubtful if self._selection(t) is not None)
+
+    def _take_effect(self, found: Effect) -> None:
+        for table in found.emptied:
+            self._empty(table, self._version)
+        for table in found.replaced:
+            # One less: a chunk may be read at the very moment of the rename, and must land.
+            self._empty(table, self._version - 1)
+        self._making.read_anew((*found.replaced, *found.reload))
+
+    def _empty(self, table: TableId, version: int) -> None:
+        schema = self._schemas.get(table)
+        if schema is None:
+            described = self._catalog.describe(table)
+            schema = described.proposal() if described else TableSchema(table, (), ())
+        part = self._making.part(table, schema, self._limit(table))
+        row = (ABSENT,) * len(part.schema.columns)
+        part.add(Operation.TRUNCATE, version, [row])
+
+    def _limit(self, table: TableId) -> int:
+        settings = self._selection(table)
+        return settings.write_batch_size if settings else 1
+
+    # -- rows
+
+    def _wanted(self, table: TableId) -> Wanted | None:
+        """Asked at a table's first rows, and at the first after each change of its definition."""
+        if self._selection(table) is None:
+            return None
+        described = self._tables[table] = self._catalog.describe(table)
+        if described is None:
+            # Dropped or renamed later in the log: its rows come, and then the statement.  A
+            # sequence has rows in the log as well.
+            return None if self._catalog.is_no_table(table) else Wanted()
+        if not described.key:
+            raise SourceRefused(
+                "a primary key, or a unique one of columns that are NOT NULL, was expected, found "
+                "none: which row of the destination a change is about cannot be told; add a "
+                f"primary key, or list `!{table.name}` under `tables`",
+                place=str(table),
+            )
+        # The log tells the primary key as it was; of a versioned table with `row_end` in it.
+        told = described.index == "PRIMARY" and not described.versioned
+        return Wanted(
+            key=() if told else described.key,
+            types=tuple((c.name, c.data_type) for c in described.columns),
+        )
+
+    def _schema(self, step: log.Rows) -> TableSchema:
+        schema = step.table.schema
+        described = self._tables.get(schema.table)
+        if described is None or not described.versioned:
+            return schema
+        return _as_shown(described, schema)
+
+    def _take_rows(self, step: log.Rows) -> None:
+        schema, rows, moved = step.table.schema, step.rows, step.moved
+        if not schema.key or not rows:
+            return  # a table without a key that is gone by now: its statement follows
+        table, operation = schema.table, step.operation
+        described = self._tables.get(table)
+        shown = self._schemas[table] = self._schema(step)
+        part = self._making.part(table, shown, self._limit(table))
+        if described is not None and described.versioned:
+            for code, row in _as_of_now(described, schema, shown, operation, rows):
+                part.add(code, self._version, [row])
+            return
+        if operation is Operation.CREATE and UNCHANGED in rows[0]:
+            operation = Operation.UPDATE  # a part of a row; the rest is looked up where it lacks
+        if not moved:
+            part.add(operation, self._version, rows)
+            return
+        done = 0
+        for number, key in moved:
+            part.add(operation, self._version, rows[done:number])
+            part.add(Operation.DELETE, self._version, [_only_key(schema, key)])
+            whole = Operation.UPDATE if UNCHANGED in rows[number] else Operation.CREATE
+            part.add(whole, self._version, [rows[number]])
+            done = number + 1
+        part.add(operation, self._version, rows[done:])
+
+
+def _only_key(schema: TableSchema, key: Row) -> Row:
+    """A row of which nothing is known but its key."""
+    cells = dict(zip(schema.key, key, strict=True))
+    return tuple(cells.get(column.name, ABSENT) for column in schema.columns)
+
+
+def _as_shown(table: Table, schema: TableSchema) -> TableSchema:
+    """The schema of a versioned table without the columns that only the log shows."""
+    hidden = {name for name in (table.row_start, table.row_end) if table.column(name) is None}
+    return replace(schema, columns=tuple(c for c in schema.columns if c.name not in hidden))
+
+
+def _as_of_now(
+    table: Table,
+    logged: TableSchema,
+    shown: TableSchema,
+    operation: Operation,
+    rows: Sequence[Row],
+) -> Iterator[tuple[Operation, Row]]:
+    """The rows of a versioned table without those of the past.
+
+    An update is logged as an update and an insert of the row as it was; a delete as an update that
+    ends the row's time.
+    """
+    names = logged.names()
+    end = names.index(table.row_end)
+    places = [names.index(name) for name in shown.names()]
+    for row in rows:
+        is_past = row[end] < _FOR_EVER
+        if is_past and operation is not Operation.UPDATE:
+            continue
+        code = Operation.DELETE if is_past else operation
+        yield code, tuple(row[place] for place in places)
