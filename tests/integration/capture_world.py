@@ -20,9 +20,20 @@ from warp.model import (
     TableSettings,
     WorkUnit,
 )
+from warp.sources.mysql import MysqlOptions, MysqlSource
+from warp.sources.postgresql import PostgresSource, PostgresSourceOptions
 from warp.testing.memory import MemoryDestination, MemoryDestinationOptions, MemoryWarehouse
 
 NOW = 1_800_000_000.0
+
+
+def postgresql(url: str, selection: TableSelection) -> PostgresSource:
+    options = PostgresSourceOptions.model_validate({"connection_string": url})
+    return PostgresSource(options, selection)
+
+
+def mysql(url: str, selection: TableSelection) -> MysqlSource:
+    return MysqlSource(MysqlOptions.model_validate({"connection_string": url}), selection)
 
 
 class Held:

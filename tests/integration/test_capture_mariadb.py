@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 
 import pymysql
 import pytest
-from capture_sides import ThinMySource
-from capture_world import Polling
+from capture_world import Polling, mysql
 from fix_servers import Server, mysql_client
 
 from warp.capture import names, timestamp
@@ -73,7 +72,7 @@ def timed(mariadb_database: str, orders: TableId) -> Polling:
     settings = TableSettings(
         orders, orders, "shop", capture=Capture.TIMESTAMP, write_batch_size=10, overlap=0.0
     )
-    return Polling(functools.partial(ThinMySource, mariadb_database), settings)
+    return Polling(functools.partial(mysql, mariadb_database), settings)
 
 
 @pytest.fixture
@@ -282,7 +281,7 @@ def test_triggers_are_made_once_and_leave_nothing_behind(
 ) -> None:
     assert installed(app, orders) == (3, 1)
     queued.start()
-    with closing(ThinMySource(mariadb_database, queued.select)) as source:
+    with closing(mysql(mariadb_database, queued.select)) as source:
         source.polled.remove(orders)
         source.polled.remove(orders)
     assert installed(app, orders) == (0, 0)

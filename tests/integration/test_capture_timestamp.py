@@ -10,8 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from capture_sides import ThinSource
-from capture_world import Polling
+from capture_world import Polling, postgresql
 from psycopg import sql
 
 from warp.capture import timestamp
@@ -51,7 +50,7 @@ def app(connect: Callable[[], Connection]) -> Connection:
 
 @pytest.fixture
 def polling(pg_database: str) -> Polling:
-    return Polling(functools.partial(ThinSource, pg_database), SETTINGS)
+    return Polling(functools.partial(postgresql, pg_database), SETTINGS)
 
 
 def pass_a_second(app: Connection) -> None:
@@ -280,6 +279,6 @@ def test_names_and_keys_of_any_letters_are_read(pg_database: str, app: Connectio
         cells = sql.SQL(", ").join(map(sql.Literal, row))
         app.execute(sql.SQL("insert into {} values ({})").format(quoted, cells))
     settings = replace(SETTINGS, table=table, destination=table, timestamp_column='up"d%')
-    polling = Polling(functools.partial(ThinSource, pg_database), settings)
+    polling = Polling(functools.partial(postgresql, pg_database), settings)
     polling.run()
     assert sorted([row[name] for name in HOSTILE] for row in polling.rows()) == sorted(rows)

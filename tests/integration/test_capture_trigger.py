@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
-from capture_sides import ThinSource
-from capture_world import Polling
+from capture_world import Polling, postgresql
 from psycopg import sql
 
 from warp.capture import names
@@ -47,7 +47,7 @@ def app(connect: Callable[[], Connection]) -> Connection:
 def polling(pg_database: str, app: Connection) -> Polling:
     """With triggers in place, and 25 rows from before them already copied."""
     app.execute("insert into orders select n, 'old' from generate_series(1, 25) n")
-    polling = Polling(functools.partial(ThinSource, pg_database), SETTINGS)
+    polling = Polling(functools.partial(postgresql, pg_database), SETTINGS)
     polling.run()
     return polling
 
@@ -166,10 +166,9 @@ def test_triggers_are_made_once_and_leave_nothing_behind(
     polling.start()
     assert installed(app) == before
     assert before[0] == 4
-    source = ThinSource(pg_database, polling.select)
-    source.polled.remove(ORDERS)
-    source.polled.remove(ORDERS)
-    source.close()
+    with closing(postgresql(pg_database, polling.select)) as source:
+        source.polled.remove(ORDERS)
+        source.polled.remove(ORDERS)
     assert installed(app) == (0, 0, 0)
     app.execute("insert into orders values (99, 'free')")
 
@@ -240,7 +239,7 @@ def test_a_table_in_use_is_waited_for_briefly_and_named(
     writer = connect()
     writer.execute("begin")
     writer.execute("insert into orders values (1, 'open')")
-    polling = Polling(functools.partial(ThinSource, pg_database), SETTINGS)
+    polling = Polling(functools.partial(postgresql, pg_database), SETTINGS)
     with pytest.raises(SourceUnavailable):
         polling.start()
     writer.execute("commit")
@@ -251,7 +250,7 @@ def test_a_table_without_a_key_is_refused_with_what_to_do(
     pg_database: str, app: Connection
 ) -> None:
     app.execute("alter table orders drop constraint orders_pkey")
-    polling = Polling(functools.partial(ThinSource, pg_database), SETTINGS)
+    polling = Polling(functools.partial(postgresql, pg_database), SETTINGS)
     with pytest.raises(SourceRefused, match="change_detection.strategy"):
         polling.start()
 
@@ -271,7 +270,7 @@ def test_composite_keys_and_names_of_any_letters_are_queued(
     key = sql.SQL(", ").join(map(sql.Identifier, HOSTILE[:5]))
     app.execute(sql.SQL("create table {} ({}, primary key ({}))").format(quoted, columns, key))
     settings = replace(SETTINGS, table=table, destination=table)
-    polling = Polling(functools.partial(ThinSource, pg_database), settings)
+    polling = Polling(functools.partial(postgresql, pg_database), settings)
     polling.run()
     rows = [[f"{name}{n}" for name in HOSTILE] for n in range(25)]
     for row in rows:
@@ -288,7 +287,7 @@ def test_a_key_of_times_is_queued_as_the_table_has_it_whatever_the_writers_setti
     pg_database: str, app: Connection
 ) -> None:
     app.execute("drop table orders; create table orders (id timestamptz primary key, name text)")
-    polling = Polling(functools.partial(ThinSource, pg_database), SETTINGS)
+    polling = Polling(functools.partial(postgresql, pg_database), SETTINGS)
     polling.run()
     app.execute("set datestyle = 'SQL, DMY'; set timezone = 'Asia/Kolkata'")
     app.execute("insert into orders values ('2026-03-04 05:06:07.89+00', 'here')")

@@ -72,6 +72,25 @@ def page(
     return statement
 
 
+def of_keys(dialect: Dialect, schema: TableSchema, keys: Sequence[tuple[object, ...]]) -> str:
+    """The rows of these keys, each in the order of `schema.key`."""
+    table = schema.table
+    order = Order(schema)
+    listed = ", ".join(dialect.selected(table, c.source) for c in schema.columns)
+    names = ", ".join(dialect.name(c.source) for c in order.columns)
+    values = ", ".join(
+        "({})".format(
+            ", ".join(
+                dialect.literal(column.kind, _as_text(column, cell))
+                for column, cell in zip(order.columns, key, strict=True)
+            )
+        )
+        for key in keys
+    )
+    place = dialect.name(table.namespace, table.name)
+    return f"select {listed} from {place} where ({names}) in ({values})"
+
+
 def greatest(dialect: Dialect, schema: TableSchema, column: Column) -> str:
     name = dialect.name(column.source)
     return f"select max({name}) from {dialect.name(schema.table.namespace, schema.table.name)}"

@@ -46,6 +46,9 @@ class Polled:
         for queue in self._queues.values():
             queue.acknowledge(position)
 
+    def close(self) -> None:
+        self._side.close()
+
     def remove(self, table: TableId) -> None:
         """Take away what was installed at the source for this table."""
         self._side.triggers.remove(table)

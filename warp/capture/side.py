@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from warp.model import Kind, TableChanges, TableId, TableSchema
+from warp.model import Kind, TableId, TableSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,6 @@ class SqlSide(Protocol):
         """
         ...
 
-    def look_up(self, rows: TableChanges) -> TableChanges:
-        """As `SourceConnector.look_up`."""
-        ...
-
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
         """A few rows, as the driver gives them."""
         ...
@@ -96,6 +92,8 @@ class SqlSide(Protocol):
 
     @property
     def triggers(self) -> Triggers: ...
+
+    def close(self) -> None: ...
 
 
 class Triggers(Protocol):

@@ -30,7 +30,7 @@ from typing import Any
 
 import structlog
 
-from warp.capture import batches, queue, whole
+from warp.capture import batches, pages, queue, whole
 from warp.capture.places import Place, Reading, Strategy, parse
 from warp.capture.side import SqlSide
 from warp.errors import SourceRefused
@@ -134,7 +134,7 @@ class QueuePolls:
             place = place.at(version, entry=entries.ids[-1])
             end = place.position(fire_time)
             self._delivered.append((end.token, entries.ids))
-        found = set() if live is None else _keys(live)
+        found = _keys(live, schema)
         gone = [key for key in keys if key not in found]
         changes: list[TableChanges] = []
         if any(entries.truncated):
@@ -142,24 +142,22 @@ class QueuePolls:
         # Deletes first: two keys may be one to the destination ('a' became 'A').
         if gone:
             changes.append(batches.deletes(schema, gone, version))
-        if live is not None:
-            changes.append(live)
+        changes.append(live)
         return place, batches.batch(changes, end)
 
     def _live(
         self, schema: TableSchema, keys: Sequence[tuple[Any, ...]], version: int
-    ) -> TableChanges | None:
-        if not keys:
-            return None
-        found = self._side.look_up(batches.deletes(schema, keys, version))
-        if not len(found):
-            return None
-        return batches.rows(found.schema or schema, found.columns, version)
+    ) -> TableChanges:
+        """The rows of these keys as they are now."""
+        found: list[list[Any]] = [[] for _ in schema.columns]
+        if keys:
+            statement = pages.of_keys(self._side.dialect, schema, keys)
+            for part in self._side.select(statement, schema, rows=len(keys)):
+                for column, cells in zip(found, part, strict=True):
+                    column += cells
+        return batches.rows(schema, found, version)
 
 
-def _keys(rows: TableChanges) -> set[tuple[Any, ...]]:
-    schema = rows.schema
-    if schema is None:
-        raise AssertionError("rows that were looked up have columns")
+def _keys(rows: TableChanges, schema: TableSchema) -> set[tuple[Any, ...]]:
     names = schema.names()
     return set(zip(*(rows.columns[names.index(name)] for name in schema.key), strict=True))
