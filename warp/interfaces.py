@@ -161,9 +161,11 @@ class SourceConnector(Protocol):
         """Rows changed since `position` by the table's own capture strategy, one finite run.
 
         `position` is the end of the last batch of the previous run, or None for the first.
-        READ operations (and DELETE where the strategy sees deletes).  A run that reads the table
-        whole ends with a TRUNCATE row of the version before its own: what it did not find is gone.
-        A table without a key can only be read whole, always with None, at one version.
+        READ or UPDATE operations, always of whole rows: an UPDATE where two runs may see different
+        rows at one version.  DELETE and TRUNCATE where the strategy sees what is gone.  A run that
+        reads the table whole ends with a TRUNCATE row of the version before its own: what it did
+        not find is gone.  A table without a key can only be read whole, always with None, at one
+        version.
         """
         ...
 
@@ -175,7 +177,10 @@ class SourceConnector(Protocol):
         ...
 
     def acknowledge(self, position: Position) -> None:
-        """Everything up to here is durable; the source may forget it (guarantee 3)."""
+        """Everything up to here is durable; the source may forget it (guarantee 3).
+
+        Here is the end of a batch of `get_changes` or of `poll`.
+        """
         ...
 
     def observe(self) -> Mapping[str, float]:

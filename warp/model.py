@@ -216,6 +216,7 @@ class TableSettings:
     soft_delete_column: str | None = None  # None: hard delete
     timestamp_column: str = "updated_at"
     timezone: str = "UTC"  # of naive timestamps in that column
+    overlap: float | None = None  # seconds of that column read again; None: see capture.timestamp
     columns: tuple[tuple[str, Kind], ...] = ()  # kinds fixed by configuration, by source field
     policy: Policy = Policy()
     policies: tuple[tuple[str, Policy], ...] = ()  # of single columns, by source field

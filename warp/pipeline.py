@@ -175,6 +175,7 @@ def poll(
     with ahead(source.poll(table, after, fire_time=fire_time)) as batches:
         for batch in batches:
             marker = delivery.write(marker, batch, Phase.SNAPSHOT)
+            source.acknowledge(batch.end)  # only now: the marker is durable (guarantee 3)
             hold.check()
             delivery.promote()
             if hold.stopping():

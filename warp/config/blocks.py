@@ -175,6 +175,12 @@ class ChangeDetection(Block):
     timezone: Timezone = Field(
         default=_default("timezone"), description="time zone of timestamps that carry none"
     )
+    overlap: Duration | None = Field(
+        default=None,
+        description="how much of the column's newest time each run reads again, for clocks that "
+        "differ; `5s` where not given, and `60s` where the server does not tell how long its "
+        "transactions have been open",
+    )
 
 
 _H: Final = Handling

@@ -309,6 +309,8 @@ def said_of_changes(detection: ChangeDetection, mode: Mode) -> dict[str, Any]:
         result["timestamp_column"] = detection.column
     if "timezone" in written:
         result["timezone"] = detection.timezone
+    if "overlap" in written:
+        result["overlap"] = detection.overlap
     # A log named for all schemas does not bind those that run on a schedule.
     if detection.strategy and not (mode is Mode.BATCH and detection.strategy is Capture.LOG):
         result["capture"] = detection.strategy

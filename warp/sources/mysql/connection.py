@@ -21,8 +21,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pymysql
 from pydantic import Field
 
+from warp.capture import names
 from warp.errors import SourceRefused
-from warp.options import ConnectorOptions, PositiveDuration
+from warp.options import ConnectorOptions, PositiveDuration, Text
 from warp.sources.mysql.errors import translated
 
 DEFAULT_PORT: Final = 3306
@@ -63,6 +64,11 @@ class MysqlOptions(ConnectorOptions):
     tls_ca: Path | None = Field(None, description="PEM file of the authority to trust")
     tls_cert: Path | None = Field(None, description="PEM file of our own certificate")
     tls_key: Path | None = Field(None, description="PEM file of our own key")
+    capture_schema: Text = Field(
+        names.SCHEMA,
+        description="database for the queues of tables with `strategy: trigger`, made where it is "
+        "not there",
+    )
     connect_timeout: PositiveDuration = Field(4.0, description="how long one connection may take")
     read_timeout: PositiveDuration = Field(
         120.0, description="how long one answer may take; a large table needs its time"

@@ -11,6 +11,8 @@ from typing import ClassVar, Final, TypeVar
 import structlog
 from pydantic import BaseModel
 
+from warp.capture.places import is_polled
+from warp.capture.polled import Polled
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -24,6 +26,7 @@ from warp.model import (
     TableSelection,
 )
 from warp.sources.mysql import preflight, schema, snapshot
+from warp.sources.mysql.capture import CaptureSide
 from warp.sources.mysql.connection import Connection, MysqlOptions
 from warp.sources.mysql.dump import Dump
 from warp.sources.mysql.position import Place
@@ -54,6 +57,14 @@ class MysqlSource:
         self._asking: Connection | None = None
         self._opened: list[Reader | Dump] = []  # what `close` has to wake
         self._warned: set[TableId] = set()
+        side = CaptureSide(
+            lambda: self._connection,
+            self._open_kept_reader,
+            self.described,
+            self.version,
+            schema=options.capture_schema,
+        )
+        self.polled = Polled(side, selection)
 
     def __repr__(self) -> str:
         return "<MysqlSource>"
@@ -143,7 +154,9 @@ class MysqlSource:
                 raise
 
     def acknowledge(self, position: Position) -> None:
-        """The log is kept by age, whoever has read it."""
+        """The log is kept by age, whoever has read it; a queue of changed keys is not."""
+        if is_polled(position):
+            self.polled.acknowledge(position)
 
     def observe(self) -> Mapping[str, float]:
         """`retention_seconds`: since when the oldest log file that is kept was begun."""
@@ -194,10 +207,10 @@ class MysqlSource:
     def poll(
         self, table: TableId, position: Position | None, *, fire_time: float
     ) -> Iterator[ChangeBatch]:
-        raise SourceRefused("a table followed by the log was expected", place=str(table))
+        return self.polled.poll(table, position, fire_time=fire_time)
 
     def poll_start(self, table: TableId, *, fire_time: float) -> Position:
-        raise SourceRefused("a table followed by the log was expected", place=str(table))
+        return self.polled.start(table, fire_time=fire_time)
 
     # -- connections
 
@@ -209,6 +222,14 @@ class MysqlSource:
             if self._asking is None or not self._asking.driver.open:
                 self._asking = Connection(self._options)
             return self._asking
+
+    def _open_kept_reader(self) -> Reader:
+        """A reader that `close` ends."""
+        if self._closed.is_set():
+            raise SourceUnavailable("the connector was closed")
+        reader = open_reader(self._options)
+        self._opened.append(reader)
+        return reader
 
     @contextmanager
     def _open(self, opened: Opened) -> Iterator[Opened]:
@@ -226,6 +247,7 @@ class MysqlSource:
         self._closed.set()
         for opened in list(self._opened):
             opened.end()
+        self.polled.close()
         with self._connecting:
             if self._asking is not None:
                 self._asking.close()

@@ -15,6 +15,8 @@ from typing import ClassVar, Final
 import structlog
 from pydantic import BaseModel
 
+from warp.capture.places import is_polled
+from warp.capture.polled import Polled
 from warp.errors import SourceRefused
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -30,6 +32,7 @@ from warp.model import (
     Verdict,
 )
 from warp.sources.postgresql import look_up, preflight, snapshot
+from warp.sources.postgresql.capture import CaptureSide
 from warp.sources.postgresql.catalog import Catalog, Shape, Table
 from warp.sources.postgresql.options import PostgresSourceOptions
 from warp.sources.postgresql.position import Log, Place, lsn_of
@@ -62,6 +65,8 @@ class PostgresSource:
         self._slot = Slot(self.server, options.slot)
         self._stream: LogStream | None = None
         self._warned: set[TableId] = set()
+        side = CaptureSide(self.server, self.catalog, schema=options.capture_schema)
+        self.polled = Polled(side, selection)
 
     def __repr__(self) -> str:
         return "<PostgresSource>"
@@ -172,7 +177,9 @@ class PostgresSource:
         return self._stream.follow(position, selection, idle)
 
     def acknowledge(self, position: Position) -> None:
-        if self._stream is not None:
+        if is_polled(position):
+            self.polled.acknowledge(position)
+        elif self._stream is not None:
             self._stream.acknowledge(Place.parse(position.token).lsn)
 
     def observe(self) -> Mapping[str, float]:
@@ -213,18 +220,13 @@ class PostgresSource:
     def poll(
         self, table: TableId, position: Position | None, *, fire_time: float
     ) -> Iterator[ChangeBatch]:
-        raise _not_polled(table)
+        return self.polled.poll(table, position, fire_time=fire_time)
 
     def poll_start(self, table: TableId, *, fire_time: float) -> Position:
-        raise _not_polled(table)
+        return self.polled.start(table, fire_time=fire_time)
 
     def close(self) -> None:
         self.server.close()
+        self.polled.close()
         if self._stream is not None:
             self._stream.wake()
-
-
-def _not_polled(table: TableId) -> SourceRefused:
-    return SourceRefused(
-        "a table that follows the log was expected; use `mode: stream`", place=str(table)
-    )

@@ -9,6 +9,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, Field, SecretStr
 
+from warp.capture import names
 from warp.options import ConnectorOptions, Count, Duration, PositiveDuration, Secret, Size, Text
 from warp.options import expected as _expected
 
@@ -41,6 +42,11 @@ class PostgresSourceOptions(ConnectorOptions):
     publication: Text = Field(
         default="cartridge_warp",
         description="publication of the selected tables, made where it is not there",
+    )
+    capture_schema: Text = Field(
+        default=names.SCHEMA,
+        description="schema for the queues of tables with `strategy: trigger`, made where it is "
+        "not there",
     )
     slot_timeout: PositiveDuration = Field(
         default=20.0,

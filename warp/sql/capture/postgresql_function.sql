@@ -1,0 +1,6 @@
+-- Puts the keys of the rows that one statement wrote into the queue; one entry for a truncation.
+--
+-- Both keys of an update, since it may have changed them.  It runs with its owner's rights, so the
+-- application needs none on the queue.
+create or replace function {function}() returns trigger language plpgsql security definer
+    set search_path = pg_catalog, pg_temp {settings} as {body}
