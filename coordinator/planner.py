@@ -25,8 +25,8 @@ from warp.model import (
 
 STOPPED = (Phase.FAILED, Phase.PAUSED)  # a person put it there or must bring it back
 
-# Seconds until a polled table's next run, from the time its last run began (None: never).
-Delay = Callable[[TableSettings, float | None], float]
+# Seconds until a polled table's next run; its marker tells of the last one.
+Delay = Callable[[TableSettings, Marker], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class SchemaView:
     name: str
     tables: tuple[TableSettings, ...] | None  # None while the source has not answered yet
     streams: bool = True  # it follows a log; else all its tables are polled
+    scheduled: bool = False  # polled at the slots of a schedule
 
     def of_log(self, table: TableSettings) -> bool:
         return self.streams and table.capture is Capture.LOG
@@ -279,8 +280,14 @@ def _poll_runs(
             continue
         if table is None or table.phase is not Phase.STREAMING:
             continue  # its first rows come by chunks
-        if marker.unit.id not in known:  # else it runs, waits its turn or is held back
-            yield OfferLater(marker.unit, delay(settings, last_run(marker)))
+        entry = known.get(marker.unit.id)
+        if entry is None:
+            yield OfferLater(marker.unit, delay(settings, marker))
+        elif view.scheduled and entry.state == "later" and not entry.tries:
+            # Offered before the schedule, or somebody's clock, was changed?  Else it runs, waits
+            # its turn or is held back.
+            if delay(settings, marker) <= 0:
+                yield OfferLater(marker.unit, 0.0)
 
 
 def _second_chances(

@@ -33,7 +33,6 @@ from coordinator.planner import (
     StartPoll,
     StartStream,
 )
-from coordinator.schedule import delay_until_due
 from coordinator.watch import Watch
 from warp.assembly import Assembly
 from warp.config import Mode, SchemaSettings, Settings
@@ -249,6 +248,7 @@ class Reconciler:
             schema.name,
             tuple(self._selected(schema.name, desk.source)),
             streams=schema.mode is Mode.STREAM and desk.source.traits.streams,
+            scheduled=schema.schedule is not None,
         )
         duties = planner.plan(
             view, markers, seen.units, revived=desk.revived, delay=self._delay_of(schema)
@@ -277,14 +277,14 @@ class Reconciler:
                 yield settings
 
     def _delay_of(self, schema: SchemaSettings) -> planner.Delay:
-        def delay(table: TableSettings, last_run: float | None) -> float:
-            return delay_until_due(
-                now=self._wall(),
-                last_run=last_run,
-                schedule=schema.schedule,
-                interval=table.polling_interval,
-                timezone=table.timezone,
-            )
+        def delay(table: TableSettings, marker: Marker) -> float:
+            now, last_run = self._wall(), planner.last_run(marker)
+            schedule = schema.schedule_of(table)
+            if schedule is None:
+                return max(0.0, last_run + table.polling_interval - now) if last_run else 0.0
+            # Its own slot, not when it began: that was told by another clock, perhaps a slow one.
+            done = marker.slot if marker.slot and last_run is not None else last_run
+            return schedule.wait(now=now, done=done)
 
         return delay
 

@@ -443,6 +443,8 @@ class Marker:
     schema_version: int = 0
     truncated_at: int = -1
     sweep_below: int = -1  # rows older than this are gone at the source once all chunks are done
+    # Polls with a schedule only, and never written but by a run's end: the slot run last.
+    slot: float | None = None
 
     def advanced(self, batch: ChangeBatch, *, phase: Phase | None = None) -> Marker:
         """This marker after `batch`."""

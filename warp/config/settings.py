@@ -30,6 +30,7 @@ from warp.config.blocks import (
 from warp.errors import ConfigError
 from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import Capture, Policy, TableId, TableSettings
+from warp.schedule import CatchUp, Schedule
 
 # Keys that mean the same in a block and in TableSettings.
 _PLAIN: Final = ({f.name for f in fields(TableSettings)} & set(TableKeys.model_fields)) | {
@@ -88,6 +89,13 @@ class SchemaSettings:
     exclude: tuple[str, ...]
     said: Mapping[str, Any] = field(repr=False)  # global and schema level, merged
     rules: tuple[Rule, ...] = field(repr=False)  # weakest first
+    catch_up: CatchUp = CatchUp.LATEST
+
+    def schedule_of(self, table: TableSettings) -> Schedule | None:
+        """When a polled table runs; None: every polling interval."""
+        if self.schedule is None:
+            return None
+        return Schedule(self.schedule, table.timezone, self.catch_up)
 
 
 class Selection:

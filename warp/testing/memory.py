@@ -389,6 +389,7 @@ class MemoryDestination:
                 del warehouse.audit[before[2] :]
                 warehouse.aside = before[3]
                 raise
+            self._finish(marker)
             rows = Counter(row.table for row in quarantined if not row.column)
             return Written(counts, quarantined=rows)
 
@@ -489,8 +490,23 @@ class MemoryDestination:
                 place=marker.unit.id,
             )
         self.warehouse.markers[marker.unit.id] = replace(
-            marker, epoch=stored.epoch, owner=stored.owner, updated_at=time.time()
+            marker,
+            epoch=stored.epoch,
+            owner=stored.owner,
+            slot=stored.slot,
+            updated_at=time.time(),
         )
+
+    def _finish(self, marker: Marker) -> None:
+        """A poll's run ends, and takes its slot, with the marker that ends it."""
+        if marker.phase is not Phase.IDLE or marker.unit.kind is not UnitKind.POLL:
+            return
+        markers = self.warehouse.markers
+        for run in self.warehouse.runs.values():
+            if run["unit"] == marker.unit.id and run["status"] == "running":
+                run["status"] = "done"
+                if run["slot"] is not None:
+                    markers[marker.unit.id] = replace(markers[marker.unit.id], slot=run["slot"])
 
     def _write(
         self,
@@ -562,6 +578,7 @@ class MemoryDestination:
     def update_marker(self, marker: Marker) -> None:
         with self.warehouse.lock:
             self._advance(marker)
+            self._finish(marker)
 
     def deferred_due(self, schema: str) -> bool:
         return False  # nothing here refers to anything, so nothing waits
@@ -673,19 +690,30 @@ class MemoryMetadata:
                     )
             return [stream]
 
-    def begin_run(self, lease: Lease, run: str) -> None:
-        for other in self.warehouse.runs.values():
-            if other["unit"] == lease.unit.id and other["status"] == "running":
+    def begin_run(self, lease: Lease, run: str, *, slot: float | None = None) -> None:
+        for id, other in self.warehouse.runs.items():
+            if id != run and other["unit"] == lease.unit.id and other["status"] == "running":
                 other["status"] = "abandoned"
         self.warehouse.runs[run] = {
             "unit": lease.unit.id,
             "owner": lease.owner,
             "fence": lease.fence,
             "status": "running",
+            "slot": slot,
         }
 
+    def slot_taken(self, unit_id: str, slot: float) -> bool:
+        with self.warehouse.lock:
+            return any(
+                (run["unit"], run["slot"], run["status"]) == (unit_id, slot, "done")
+                for run in self.warehouse.runs.values()
+            )
+
     def end_run(self, run: str, *, status: str, rows: int, error: str = "") -> None:
-        self.warehouse.runs[run] |= {"status": status, "rows": rows, "error": error}
+        stored = self.warehouse.runs[run]
+        # A run that a successor called abandoned stays so, and one that ended with its marker too.
+        if stored["status"] in ("running", status):
+            stored |= {"status": status, "rows": rows, "error": error}
 
     def log_error(
         self,

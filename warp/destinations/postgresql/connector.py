@@ -344,6 +344,8 @@ class PostgresDestination:
                 self._advance(marker)
                 if marker.phase == Phase.DONE:
                     self._session.named("finish_runs", unit=unit.id)
+                elif marker.phase is Phase.IDLE and unit.kind is UnitKind.POLL:
+                    self._session.named("finish_poll", unit=unit.id)
                 faults.hit("after_marker")
                 if batch is None:
                     tried = self._deferral.finish(unit, {}, [], [], {}, marker.position)
