@@ -116,6 +116,11 @@ class Selection:
             settings = self._known[table] = self._settings(table)
             return settings
 
+    @property
+    def destination_namespace(self) -> str:
+        """Where all of its tables lie at the destination."""
+        return self.schema.destination_schema or self.namespace
+
     def __repr__(self) -> str:
         return f"<Selection of {self.schema.name!r} in {self.namespace!r}>"
 

@@ -18,7 +18,15 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from warp import replays, stored
-from warp.errors import FenceBehind, LeaseLost, PositionLost, SchemaMoved
+from warp.diagnosis import refuse
+from warp.errors import (
+    DestinationRefused,
+    FenceBehind,
+    LeaseLost,
+    PositionLost,
+    SchemaMoved,
+    SourceRefused,
+)
 from warp.interfaces import DestinationTraits, MetadataStore, SourceTraits
 from warp.kinds import Relation, converter, relation
 from warp.model import (
@@ -30,6 +38,7 @@ from warp.model import (
     Choice,
     Chunk,
     Column,
+    Diagnosis,
     ErrorLine,
     Finding,
     Intent,
@@ -68,6 +77,7 @@ class MemoryDatabase:
     log: list[tuple[int, TableId, Operation, Row]] = field(default_factory=list)
     version: int = 0
     first: int = 0  # changes up to this version are forgotten
+    found: list[Diagnosis] = field(default_factory=list)  # what a look at it tells
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def create(self, schema: TableSchema) -> None:
@@ -119,7 +129,11 @@ class MemorySource:
         self.acknowledged: Position | None = None
         self.closed = False
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        refuse(self.diagnose(), SourceRefused)
+
+    def diagnose(self) -> list[Diagnosis]:
+        return list(self.database.found)
 
     def tables(self) -> list[TableId]:
         return [t for t in self.database.tables if self.selection(t) is not None]
@@ -239,6 +253,7 @@ class MemoryWarehouse:
     """What survives a destination connector: data and metadata, changed under one lock."""
 
     prepared: bool = False
+    found: list[Diagnosis] = field(default_factory=list)  # what a look at it tells
     schemas: dict[TableId, TableSchema] = field(default_factory=dict)
     tables: dict[TableId, dict[Key, _Stored]] = field(default_factory=dict)
     markers: dict[str, Marker] = field(default_factory=dict)
@@ -293,7 +308,11 @@ class MemoryDestination:
         self.warehouse: MemoryWarehouse = options.warehouse
         self.selection = selection
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        refuse(self.diagnose(), DestinationRefused)
+
+    def diagnose(self) -> list[Diagnosis]:
+        return list(self.warehouse.found)
 
     def open(self, lease: Lease) -> Marker:
         with self.warehouse.lock:
