@@ -283,11 +283,13 @@ def _poll_runs(
         entry = known.get(marker.unit.id)
         if entry is None:
             yield OfferLater(marker.unit, delay(settings, marker))
-        elif view.scheduled and entry.state == "later" and not entry.tries:
-            # Offered before the schedule, or somebody's clock, was changed?  Else it runs, waits
-            # its turn or is held back.
-            if delay(settings, marker) <= 0:
-                yield OfferLater(marker.unit, 0.0)
+        elif _waits_for_its_slot(view, entry) and delay(settings, marker) <= 0:
+            yield OfferLater(marker.unit, 0.0)  # the schedule, or somebody's clock, was changed
+
+
+def _waits_for_its_slot(view: SchemaView, entry: LeasedUnit) -> bool:
+    """Else it runs, waits its turn or is held back."""
+    return view.scheduled and entry.state == "later" and not entry.tries
 
 
 def _second_chances(

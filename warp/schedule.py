@@ -115,9 +115,9 @@ def _slots(expression: str, naive: datetime, zone: ZoneInfo) -> list[float]:
         return [first.timestamp()]
     if first.timestamp() > second.timestamp():  # skipped: each fold takes the other's offset
         return [_jump_between(second.timestamp(), first.timestamp(), zone)]
-    return [first.timestamp(), second.timestamp()] if _is_rhythm(expression) else [
-        first.timestamp()
-    ]
+    return (
+        [first.timestamp(), second.timestamp()] if _is_rhythm(expression) else [first.timestamp()]
+    )
 
 
 def _jump_between(before: float, after: float, zone: ZoneInfo) -> float:

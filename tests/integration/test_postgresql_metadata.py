@@ -280,9 +280,7 @@ def test_no_two_runs_of_a_slot_come_to_their_end(world: World) -> None:
                 unit.write(run, phase=Phase.IDLE)
         else:
             unit.write(run, phase=Phase.IDLE)
-    assert world.ask(
-        f"select run, status, slot from {META}.sync_runs order by run"
-    ) == [
+    assert world.ask(f"select run, status, slot from {META}.sync_runs order by run") == [
         ("first", "done", datetime(2027, 1, 15, 8, tzinfo=UTC)),
         ("second", "running", datetime(2027, 1, 15, 8, tzinfo=UTC)),
     ]

@@ -235,9 +235,7 @@ def test_a_slot_offered_while_no_worker_ran_follows_the_policy_too(
     assert fleet.fired() == expected
 
 
-@pytest.mark.parametrize(
-    ("catch_up", "expected"), [("latest", [15, 30, 45]), ("skip", [15, 45])]
-)
+@pytest.mark.parametrize(("catch_up", "expected"), [("latest", [15, 30, 45]), ("skip", [15, 45])])
 def test_a_slot_that_comes_while_a_run_is_under_way_is_decided_after_it(
     make: Callable[..., Fleet], catch_up: str, expected: list[float]
 ) -> None:
@@ -255,7 +253,7 @@ def test_a_slot_that_comes_while_a_run_is_under_way_is_decided_after_it(
             fleet.rounds()
             assert fleet.ledger.claim("other", 9, ttl=1e6, slots=9) == []  # no overlap
 
-        source.poll = slow  # type: ignore[method-assign, assignment]
+        source.poll = slow  # type: ignore[method-assign]
 
     fleet.shop.source_made = made
     outcome = fleet.turn(lease).play(lambda unit: None)
@@ -307,7 +305,7 @@ def test_a_run_that_waited_for_its_source_belongs_to_the_slot_it_was_read_in(
             raise SourceUnavailable("no route to host")
             yield
 
-        source.poll = away  # type: ignore[method-assign, assignment]
+        source.poll = away  # type: ignore[method-assign]
 
     fleet.shop.source_made = first
     fleet.work()

@@ -23,7 +23,7 @@ def look(session: Session, namespace: str | None) -> Iterator[Diagnosis]:
     """The server, the metadata schema, and the schema `namespace` where it is known."""
     with session.meaning("looking at the destination"):
         cursor = session.connect().cursor(row_factory=namedtuple_row)
-        facts = cursor.execute(session.statement("look")).fetchone()
+        facts: Any = cursor.execute(session.statement("look")).fetchone()
     yield from of_server(facts)
     schemas = {session.options.metadata_schema: True}
     if namespace is not None:
@@ -171,9 +171,7 @@ def of_tables(
         yield ok(code, f"schema {schema}", f"{what} that {facts.user} owns", "no other")
 
 
-def _held(
-    held: bool, code: str, subject: str, expected: str, found: str, mend: str
-) -> Diagnosis:
+def _held(held: bool, code: str, subject: str, expected: str, found: str, mend: str) -> Diagnosis:
     if held:
         return ok(code, subject, expected, found)
     return failed(code, subject, expected, found, mend)
