@@ -74,12 +74,12 @@ def render(status: Mapping[str, Any]) -> Group:
         units.add_column(heading)
     for heading in ("fence", "rows", "lag"):
         units.add_column(heading, justify="right")
-    scheduled = any(unit["slot"] for unit in status["units"])
+    scheduled = any(unit.get("slot") for unit in status["units"])
     if scheduled:
         units.add_column("last slot", no_wrap=True)
     units.add_column("position", no_wrap=True)
     for unit in status["units"]:
-        slot = [_instant(unit["slot"])] if scheduled else []
+        slot = [_instant(unit.get("slot"))] if scheduled else []
         units.add_row(
             Text(unit["id"]),
             Text(unit["phase"], style=_PHASE_STYLES.get(unit["phase"], "")),

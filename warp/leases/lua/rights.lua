@@ -32,11 +32,12 @@ if may('HDEL', TRIES, PROBE) then
   redis.call('HDEL', TRIES, PROBE)
 end
 may('HGETALL', HELD)
-for _, key in ipairs({DEMAND, CHUNKS}) do
-  if may('SREM', key, PROBE) and may('SADD', key, PROBE) then
-    redis.call('SREM', key, PROBE)
-  end
-  may('SCARD', key)
+if may('SREM', DEMAND, PROBE) and may('SADD', DEMAND, PROBE) then
+  redis.call('SREM', DEMAND, PROBE)
+end
+may('SCARD', DEMAND)
+if may('SREM', CHUNKS, PROBE) and may('SADD', CHUNKS, PROBE) then
+  redis.call('SREM', CHUNKS, PROBE)
 end
 if may('GET', GEN) and redis.call('GET', GEN) then may('SET', GEN, '', 'NX') end
 return denied
