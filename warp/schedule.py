@@ -3,9 +3,10 @@
 A slot is an instant that a cron expression names on a wall clock.  The clock's two odd days are
 decided here, not left to a library, so that looking forward and looking back always agree:
 
-* a wall time that summer time skips comes at the moment the clock jumps: 02:30 becomes 03:00;
-* a wall time that comes twice is two slots where minutes or hours are `*` or `*/n` (a rhythm goes
-  on through the repeated hour), else one, the first of the two (a daily run is daily).
+* where minutes or hours are `*` or `*/n` it is a rhythm, which goes on by elapsed time: a wall
+  time that comes twice is two slots, and one that is skipped is the one that is shown instead;
+* else it names moments of a day: one that comes twice is one slot, the first of the two, and one
+  that is skipped comes when the clock jumps (02:30 becomes 03:00).
 
 Slots that were missed are never made up one by one: what is read is the state of now, so one run
 brings all that the missed ones would have.
@@ -109,15 +110,12 @@ def _latest(expression: str, timezone: str, at: int) -> float:
 
 
 def _slots(expression: str, naive: datetime, zone: ZoneInfo) -> list[float]:
-    """The instants at which the wall clock shows a time: none of it was skipped, so one or two."""
-    first, second = (naive.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
-    if first.utcoffset() == second.utcoffset():
-        return [first.timestamp()]
-    if first.timestamp() > second.timestamp():  # skipped: each fold takes the other's offset
-        return [_jump_between(second.timestamp(), first.timestamp(), zone)]
-    return (
-        [first.timestamp(), second.timestamp()] if _is_rhythm(expression) else [first.timestamp()]
-    )
+    """The instants that stand for a time of the wall clock: one, or two where it comes twice."""
+    first, second = (naive.replace(tzinfo=zone, fold=fold).timestamp() for fold in (0, 1))
+    rhythm = _is_rhythm(expression)
+    if first > second and not rhythm:  # skipped: each fold takes the offset of the other side
+        return [_jump_between(second, first, zone)]
+    return [first, second] if first < second and rhythm else [first]
 
 
 def _jump_between(before: float, after: float, zone: ZoneInfo) -> float:

@@ -66,6 +66,13 @@ def test_a_quarter_hour_schedule_keeps_its_rhythm_when_the_clock_is_changed(day:
     assert {b - a for a, b in itertools.pairwise(found)} == {900.0}
 
 
+@pytest.mark.parametrize(("cron", "hours"), [("5 * * * *", 1), ("30 */2 * * *", 2)])
+def test_a_rhythm_goes_on_by_elapsed_time_when_an_hour_is_skipped(cron: str, hours: int) -> None:
+    found = slots(Schedule(cron, BERLIN), at("2026-03-28T22:00"), at("2026-03-29T04:00"))
+    # Every second hour is read off the clock again after the change, so by odd hours of UTC.
+    assert {b - a for a, b in itertools.pairwise(found)} <= {hours * 3600.0, 3600.0}
+
+
 @pytest.mark.parametrize("zone", [BERLIN, "America/New_York", "Australia/Lord_Howe"])
 @pytest.mark.parametrize("cron", ["30 2 * * *", "*/15 * * * *", "15 1-3 * * *", "*/20 2 * * 0"])
 def test_looking_back_finds_what_looking_forward_found(zone: str, cron: str) -> None:
