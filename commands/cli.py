@@ -147,6 +147,16 @@ def validate(settings: Settings, as_json: bool) -> int:
 @cli.command()
 @JSON
 @asking
+def doctor(settings: Settings, as_json: bool) -> int:
+    """What of the servers fits, what does not, and the statement that mends it."""
+    from commands import doctor
+
+    return doctor.run(settings, as_json=as_json)
+
+
+@cli.command()
+@JSON
+@asking
 def status(settings: Settings, as_json: bool) -> int:
     """Every unit: who holds it, how far it has got, how late it is."""
     from commands import status

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -73,8 +74,12 @@ def render(status: Mapping[str, Any]) -> Group:
         units.add_column(heading)
     for heading in ("fence", "rows", "lag"):
         units.add_column(heading, justify="right")
+    scheduled = any(unit.get("slot") for unit in status["units"])
+    if scheduled:
+        units.add_column("last slot", no_wrap=True)
     units.add_column("position", no_wrap=True)
     for unit in status["units"]:
+        slot = [_instant(unit.get("slot"))] if scheduled else []
         units.add_row(
             Text(unit["id"]),
             Text(unit["phase"], style=_PHASE_STYLES.get(unit["phase"], "")),
@@ -83,6 +88,7 @@ def render(status: Mapping[str, Any]) -> Group:
             str(unit["fence"]),
             f"{unit['rows']:,}",
             f"{unit['lag_seconds']:.1f} s",
+            *slot,
             Text(_short(unit["position"] or "-")),
         )
     workers = Table(box=None, pad_edge=False, header_style="bold")
@@ -100,6 +106,12 @@ def render(status: Mapping[str, Any]) -> Group:
     if waiting:
         lines.append(Text(f"rows that wait for others: {', '.join(waiting)}", style="yellow"))
     return Group(*lines, Text.from_markup(caught_up))
+
+
+def _instant(seconds: float | None) -> str:
+    if not seconds:
+        return "-"
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _short(position: str) -> str:

@@ -25,8 +25,8 @@ from warp.model import (
 
 STOPPED = (Phase.FAILED, Phase.PAUSED)  # a person put it there or must bring it back
 
-# Seconds until a polled table's next run, from the time its last run began (None: never).
-Delay = Callable[[TableSettings, float | None], float]
+# Seconds until a polled table's next run; its marker tells of the last one.
+Delay = Callable[[TableSettings, Marker], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class SchemaView:
     left_out: frozenset[TableId] = frozenset()  # known tables that are not selected any more
     held: bool = False  # another schema of the same stream waits for a serial snapshot
     first: bool = True  # of the schemas of its stream, the one that answers for it
+
+    scheduled: bool = False  # polled at the slots of a schedule
 
     def of_log(self, table: TableSettings) -> bool:
         return self.streams and table.capture is Capture.LOG
@@ -302,8 +304,16 @@ def _poll_runs(
             continue
         if table is None or table.phase is not Phase.STREAMING:
             continue  # its first rows come by chunks
-        if marker.unit.id not in known:  # else it runs, waits its turn or is held back
-            yield OfferLater(marker.unit, delay(settings, last_run(marker)))
+        entry = known.get(marker.unit.id)
+        if entry is None:
+            yield OfferLater(marker.unit, delay(settings, marker))
+        elif _waits_for_its_slot(view, entry) and delay(settings, marker) <= 0:
+            yield OfferLater(marker.unit, 0.0)  # the schedule, or somebody's clock, was changed
+
+
+def _waits_for_its_slot(view: SchemaView, entry: LeasedUnit) -> bool:
+    """Else it runs, waits its turn or is held back."""
+    return view.scheduled and entry.state == "later" and not entry.tries
 
 
 def _second_chances(

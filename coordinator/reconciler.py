@@ -35,7 +35,6 @@ from coordinator.planner import (
     StartPoll,
     StartStream,
 )
-from coordinator.schedule import delay_until_due
 from coordinator.watch import Watch
 from warp.assembly import Assembly
 from warp.config import Mode, SchemaSettings, Settings
@@ -271,6 +270,7 @@ class Reconciler:
             left_out=frozenset(t for t in markers.tables if selection(t) is None),
             held=self._is_held(desk, markers.stream),
             first=stream.schema != SHARED or schema.name == self._sharing[0],
+            scheduled=schema.schedule is not None,
         )
         desk.waits = planner.waits_for_snapshot(view, markers)
         duties = planner.plan(
@@ -308,14 +308,14 @@ class Reconciler:
                 yield settings
 
     def _delay_of(self, schema: SchemaSettings) -> planner.Delay:
-        def delay(table: TableSettings, last_run: float | None) -> float:
-            return delay_until_due(
-                now=self._wall(),
-                last_run=last_run,
-                schedule=schema.schedule,
-                interval=table.polling_interval,
-                timezone=table.timezone,
-            )
+        def delay(table: TableSettings, marker: Marker) -> float:
+            now, last_run = self._wall(), planner.last_run(marker)
+            schedule = schema.schedule_of(table)
+            if schedule is None:
+                return max(0.0, last_run + table.polling_interval - now) if last_run else 0.0
+            # Its own slot, not when it began: that was told by another clock, perhaps a slow one.
+            done = marker.slot if marker.slot and last_run is not None else last_run
+            return schedule.wait(now=now, done=done)
 
         return delay
 

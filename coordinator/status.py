@@ -130,6 +130,7 @@ def _unit(
         "epoch": marker.epoch,
         "rows": marker.rows,
         "batch": marker.batch,
+        "slot": marker.slot,  # of a schedule, run last
         "lag_seconds": round(lag_of(marker, now, reached=at_end), 3),
         "position": marker.position.token if marker.position else None,
         "updated_at": marker.updated_at,

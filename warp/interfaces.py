@@ -368,8 +368,19 @@ class MetadataStore(Protocol):
         """
         ...
 
-    def begin_run(self, lease: Lease, run: str) -> None:
-        """Open a row in sync_runs; runs of the same unit that never ended become `abandoned`."""
+    def begin_run(self, lease: Lease, run: str, *, slot: float | None = None) -> None:
+        """Open a row in sync_runs; runs of the same unit that never ended become `abandoned`.
+
+        `slot` is the one of its schedule that a poll runs for.  The transaction that leaves the
+        poll's marker IDLE ends the run too, and takes the slot (`Marker.slot`, `slot_taken`).
+        """
+        ...
+
+    def slot_taken(self, unit_id: str, slot: float) -> bool:
+        """Has a run of this slot come to its end?  One that was abandoned or stopped has not.
+
+        Asked by who has opened the unit: from then on nobody else's run can end.
+        """
         ...
 
     def end_run(self, run: str, *, status: str, rows: int, error: str = "") -> None: ...

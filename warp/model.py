@@ -451,6 +451,9 @@ class Marker:
     # STREAM rows only: names the tables it carries; a worker that means others must not run it.
     follows: str = ""
 
+    # Polls with a schedule only, and never written but by a run's end: the slot run last.
+    slot: float | None = None
+
     def advanced(self, batch: ChangeBatch, *, phase: Phase | None = None) -> Marker:
         """This marker after `batch`."""
         return replace(

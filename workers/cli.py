@@ -13,13 +13,14 @@ import click
 import structlog
 
 from warp import startup
-from warp.assembly import Plugged
+from warp.assembly import Assembly, Plugged
 from warp.config import Settings
 from warp.errors import LedgerUnavailable, TransientError
 from warp.interfaces import LeaseStore
 from warp.metrics import Meters, MetricsServer
 from warp.model import UnitKind, WorkUnit
 from warp.retry import Backoff
+from warp.schedule import Schedule
 from workers.pool import Pool
 from workers.worker import Pace, Worker
 
@@ -69,6 +70,7 @@ def run_child(config: str | None, flags: Mapping[str, Any], parent: int) -> int:
         slots=settings.coordination.slots,
         pace=pace_of(settings),
         repeat_after=Repeats(settings, assembly),
+        schedule_of=Schedules(settings, assembly),
     )
     startup.on_signals(worker.drain)
     startup.watch_parent(parent, worker.drain)
@@ -113,6 +115,22 @@ class Repeats:
             return None  # the coordinator knows its slots
         table = self._assembly.selection(unit.schema)(unit.table)
         return table.polling_interval if table is not None else None
+
+
+class Schedules:
+    """The schedule of a unit; None for what runs without one."""
+
+    def __init__(self, settings: Settings, assembly: Assembly) -> None:
+        self._settings = settings
+        self._assembly = assembly
+
+    def __call__(self, unit: WorkUnit) -> Schedule | None:
+        if unit.kind is not UnitKind.POLL or unit.table is None:
+            return None
+        if not self._assembly.knows(unit.schema):
+            return None
+        table = self._assembly.selection(unit.schema)(unit.table)
+        return None if table is None else self._settings.schema(unit.schema).schedule_of(table)
 
 
 # The pool

@@ -31,6 +31,7 @@ from warp.errors import (
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
 from warp.model import Lease, Marker, Phase, UnitKind, WorkUnit
 from warp.retry import Backoff, Streak
+from warp.schedule import Schedule
 from warp.startup import new_process_id
 from warp.streams import Followed
 from workers.hold import Heartbeat, Held, Holds
@@ -83,8 +84,10 @@ class Worker:
         slots: int,
         pace: Pace | None = None,
         repeat_after: Callable[[WorkUnit], float | None] = lambda unit: None,
+        schedule_of: Callable[[WorkUnit], Schedule | None] = lambda unit: None,
         id: str | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.id = id or new_process_id()
         self.slots = slots
@@ -94,7 +97,9 @@ class Worker:
         self._probe = probe
         self._pace = pace or Pace()
         self._repeat_after = repeat_after
+        self._schedule_of = schedule_of
         self._clock = clock
+        self._wall = wall
         self._draining = False  # a plain flag: a signal may interrupt any lock's holder
         self._failures: dict[str, int] = {}  # in a row, by unit id
         self._stands_back_until = 0.0  # so that others can claim what is not for us
@@ -200,6 +205,8 @@ class Worker:
             self._pace,
             self._failures,
             self._clock,
+            schedule_of=self._schedule_of,
+            wall=self._wall,
         )
         outcome = Outcome("failed", failed=True)
         with structlog.contextvars.bound_contextvars(
@@ -250,6 +257,9 @@ class Turn:
         pace: Pace,
         failures: dict[str, int],
         clock: Callable[[], float],
+        *,
+        schedule_of: Callable[[WorkUnit], Schedule | None] = lambda unit: None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.run = uuid.uuid4().hex
         self._ledger = ledger
@@ -260,6 +270,9 @@ class Turn:
         self._unit = held.lease.unit
         self._failures = failures
         self._begun = False
+        self._schedule_of = schedule_of
+        self._slot: float | None = None  # of the run that was begun
+        self._wall = wall
         # A lease is kept for as long as it takes.
         self._waits = Streak(replace(pace.backoff, max_retries=None), clock=clock)
 
@@ -315,15 +328,20 @@ class Turn:
             if not self._is_for_us(marker):
                 log.warning("other_tables_configured_here", action="left for another worker")
                 return NOT_FOR_US
-            if not self._begun:
-                destination.metadata().begin_run(self._held.lease, self.run)
-                self._begun = True
+            metadata = destination.metadata()
+            schedule = self._schedule_of(self._unit)
+            slot = self._slot_to_run(schedule, marker, metadata) if schedule else None
+            if schedule is not None and slot is None and marker.phase is Phase.IDLE:
+                return FINISHED
+            if not self._begun or slot != self._slot:
+                metadata.begin_run(self._held.lease, self.run, slot=slot)
+                self._begun, self._slot = True, slot
             inner = self._probe.meter(self._unit, self._assembly.selection(schema))
             meter = UnitMeter(inner, self._held, self._works)
             outcome = self._drive(source, destination, marker, meter)
             if outcome is HANDED_BACK:  # asked back, or lost and told so by the same flag?
                 self._held.check()
-            self._tell_end(destination.metadata(), outcome)
+            self._tell_end(metadata, outcome)
             return outcome
 
     def _is_for_us(self, marker: Marker) -> bool:
@@ -333,6 +351,25 @@ class Turn:
         if unit.kind is UnitKind.STREAM:
             return marker.follows in ("", self._assembly.follows(unit.schema))
         return unit.table is None or self._assembly.selection(unit.schema)(unit.table) is not None
+
+    def _slot_to_run(
+        self, schedule: Schedule, marker: Marker, metadata: MetadataStore
+    ) -> float | None:
+        """The slot that a run which begins now belongs to; None where it has been run.
+
+        An offer says only "now": it may be a second one for the same slot, by a coordinator that
+        had not seen the first one's run end, or by a clock ahead of ours.  Our fence stands in the
+        destination since the unit was opened, so nobody else ends a run of it meanwhile.
+        """
+        now = self._wall()
+        slot = schedule.latest(now)
+        if marker.phase is Phase.IDLE:
+            # The snapshot stands for the slots before it.
+            began = marker.position.committed_at if marker.position else 0.0
+            before = marker.slot is None and slot <= began
+            if before or schedule.is_missed(slot, now=now):
+                return None
+        return None if metadata.slot_taken(self._unit.id, slot) else slot
 
     def _drive(
         self,
@@ -351,7 +388,7 @@ class Turn:
                 complete = pipeline.snapshot(*ends, selection=selection, meter=meter)
             case UnitKind.POLL:
                 complete = pipeline.poll(
-                    *ends, selection=selection, meter=meter, fire_time=time.time()
+                    *ends, selection=selection, meter=meter, fire_time=self._wall()
                 )
             case UnitKind.REPLAY:
                 complete = pipeline.replay(*ends, selection=selection, meter=meter)

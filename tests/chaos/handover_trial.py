@@ -516,7 +516,7 @@ class Owner:
         return self.hand.passed.is_set()
 
 
-def _no_polls(table: TableSettings, last_run: float | None) -> float:
+def _no_polls(table: TableSettings, marker: Marker) -> float:
     raise AssertionError(f"{table.table} is not polled")
 
 

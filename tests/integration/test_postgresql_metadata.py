@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from postgresql_world import CREATE, META, ORDERS, READ, STREAM, TABLE, Unit, World
@@ -265,6 +266,26 @@ def test_a_run_that_never_ended_is_abandoned_by_the_next(world: World) -> None:
         ("r2", "two", "done", 5, "", False),
         ("r3", "three", "failed", 0, "no \ufffd room", False),
     ]
+
+
+def test_no_two_runs_of_a_slot_come_to_their_end(world: World) -> None:
+    """Should a worker ever not ask: the database itself refuses the second one, whole."""
+    poll = WorkUnit.poll("shop", ORDERS)
+    unit = world.unit(poll)
+    store = unit.destination.metadata()
+    for run in ("first", "second"):
+        store.begin_run(unit.lease, run, slot=1_800_000_000.0)
+        if run == "second":
+            with pytest.raises(DestinationRefused, match="sync_runs_slot"):
+                unit.write(run, phase=Phase.IDLE)
+        else:
+            unit.write(run, phase=Phase.IDLE)
+    assert world.ask(f"select run, status, slot from {META}.sync_runs order by run") == [
+        ("first", "done", datetime(2027, 1, 15, 8, tzinfo=UTC)),
+        ("second", "running", datetime(2027, 1, 15, 8, tzinfo=UTC)),
+    ]
+    [marker] = store.markers([UnitKind.POLL])
+    assert marker.position == Position("first", 1_000.5)
 
 
 def test_an_error_is_one_line_with_what_was_done_about_it(world: World) -> None:

@@ -350,3 +350,26 @@ def test_a_status_for_people_has_a_line_per_unit(capsys: pytest.CaptureFixture[s
     assert "1,234,567" in text
     assert "not caught up" in text
     assert "8265" * 50 not in text
+
+
+def test_a_status_tells_which_slot_of_its_schedule_a_table_was_polled_for_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from rich.console import Console
+
+    stream = {
+        "id": "stream:web",
+        "phase": "streaming",
+        "state": "leased",
+        "owner": "w",
+        "fence": 1,
+        "rows": 0,
+        "lag_seconds": 0.0,
+        "position": None,
+        "slot": None,
+    }
+    poll = {**stream, "id": "poll:shop:shop.orders", "phase": "idle", "slot": 1_800_000_000.0}
+    page = status.render({"units": [stream, poll], "workers": [], "tables": [], "caught_up": False})
+    Console(width=250).print(page)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "poll:" in line]
+    assert "2027-01-15 08:00 UTC" in line

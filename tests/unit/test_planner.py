@@ -20,6 +20,7 @@ from coordinator.planner import (
     StartStream,
     by_schema,
     is_snapshotting,
+    last_run,
     plan,
     to_withdraw,
 )
@@ -59,15 +60,16 @@ def duties(
     *markers: Marker,
     tables: tuple[TableSettings, ...] | None = (ORDERS_SETTINGS,),
     streams: bool = True,
+    scheduled: bool = False,
     ledger: tuple[LeasedUnit, ...] = (),
     revived: dict[str, int] | None = None,
 ) -> list[Duty]:
-    view = SchemaView("shop", tables, streams=streams)
+    view = SchemaView("shop", tables, streams=streams, scheduled=scheduled)
     known = {entry.unit.id: entry for entry in ledger}
     of = by_schema([*markers, Marker(WorkUnit.stream("another"))])
 
-    def delay(settings: TableSettings, last_run: float | None) -> float:
-        return 0.0 if last_run is None else 7.0
+    def delay(settings: TableSettings, marker: Marker) -> float:
+        return 0.0 if last_run(marker) is None else 7.0
 
     return plan(
         view, of.get("shop", by_schema([STREAM])["shop"]), known, delay=delay, revived=revived or {}
@@ -220,6 +222,26 @@ def test_a_run_the_ledger_knows_of_is_not_offered_twice(state: str) -> None:
         ledger=(LeasedUnit(WorkUnit.poll("shop", ORDERS), state),),
     )
     assert not [d for d in found if isinstance(d, OfferLater)]
+
+
+@pytest.mark.parametrize(
+    ("phase", "tries", "again"),
+    [(Phase.SNAPSHOT, 0, True), (Phase.SNAPSHOT, 1, False), (Phase.IDLE, 0, False)],
+)
+def test_a_run_due_sooner_than_it_was_offered_for_is_offered_again(
+    phase: Phase, tries: int, again: bool
+) -> None:
+    """A schedule or a clock was changed; a unit that is held back for failing stays so."""
+    unit = WorkUnit.poll("shop", ORDERS)
+    found = duties(
+        poll(phase, ran_at=100.0),
+        table(ORDERS, Phase.STREAMING),
+        streams=False,
+        scheduled=True,
+        tables=POLLED,
+        ledger=(LeasedUnit(unit, "later", tries=tries),),
+    )
+    assert (OfferLater(unit, 0.0) in found) is again
 
 
 def test_a_unit_set_aside_is_given_another_chance_only_if_it_came_on() -> None:

@@ -269,6 +269,7 @@ def _schema(blocks: Configuration, schema: SchemaBlock) -> SchemaSettings:
         exclude=tuple(t[1:] for t in schema.tables if t[0] == "!"),
         said=level,
         rules=tuple(rules),
+        catch_up=schema.catch_up,
     )
 
 

@@ -18,6 +18,7 @@ from croniter import croniter
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from warp.errors import ConfigError
 from warp.model import (
     Capture,
     DocumentColumn,
@@ -40,6 +41,7 @@ from warp.options import (
     Text,
     expected,
 )
+from warp.schedule import CatchUp, Schedule
 
 _TABLE_DEFAULTS: Final = {f.name: f.default for f in fields(TableSettings)}
 
@@ -121,6 +123,10 @@ def _schedule(value: object) -> str:
     fields_ok = text.startswith("@") or len(text.split()) == 5
     if not (fields_ok and croniter.is_valid(text)):
         raise expected("a cron expression of five fields such as '*/15 * * * *'")
+    try:
+        Schedule(text).next(0.0)
+    except ConfigError:  # such as 31 February
+        raise expected("a cron expression that names a day that comes") from None
     return text
 
 
@@ -383,6 +389,11 @@ class SchemaBlock(OverrideKeys):
         "one runs every "
         "`polling_interval`",
     )
+    catch_up: Annotated[CatchUp, _one_of(CatchUp)] = Field(
+        default=CatchUp.LATEST,
+        description="slots of the schedule that passed while nothing could run: `latest` makes "
+        "them up by one run at once, `skip` waits for the next slot; see docs/operations/batch.md",
+    )
     tables: Tables = Field(
         default={},
         description="tables to carry, all where not given: names or patterns (`*`, `?`, `[ab]`; "
@@ -397,6 +408,10 @@ class SchemaBlock(OverrideKeys):
         if self.mode is Mode.STREAM and self.schedule:
             raise PydanticCustomError(
                 "both", "a schedule needs mode: batch, found mode: stream; remove one of them"
+            )
+        if self.schedule is None and "catch_up" in self.model_fields_set:
+            raise PydanticCustomError(
+                "both", "catch_up is about the slots of a schedule, found none; add a schedule"
             )
         strategies = {
             "change_detection": self.change_detection.strategy,

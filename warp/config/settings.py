@@ -30,6 +30,7 @@ from warp.config.blocks import (
 from warp.errors import ConfigError
 from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import Capture, Policy, TableId, TableSettings
+from warp.schedule import CatchUp, Schedule
 
 # Keys that mean the same in a block and in TableSettings.
 _PLAIN: Final = ({f.name for f in fields(TableSettings)} & set(TableKeys.model_fields)) | {
@@ -88,6 +89,13 @@ class SchemaSettings:
     exclude: tuple[str, ...]
     said: Mapping[str, Any] = field(repr=False)  # global and schema level, merged
     rules: tuple[Rule, ...] = field(repr=False)  # weakest first
+    catch_up: CatchUp = CatchUp.LATEST
+
+    def schedule_of(self, table: TableSettings) -> Schedule | None:
+        """When a polled table runs; None: every polling interval."""
+        if self.schedule is None:
+            return None
+        return Schedule(self.schedule, table.timezone, self.catch_up)
 
     def chosen(self) -> tuple[Any, ...]:
         """What decides which tables are followed and where they go, and nothing else."""
@@ -121,6 +129,11 @@ class Selection:
         except KeyError:
             settings = self._known[table] = self._settings(table)
             return settings
+
+    @property
+    def destination_namespace(self) -> str:
+        """Where all of its tables lie at the destination."""
+        return self.schema.destination_schema or self.namespace
 
     def __repr__(self) -> str:
         return f"<Selection of {self.schema.name!r} in {self.namespace!r}>"

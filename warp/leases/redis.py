@@ -23,12 +23,25 @@ import structlog
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.connection import parse_url
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+)
 from redis.retry import Retry
 
 from warp.errors import ConfigError, LedgerUnavailable
-from warp.leases import spec
-from warp.model import Lease, LeasedUnit, LedgerStats, WorkerState, WorkUnit
+from warp.leases import look, spec
+from warp.model import (
+    Diagnosis,
+    Lease,
+    LeasedUnit,
+    LedgerStats,
+    Verdict,
+    WorkerState,
+    WorkUnit,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -86,9 +99,12 @@ class RedisLeaseStore:
         self._connect: Callable[[], Client] | None = None
         self._own_client = isinstance(client_or_url, str)
         if isinstance(client_or_url, str):
-            self.address, self._connect = _connector(client_or_url, timeout=lease_ttl / 5)
+            self.address, self.user, self._connect = _connector(
+                client_or_url, timeout=lease_ttl / 5
+            )
         else:
-            self.address, self._client = _address_of(client_or_url), client_or_url
+            self.address, self.user = _address_of(client_or_url), "default"
+            self._client = client_or_url
         self._connecting = threading.Lock()
         self._listening = threading.Lock()  # held by the one thread that uses _pubsub
         self._pubsub: Any = None
@@ -203,6 +219,43 @@ class RedisLeaseStore:
             for id, slots, held, alive_for in self._run("workers")
         ]
 
+    def diagnose(self) -> list[Diagnosis]:
+        """What the server is and allows, each with what mends it.  Leaves nothing behind.
+
+        Raises LedgerUnavailable where it cannot be asked.
+        """
+        client: Any = self._connected()
+        cluster = isinstance(client, RedisCluster)
+        try:
+            there = {"target_nodes": client.get_random_node()} if cluster else {}
+            hello = _pairs(client.execute_command("HELLO", **there))
+            found = [*look.of_server(hello, cluster=cluster)]
+            if any(one.verdict is Verdict.FAILED for one in found):
+                return found
+            found.append(look.of_rights(self._denied(), self.user, self.namespace))
+            try:
+                memory = client.info("memory", **there)
+            except NoPermissionError:
+                memory = None
+            found.append(look.of_eviction(memory, self.user))
+            if not cluster:  # rq knows no cluster; a command carries its errand out itself
+                try:
+                    client.set("cw-rq:look", "", px=1)
+                    found.append(look.of_errands(self.user, allowed=True))
+                except NoPermissionError:
+                    found.append(look.of_errands(self.user, allowed=False))
+        except _FAILURES as error:
+            raise self._unavailable(error) from error
+        return found
+
+    def _denied(self) -> list[str]:
+        try:
+            return [_text(line) for line in self._run("rights", f"look:{uuid.uuid4().hex}")]
+        except LedgerUnavailable as error:
+            if isinstance(error.__cause__, NoPermissionError):  # no script may run, or on no key
+                return [str(error.__cause__)]
+            raise
+
     # ------------------------------------------------------------ the bell
 
     def wait(self, timeout: float) -> None:
@@ -302,8 +355,11 @@ def _read(name: str) -> str:
     return (resources.files("warp.leases") / "lua" / f"{name}.lua").read_text("utf-8")
 
 
-def _connector(url: str, *, timeout: float) -> tuple[str, Callable[[], Client]]:
-    """(host:port, how to connect).  Raises ConfigError without showing the URL: it has secrets."""
+def _connector(url: str, *, timeout: float) -> tuple[str, str, Callable[[], Client]]:
+    """(host:port, the user, how to connect).
+
+    Raises ConfigError without showing the URL: it has secrets.
+    """
     cluster = _CLUSTER in url
     plain = url.replace(_CLUSTER, "://", 1)
     try:
@@ -315,6 +371,7 @@ def _connector(url: str, *, timeout: float) -> tuple[str, Callable[[], Client]]:
             place="coordination.redis_url",
         ) from None
     address = options.get("path") or f"{options.get('host', 'localhost')}:{_port(options)}"
+    user = str(options.get("username") or "default")
     # redis-py repeats a command by itself when its answer is lost (three times by default), and a
     # claim that is repeated leaves a unit leased to nobody.
     never = Retry(NoBackoff(), 0)
@@ -324,8 +381,8 @@ def _connector(url: str, *, timeout: float) -> tuple[str, Callable[[], Client]]:
         "retry": never,
     }
     if cluster:
-        return str(address), lambda: RedisCluster.from_url(plain, **limits)
-    return str(address), lambda: redis.Redis.from_url(plain, **limits)
+        return str(address), user, lambda: RedisCluster.from_url(plain, **limits)
+    return str(address), user, lambda: redis.Redis.from_url(plain, **limits)
 
 
 def _address_of(client: Client) -> str:
@@ -338,6 +395,15 @@ def _address_of(client: Client) -> str:
 
 def _port(options: dict[str, Any]) -> int:
     return int(options.get("port") or 6379)
+
+
+def _pairs(answer: Any) -> dict[str, Any]:
+    """HELLO's answer, which is a flat list or a mapping by the protocol spoken."""
+    if isinstance(answer, dict):
+        items = list(answer.items())
+    else:
+        items = list(zip(answer[::2], answer[1::2], strict=True))
+    return {_text(k): _text(v) if isinstance(v, bytes | str) else v for k, v in items}
 
 
 def _ms(seconds: float) -> int:

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from warp.diagnosis import failed, ok, refuse
 from warp.errors import PositionLost, SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -31,6 +32,7 @@ from warp.model import (
     ChangeBatch,
     Chunk,
     Column,
+    Diagnosis,
     Kind,
     Position,
     TableChanges,
@@ -39,6 +41,7 @@ from warp.model import (
     TableSelection,
 )
 
+_MOST_TOLD: Final = 5  # bad lines
 _LOOK_AGAIN: Final = 0.02  # seconds between looks at a file that has not grown
 
 # What JSON cannot carry is written as text.  Kinds not listed are carried as they are.
@@ -75,8 +78,21 @@ class JsonLinesSource:
         self._closed = False
 
     def check(self) -> None:
-        for _ in self._lines(0, self.version()):
-            pass
+        refuse(self._look(), SourceRefused)
+
+    def diagnose(self) -> list[Diagnosis]:
+        return list(self._look())
+
+    def _look(self) -> Iterator[Diagnosis]:
+        bad = (
+            failed("jsonl-line", place, "a table or a change", found, "mend or remove the line")
+            for _, place, found in self._read(0, self.version())
+            if isinstance(found, str)
+        )
+        first = list(islice(bad, _MOST_TOLD))
+        yield from first
+        if not first:
+            yield ok("jsonl-line", str(self._path), "tables and changes", "nothing else")
 
     def namespaces(self) -> list[str]:
         return [self._path.stem]
@@ -204,6 +220,16 @@ class JsonLinesSource:
 
     def _lines(self, start: int, end: int) -> Iterator[_Line]:
         """Whole lines between two places; a line still being written waits for the next look."""
+        for after, place, line in self._read(start, end):
+            if isinstance(line, str):
+                raise SourceRefused(
+                    f"expected a table or a change, found {line}; mend or remove the line",
+                    place=place,
+                )
+            yield after, line
+
+    def _read(self, start: int, end: int) -> Iterator[tuple[int, str, dict[str, Any] | str]]:
+        """Where each line ends, which one it is, and what it says; or a text about a bad one."""
         with self._path.open("rb") as file:
             file.seek(start)
             place = start
@@ -217,12 +243,8 @@ class JsonLinesSource:
                         raise ValueError(f"no operation {line['op']!r}")
                     TableId(self._path.stem, line["table"])
                 except (ValueError, KeyError, TypeError) as error:
-                    raise SourceRefused(
-                        f"expected a table or a change, found {raw[:80]!r} ({error}); "
-                        "mend or remove the line",
-                        place=f"{self._path}, line {number} after byte {start}",
-                    ) from error
-                yield place, line
+                    line = f"{raw[:80]!r} ({error})"
+                yield place, f"{self._path}, line {number} after byte {start}", line
 
     def _changes(self, start: int, end: int, table: TableId) -> Iterator[_Line]:
         for place, line in self._lines(start, end):

@@ -832,6 +832,25 @@ class DestinationContract(ABC):
         ]
         assert any("expected int64, found string: many" in line.message for line in lines)
 
+    def test_a_slot_is_taken_by_the_transaction_that_ends_its_run(self) -> None:
+        self.start()
+        poll, slot = WorkUnit.poll("shop", ORDERS), 1_800_000_000.0
+        killed = Unit(self.make(), poll)
+        store = killed.destination.metadata()
+        store.begin_run(killed.lease, "killed", slot=slot)
+        store.begin_run(killed.lease, "killed", slot=slot + 60)  # it waited for its source
+        assert not store.slot_taken(poll.id, slot + 60)
+        unit = Unit(self.make(), poll)
+        store.begin_run(unit.lease, "whole", slot=slot + 60)
+        after = unit.marker.advanced(ChangeBatch([], Position("8", 2.0)), phase=Phase.IDLE)
+        unit.destination.update_marker(after)
+        store.end_run("killed", status="done", rows=9)  # back from a pause: it stays abandoned
+        assert [store.slot_taken(poll.id, s) for s in (slot, slot + 60)] == [False, True]
+        assert not store.slot_taken(WorkUnit.poll("other", ORDERS).id, slot + 60)
+        (marker,) = store.markers([UnitKind.POLL])
+        assert (marker.slot, marker.phase) == (slot + 60, Phase.IDLE)
+        assert Unit(self.make(), poll).marker.slot == slot + 60
+
     def test_a_destination_says_whether_it_was_prepared(self) -> None:
         metadata = self.make().metadata()
         assert not metadata.prepared()

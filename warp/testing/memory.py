@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from warp import replays, stored
+from warp.diagnosis import refuse
 from warp.errors import (
     DestinationRefused,
     FenceBehind,
@@ -37,6 +38,7 @@ from warp.model import (
     Choice,
     Chunk,
     Column,
+    Diagnosis,
     ErrorLine,
     Finding,
     Intent,
@@ -77,6 +79,7 @@ class MemoryDatabase:
     log: list[tuple[int, TableId, Operation, Row]] = field(default_factory=list)
     version: int = 0
     first: int = 0  # changes up to this version are forgotten
+    found: list[Diagnosis] = field(default_factory=list)  # what a look at it tells
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def create(self, schema: TableSchema) -> None:
@@ -134,7 +137,11 @@ class MemorySource:
         self.acknowledged: Position | None = None
         self.closed = False
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        refuse(self.diagnose(), SourceRefused)
+
+    def diagnose(self) -> list[Diagnosis]:
+        return list(self.database.found)
 
     def tables(self) -> list[TableId]:
         return [t for t in self.database.tables if self.selection(t) is not None]
@@ -282,6 +289,7 @@ class MemoryWarehouse:
     """What survives a destination connector: data and metadata, changed under one lock."""
 
     prepared: bool = False
+    found: list[Diagnosis] = field(default_factory=list)  # what a look at it tells
     schemas: dict[TableId, TableSchema] = field(default_factory=dict)
     tables: dict[TableId, dict[Key, _Stored]] = field(default_factory=dict)
     markers: dict[str, Marker] = field(default_factory=dict)
@@ -336,7 +344,11 @@ class MemoryDestination:
         self.warehouse: MemoryWarehouse = options.warehouse
         self.selection = selection
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        refuse(self.diagnose(), DestinationRefused)
+
+    def diagnose(self) -> list[Diagnosis]:
+        return list(self.warehouse.found)
 
     def open(self, lease: Lease) -> Marker:
         with self.warehouse.lock:
@@ -482,6 +494,7 @@ class MemoryDestination:
                 del warehouse.audit[before[2] :]
                 warehouse.aside = before[3]
                 raise
+            self._finish(marker)
             rows = Counter(row.table for row in quarantined if not row.column)
             return Written(counts, quarantined=rows)
 
@@ -582,8 +595,23 @@ class MemoryDestination:
                 place=marker.unit.id,
             )
         self.warehouse.markers[marker.unit.id] = replace(
-            marker, epoch=stored.epoch, owner=stored.owner, updated_at=time.time()
+            marker,
+            epoch=stored.epoch,
+            owner=stored.owner,
+            slot=stored.slot,
+            updated_at=time.time(),
         )
+
+    def _finish(self, marker: Marker) -> None:
+        """A poll's run ends, and takes its slot, with the marker that ends it."""
+        if marker.phase is not Phase.IDLE or marker.unit.kind is not UnitKind.POLL:
+            return
+        markers = self.warehouse.markers
+        for run in self.warehouse.runs.values():
+            if run["unit"] == marker.unit.id and run["status"] == "running":
+                run["status"] = "done"
+                if run["slot"] is not None:
+                    markers[marker.unit.id] = replace(markers[marker.unit.id], slot=run["slot"])
 
     def _write(
         self,
@@ -665,6 +693,7 @@ class MemoryDestination:
         with self.warehouse.lock:
             self._end_of_run(marker)
             self._advance(marker)
+            self._finish(marker)
 
     def deferred_due(self, schema: str) -> bool:
         return False  # nothing here refers to anything, so nothing waits
@@ -804,19 +833,30 @@ class MemoryMetadata:
                     )
             return [stream]
 
-    def begin_run(self, lease: Lease, run: str) -> None:
-        for other in self.warehouse.runs.values():
-            if other["unit"] == lease.unit.id and other["status"] == "running":
+    def begin_run(self, lease: Lease, run: str, *, slot: float | None = None) -> None:
+        for id, other in self.warehouse.runs.items():
+            if id != run and other["unit"] == lease.unit.id and other["status"] == "running":
                 other["status"] = "abandoned"
         self.warehouse.runs[run] = {
             "unit": lease.unit.id,
             "owner": lease.owner,
             "fence": lease.fence,
             "status": "running",
+            "slot": slot,
         }
 
+    def slot_taken(self, unit_id: str, slot: float) -> bool:
+        with self.warehouse.lock:
+            return any(
+                (run["unit"], run["slot"], run["status"]) == (unit_id, slot, "done")
+                for run in self.warehouse.runs.values()
+            )
+
     def end_run(self, run: str, *, status: str, rows: int, error: str = "") -> None:
-        self.warehouse.runs[run] |= {"status": status, "rows": rows, "error": error}
+        stored = self.warehouse.runs[run]
+        # A run that a successor called abandoned stays so, and one that ended with its marker too.
+        if stored["status"] in ("running", status):
+            stored |= {"status": status, "rows": rows, "error": error}
 
     def log_error(
         self,

@@ -32,20 +32,22 @@ from warp.destinations.postgresql.deferral import (
     quarantined,
     waiting_of,
 )
+from warp.destinations.postgresql.look import look
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.metadata import PostgresMetadata
 from warp.destinations.postgresql.quarantine import Replaying, supersede_deleted, supersede_gone
 from warp.destinations.postgresql.session import (
-    MINIMUM_VERSION,
     OIDS,
     PostgresOptions,
     Session,
     storable,
 )
+from warp.diagnosis import refuse
 from warp.errors import DestinationRefused, DestinationUnavailable, FenceBehind, SchemaMoved
 from warp.interfaces import DestinationTraits
 from warp.model import (
     ChangeBatch,
+    Diagnosis,
     Finding,
     Lease,
     Marker,
@@ -140,31 +142,13 @@ class PostgresDestination:
     # -- the connector
 
     def check(self) -> None:
-        """Version, encoding, writability and rights, each with the statement that mends it."""
-        with self._session.meaning("checking the destination"):
-            found = self._session.run(
-                b"select pg_catalog.current_setting('server_version_num')::int,"
-                b" pg_catalog.current_setting('server_encoding'), pg_catalog.pg_is_in_recovery(),"
-                b" pg_catalog.has_database_privilege(current_database(), 'CREATE'),"
-                b" pg_catalog.has_database_privilege(current_database(), 'TEMPORARY'),"
-                b" current_database(), current_user"
-            ).fetchone()
-        if found is None:
-            raise AssertionError("a select without a table has one row")
-        version, encoding, standby, create, temporary, database, user = found
-        database_name, user_name = (sql.Identifier(n).as_string(None) for n in (database, user))
-        if version < MINIMUM_VERSION:
-            raise self._refused(f"expected PostgreSQL 13 or later, found {version // 10000}")
-        if encoding != "UTF8":
-            raise self._refused(f"expected a database in UTF8, found {encoding}; create another")
-        if standby:
-            raise self._refused("expected a primary, found a standby; connect to the primary")
-        for right, given in (("CREATE", create), ("TEMPORARY", temporary)):
-            if not given:
-                raise self._refused(
-                    f"expected the right {right} on the database, found it missing; run: "
-                    f"GRANT {right} ON DATABASE {database_name} TO {user_name}"
-                )
+        refuse(self._look(), DestinationRefused, place=self._session.place)
+
+    def diagnose(self) -> list[Diagnosis]:
+        return list(self._look())
+
+    def _look(self) -> Iterator[Diagnosis]:
+        return look(self._session, getattr(self._selection, "destination_namespace", None))
 
     def open(self, lease: Lease) -> Marker:
         unit = lease.unit
@@ -379,6 +363,8 @@ class PostgresDestination:
                 self._advance(marker)
                 if marker.phase == Phase.DONE:
                     self._session.named("finish_runs", unit=unit.id)
+                elif marker.phase is Phase.IDLE and unit.kind is UnitKind.POLL:
+                    self._session.named("finish_poll", unit=unit.id)
                 faults.hit("after_marker")
                 if batch is None:
                     tried = self._deferral.finish(unit, {}, [], [], {}, marker.position)

@@ -13,7 +13,7 @@ from warp.model import Chunk, Marker, Phase, Position, TableId, UnitKind, WorkUn
 def from_row(row: Sequence[Any]) -> Marker:
     """A marker from the columns in the order that read_markers.sql lists them."""
     (id_, kind, schema, namespace, table_name, fence, owner, epoch, token, seconds, batch, rows,
-     phase, updated_at, schema_version, truncated_at, sweep_below, spec) = row  # fmt: skip
+     phase, updated_at, schema_version, truncated_at, sweep_below, spec, slot) = row  # fmt: skip
     table = None if namespace is None else TableId(namespace, table_name)
     chunk = None
     if spec is not None and table is not None:
@@ -33,6 +33,7 @@ def from_row(row: Sequence[Any]) -> Marker:
         truncated_at=truncated_at,
         sweep_below=sweep_below,
         follows=follows,
+        slot=slot,
     )
 
 

@@ -234,7 +234,7 @@ class PostgresMetadata:
 
     # -- runs, errors, errands
 
-    def begin_run(self, lease: Lease, run: str) -> None:
+    def begin_run(self, lease: Lease, run: str, *, slot: float | None = None) -> None:
         unit = lease.unit
         with self._session.transaction(f"beginning a run of {unit.id}"):
             self._session.named("abandon_runs", unit=unit.id, run=run)
@@ -247,7 +247,13 @@ class PostgresMetadata:
                 table=unit.table.name if unit.table else None,
                 worker=lease.owner,
                 fence=lease.fence,
+                slot=slot,
             )
+
+    def slot_taken(self, unit_id: str, slot: float) -> bool:
+        with self._session.meaning(f"asking for the last run of {unit_id}"):
+            found = self._session.named("slot_taken", unit=unit_id, slot=slot)
+            return found.fetchone() is not None
 
     def end_run(self, run: str, *, status: str, rows: int, error: str = "") -> None:
         with self._session.meaning(f"ending run {run}"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
@@ -19,30 +19,33 @@ from bson import Timestamp
 from pydantic import BaseModel, Field
 from pymongo.errors import PyMongoError
 
+from warp.diagnosis import refuse
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
     ChangeBatch,
     Chunk,
+    Diagnosis,
     Operation,
     Position,
     TableChanges,
     TableId,
     TableSchema,
     TableSelection,
+    Verdict,
 )
 from warp.options import ConnectorOptions, Count, PositiveDuration, redact
 from warp.sources.documents import EMPTY, BsonDocuments, decode, propose
-from warp.sources.mongodb import poll, snapshot
+from warp.sources.mongodb import look, poll, snapshot
 from warp.sources.mongodb.cursor import RawCursor
-from warp.sources.mongodb.errors import translated
+from warp.sources.mongodb.errors import is_unauthorized, translated
 from warp.sources.mongodb.stream import ChangeStream
 from warp.sources.mongodb.tokens import Token, order_key
 
 _INTERNAL: Final = frozenset({"admin", "config", "local"})
 _READ_SIZE: Final = 1_000
 _SAMPLE_BYTES: Final = 8 << 20  # and what a reply holds beyond that (guarantee 9)
-_OLDEST_WIRE: Final = 13  # MongoDB 5.0: reads at a cluster time outside transactions
+_TABLES_TRIED: Final = 50  # a look takes about a millisecond each
 
 log = structlog.get_logger(__name__)
 
@@ -82,25 +85,88 @@ class MongoSource:
     # -- what is there
 
     def check(self) -> None:
+        refuse(self._look(), SourceRefused)
+
+    def diagnose(self) -> list[Diagnosis]:
+        return list(self._look())
+
+    def _look(self) -> Iterator[Diagnosis]:
+        """What is asked of the server, in an order in which nothing is asked in vain."""
         with translated("connect to MongoDB"):
             hello = self._client.admin.command("hello")
-        if "setName" not in hello and hello.get("msg") != "isdbgrid":
-            raise SourceRefused(
-                "a replica set or mongos was expected, found a standalone server, which has no "
-                "change streams; start mongod with --replSet and run rs.initiate()"
-            )
-        if hello["maxWireVersion"] < _OLDEST_WIRE:
-            raise SourceRefused(
-                "MongoDB 5.0 or later was expected, found an older server; upgrade it"
-            )
-        now = Token.at(order_key(self._now()))
+            said = str(self._client.admin.command("buildInfo")["version"])
+        yield (first := look.topology(hello))
+        if first.verdict is Verdict.FAILED:
+            return
+        yield look.version(hello, said)
+        user = self._user()
+        namespace = getattr(self._selection, "namespace", None) or self._options.database or ""
+        try:
+            tables = self.tables()
+        except SourceRefused as error:
+            if not is_unauthorized(error):
+                raise
+            yield look.right("listCollections", namespace, user, given=False)
+            return
+        # Before the change stream: a user without any right sees no collection either.
+        for table in tables[:_TABLES_TRIED]:
+            yield self._tried("find", table.namespace, user, lambda t=table: self._read_one(t))  # type: ignore[misc]
+        yield self._tried("changeStream", namespace, user, self._open_stream)
+        yield look.tables([str(table) for table in tables])
+        for table, kind in self._left_out():
+            yield look.left_out(str(table), kind)
+        if first.found != "mongos":  # each shard keeps a log of its own
+            filled, megabytes = self._oplog_size()
+            yield look.oplog(self._oplog_window(), filled, user, megabytes=megabytes)
+
+    def _tried(
+        self, action: str, place: str, user: Mapping[str, str] | None, act: Callable[[], None]
+    ) -> Diagnosis:
+        try:
+            with translated(f"{action} on {place}"):
+                act()
+        except SourceRefused as error:
+            if not is_unauthorized(error):
+                raise
+            return look.right(action, place, user, given=False)
+        return look.right(action, place, user, given=True)
+
+    def _read_one(self, table: TableId) -> None:
+        self._client[table.namespace].command({"find": table.name, "limit": 1})
+
+    def _open_stream(self) -> None:
         stream = self._change_stream(self._selection)
-        with translated("open a change stream"):
-            stream.open(now).read(0)
-            stream.close()
-        for table in self.tables()[:1]:
-            with translated(f"read {table}"):
-                self._client[table.namespace].command({"find": table.name, "limit": 1})
+        stream.open(Token.at(order_key(self._now()))).read(0)
+        stream.close()
+
+    def _user(self) -> Mapping[str, str] | None:
+        """Who we are to the server; None where it asks nobody."""
+        with translated("ask who we are"):
+            status = self._client.admin.command("connectionStatus")
+        users: list[dict[str, str]] = status["authInfo"]["authenticatedUsers"]
+        return users[0] if users else None
+
+    def _left_out(self) -> Iterator[tuple[TableId, str]]:
+        """What is selected and cannot be followed."""
+        namespace = getattr(self._selection, "namespace", None)
+        for database in [namespace] if namespace is not None else self.namespaces():
+            with translated(f"list the collections of {database}"):
+                listed = self._client[database].list_collections(
+                    nameOnly=True, authorizedCollections=True
+                )
+                for each in listed:
+                    table = TableId(database, each["name"])
+                    plain = each["type"] == "collection" or each["name"].startswith("system.")
+                    if not plain and self._selection(table) is not None:
+                        yield table, str(each["type"])
+
+    def _oplog_size(self) -> tuple[float | None, float]:
+        """The share of its size that the oplog has reached, and that size in megabytes."""
+        try:
+            stats = self._client.local.command("collStats", "oplog.rs")
+        except PyMongoError:
+            return None, 0.0
+        return stats["size"] / stats["maxSize"], stats["maxSize"] / (1 << 20)
 
     def namespaces(self) -> list[str]:
         with translated("list databases"):

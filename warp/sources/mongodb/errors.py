@@ -81,6 +81,12 @@ def is_transient(error: PyMongoError) -> bool:
     return isinstance(error, AutoReconnect) and not isinstance(error, ServerSelectionTimeoutError)
 
 
+def is_unauthorized(error: SourceRefused) -> bool:
+    """Was it a right that was missing?"""
+    cause = error.__cause__
+    return isinstance(cause, OperationFailure) and cause.code == UNAUTHORIZED
+
+
 def position_lost(place: str, why: str, oldest: str) -> PositionLost:
     """`oldest` says what the log still holds."""
     return PositionLost(

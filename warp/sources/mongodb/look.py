@@ -1,0 +1,129 @@
+"""What a MongoDB server must be and allow, decided from what it answered.  Pure.
+
+The connector asks (`MongoSource._look`), this says what the answers mean and how to mend them, in
+statements for mongosh.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from warp.diagnosis import failed, ok, warning
+from warp.model import Diagnosis
+
+OLDEST_WIRE: Final = 13  # MongoDB 5.0: reads at a cluster time outside transactions
+ENOUGH_HOURS: Final = 24.0  # of oplog: a night without anybody who looks
+_FULL: Final = 0.9  # an oplog of this share of its size has begun to forget
+
+# Kinds of collection that have no change stream -> what to read in their stead.
+_INSTEAD: Final = {
+    "view": "carry the collections it is made of",
+    "timeseries": "MongoDB keeps no log of it",
+}
+
+
+def topology(hello: Mapping[str, Any]) -> Diagnosis:
+    expected = "a replica set or mongos, which has change streams"
+    if hello.get("msg") == "isdbgrid":
+        return ok("mongodb-topology", "server", expected, "mongos")
+    if "setName" in hello:
+        return ok("mongodb-topology", "server", expected, f"replica set {hello['setName']}")
+    return failed(
+        "mongodb-topology",
+        "server",
+        expected,
+        "a standalone server",
+        "start mongod with --replSet rs0 and run rs.initiate()",
+    )
+
+
+def version(hello: Mapping[str, Any], said: str) -> Diagnosis:
+    expected = "MongoDB 5.0 or later"
+    if hello["maxWireVersion"] < OLDEST_WIRE:
+        return failed("mongodb-version", "server", expected, said, "upgrade the server to 5.0")
+    return ok("mongodb-version", "server", expected, said)
+
+
+def right(action: str, place: str, user: Mapping[str, str] | None, *, given: bool) -> Diagnosis:
+    """May the user do this to a database, or to all (`place` is empty)?"""
+    subject = f"{action} on {place or 'every database'}"
+    expected = f"the right to {action}"
+    if given:
+        return ok("mongodb-rights", subject, expected, "given")
+    return failed("mongodb-rights", subject, expected, "not given", grant(user, place))
+
+
+def grant(user: Mapping[str, str] | None, place: str, *, oplog: bool = False) -> str:
+    """A statement that lets the user read a database (all of them), or the oplog."""
+    if user is None:
+        return "let the connection string name a user, and give it the role `read`"
+    role: dict[str, str] = {"role": "read" if place else "readAnyDatabase", "db": place or "admin"}
+    if oplog:
+        role = {"role": "read", "db": "local"}
+    database, name = json.dumps(user["db"]), json.dumps(user["user"])
+    return f"db.getSiblingDB({database}).grantRolesToUser({name}, [{json.dumps(role)}])"
+
+
+def oplog(
+    window: tuple[float, float] | None,
+    filled: float | None,
+    user: Mapping[str, str] | None,
+    *,
+    megabytes: float = 0.0,
+) -> Diagnosis:
+    """How long may a stream be away before its place is gone?
+
+    `filled` is the share of its size that the oplog has reached; None where it may not be asked.
+    """
+    code, subject = "mongodb-oplog", "local.oplog.rs"
+    expected = f"a log that reaches back {ENOUGH_HOURS:.0f} hours"
+    if window is None:
+        return warning(
+            code,
+            subject,
+            f"{expected}, and the right to see how far",
+            "it may not be read, so that nobody is warned before a position is lost",
+            grant(user, "local", oplog=True),
+        )
+    hours = (window[1] - window[0]) / 3600
+    if hours >= ENOUGH_HOURS:
+        return ok(code, subject, expected, f"{hours:.0f} hours")
+    if filled is not None and filled < _FULL:
+        return ok(code, subject, expected, f"{hours:.1f} hours and room: {filled:.0%} full")
+    # Larger by as much as is missing, and never forgetting sooner whatever is written.
+    wanted = max(990.0, megabytes * min(10.0, ENOUGH_HOURS / max(hours, 0.01)))
+    return warning(
+        code,
+        subject,
+        expected,
+        f"{hours:.1f} hours, and it is full",
+        "db.adminCommand({replSetResizeOplog: 1, "
+        f"size: Double({wanted:.0f}), minRetentionHours: Double({ENOUGH_HOURS:.0f})}})",
+    )
+
+
+def left_out(table: str, kind: str) -> Diagnosis:
+    name = table.partition(".")[2]
+    return warning(
+        "mongodb-left-out",
+        table,
+        "a collection, which has a change stream",
+        f"a {kind}: {_INSTEAD.get(kind, 'it has none')}",
+        f"leave it out: `tables: [{json.dumps('!' + name)}]`",
+    )
+
+
+def tables(names: list[str]) -> Diagnosis:
+    expected = "collections to carry"
+    if not names:
+        return warning(
+            "mongodb-tables",
+            "collections",
+            expected,
+            "none yet",
+            "write to one; or correct the schema's `name` and `tables`",
+        )
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ok("mongodb-tables", "collections", expected, ", ".join(names[:5]) + more)
