@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from warp.interfaces import LeaseStore
 from warp.metrics import Meters, MetricsServer
 from warp.model import UnitKind, WorkUnit
 from warp.retry import Backoff
+from workers.nursery import Nursery
 from workers.pool import Pool
 from workers.worker import Pace, Worker
 
@@ -121,12 +121,15 @@ class Repeats:
 def run_pool(config: str | None, flags: Mapping[str, Any], *, serve: bool) -> int:
     settings = startup.read_settings(config, flags, process="worker")
     with contextlib.ExitStack() as stack:
+        nursery = stack.enter_context(Nursery())  # before the first thread
         ledger = startup.open_ledger(settings)
         stack.callback(ledger.close)
         ledger.incarnation()  # a Redis that is not there is told now, not by a pool of children
         refuse_wrong_logins(settings)
         pool = Pool(
-            [sys.executable, "-m", "workers.cli", "--child-of", str(os.getpid())],
+            nursery,
+            "workers.cli",
+            [],
             settings.environment,
             settings.coordination.processes,
             end_limit=Pace().drain_limit + GRACE,
