@@ -43,17 +43,21 @@ _LISTEN: Final = 0.02  # seconds
 
 
 class Nursery:
-    """Starts processes, from any thread; to be made before the first thread.
+    """Starts processes, from any thread; to be made before the first thread."""
 
-    `preload` are modules for a fresh interpreter to import, where ours cannot be forked.
-    """
-
-    def __init__(self, preload: Sequence[str] = ()) -> None:
-        self._preload = tuple(preload)
+    def __init__(self) -> None:
         self._lock = threading.RLock()
         # A fork without exec is not safe on macOS, whatever threads we have.
         forks = sys.platform == "linux" and threading.active_count() == 1
-        self._line = _forked() if forks else _fresh(self._preload)
+        self._line = _forked() if forks else _fresh()
+
+    @classmethod
+    def of_its_own(cls, modules: Sequence[str], environment: Mapping[str, str]) -> Self:
+        """A fresh interpreter that imports these modules before it forks."""
+        made = cls.__new__(cls)
+        made._lock = threading.RLock()
+        made._line = _fresh(modules, environment)
+        return made
 
     @property
     def pid(self) -> int:
@@ -66,7 +70,7 @@ class Nursery:
             if self._line.gone:
                 log.error("nursery_lost", pid=self._line.pid, action="a fresh one takes its place")
                 self._line.close()
-                self._line = _fresh(self._preload)
+                self._line = _fresh()
             order = {
                 "module": module,
                 "arguments": list(arguments),
@@ -204,12 +208,13 @@ def _forked() -> _Line:
     return _Line(ours, pid)
 
 
-def _fresh(preload: Sequence[str]) -> _Line:
+def _fresh(modules: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> _Line:
     ours, theirs = socket.socketpair()
     with theirs:
         number = theirs.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-m", "workers.nursery", str(number), *preload],
+            [sys.executable, "-m", "workers.nursery", str(number), *modules],
+            env=environment,
             pass_fds=[number],
             start_new_session=True,
         )
