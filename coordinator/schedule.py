@@ -9,8 +9,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from croniter import CroniterBadCronError, croniter
-
 from warp.errors import ConfigError
 
 
@@ -19,6 +17,8 @@ def next_slot(expression: str, *, after: float, timezone: str = "UTC") -> float:
 
     The slot is read off a wall clock in `timezone`, across its changes of summer time too.
     """
+    from croniter import CroniterBadCronError, croniter  # late, as in warp.config
+
     try:
         zone = ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError):

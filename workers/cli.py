@@ -121,9 +121,10 @@ class Repeats:
 def run_pool(config: str | None, flags: Mapping[str, Any], *, serve: bool) -> int:
     settings = startup.read_settings(config, flags, process="worker")
     with contextlib.ExitStack() as stack:
-        nursery = stack.enter_context(Nursery())  # before the first thread
         ledger = startup.open_ledger(settings)
         stack.callback(ledger.close)
+        # Before the first thread and the first connection, after the last import.
+        nursery = stack.enter_context(Nursery())
         ledger.incarnation()  # a Redis that is not there is told now, not by a pool of children
         refuse_wrong_logins(settings)
         pool = Pool(
