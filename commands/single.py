@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from warp.leases.embedded import embedded_redis
 from warp.leases.redis import RedisLeaseStore
 from warp.metrics import MetricsServer
 from workers.errands import SEND_AGAIN, carried_out
+from workers.nursery import Nursery
 from workers.pool import LOOK, Pool, end_all
 
 log = structlog.get_logger(__name__)
@@ -50,6 +50,7 @@ def run(settings: Settings, *, once: bool, processes: int, slots: int) -> int:
     if on_terminal:
         settings = quietened(settings)
     with contextlib.ExitStack() as stack:
+        nursery = stack.enter_context(Nursery())  # before the first thread
         redis_url = settings.coordination.redis_url
         if redis_url is None:
             server = embedded_redis()
@@ -76,7 +77,7 @@ def run(settings: Settings, *, once: bool, processes: int, slots: int) -> int:
         stack.enter_context(
             carried_out(redis_url, namespace, ledger, assembly, send_again_every=look)
         )
-        pools = start_pools(settings, redis_url, processes)
+        pools = start_pools(nursery, settings, redis_url, processes)
         stack.callback(end_all, pools, END_LIMIT)
         while not asked[0]:
             for pool in pools:
@@ -104,14 +105,12 @@ def quietened(settings: Settings) -> Settings:
     return dataclasses.replace(settings, logging=quiet, environment=environment)
 
 
-def start_pools(settings: Settings, redis_url: str, processes: int) -> list[Pool]:
+def start_pools(nursery: Nursery, settings: Settings, redis_url: str, processes: int) -> list[Pool]:
     """One coordinator and the workers, with the secrets in their environment only."""
     environment = {**settings.environment, PREFIX + "REDIS_URL": redis_url}
-    parent = str(os.getpid())
 
     def pool(name: str, module: str, count: int, *flags: str) -> Pool:
-        command = [sys.executable, "-m", module, "--child-of", parent, *flags]
-        return Pool(command, environment, count, name=name, end_limit=END_LIMIT)
+        return Pool(nursery, module, flags, environment, count, name=name, end_limit=END_LIMIT)
 
     return [
         pool("coordinator", "coordinator.cli", 1, "--served-by-parent"),

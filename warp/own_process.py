@@ -28,7 +28,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import psutil
 
@@ -81,6 +81,20 @@ def wait_until(condition: Callable[[], bool], limit: float, *, pause: float = 0.
     return True
 
 
+class Running(Protocol):
+    """What is used of `subprocess.Popen`, whoever started the process."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | Any: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
 class OwnProcess(ABC):
     """A child process that, with all its children, does not outlive us, nor does its directory."""
 
@@ -91,7 +105,7 @@ class OwnProcess(ABC):
 
     def __init__(self) -> None:
         self._directory: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Running | None = None
         self._caretaker: subprocess.Popen[bytes] | None = None
         self._leash = -1  # our end of the caretaker's pipe
         self._log_start = 0  # where the log of the present start begins

@@ -15,13 +15,15 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from warp import logs
 from warp.config import Settings, load
 from warp.errors import ConfigError, WarpError
-from warp.leases.redis import RedisLeaseStore
 from warp.options import redact
+
+if TYPE_CHECKING:
+    from warp.leases.redis import RedisLeaseStore
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -55,6 +57,9 @@ def _one_line(error: WarpError) -> str:
 
 def open_ledger(settings: Settings, namespace: str | None = None) -> RedisLeaseStore:
     """The ledger, not connected yet."""
+    # Late: the driver is a quarter of the start of a command that asks Redis nothing.
+    from warp.leases.redis import RedisLeaseStore
+
     coordination = settings.coordination
     if coordination.redis_url is None:
         raise ConfigError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +20,7 @@ from warp.metrics import Meters, MetricsServer
 from warp.model import UnitKind, WorkUnit
 from warp.retry import Backoff
 from warp.schedule import Schedule
+from workers.nursery import Nursery
 from workers.pool import Pool
 from workers.worker import Pace, Worker
 
@@ -141,10 +141,14 @@ def run_pool(config: str | None, flags: Mapping[str, Any], *, serve: bool) -> in
     with contextlib.ExitStack() as stack:
         ledger = startup.open_ledger(settings)
         stack.callback(ledger.close)
+        # Before the first thread and the first connection, after the last import.
+        nursery = stack.enter_context(Nursery())
         ledger.incarnation()  # a Redis that is not there is told now, not by a pool of children
         refuse_wrong_logins(settings)
         pool = Pool(
-            [sys.executable, "-m", "workers.cli", "--child-of", str(os.getpid())],
+            nursery,
+            "workers.cli",
+            [],
             settings.environment,
             settings.coordination.processes,
             end_limit=Pace().drain_limit + GRACE,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from warp.retry import Backoff, Streak
+from workers.nursery import PARENT, Born, Nursery
 
 log = structlog.get_logger(__name__)
 
@@ -24,12 +25,12 @@ class Child:
 
     number: int
     streak: Streak
-    process: subprocess.Popen[bytes] | None = None
+    process: Born | None = None
     start_at: float = 0.0
 
 
 class Pool:
-    """Keeps `count` processes of one command running until told to stop.
+    """Keeps `count` processes of one module running until told to stop.
 
     `environment` is what they get beside ours.  They are in sessions of their own: Ctrl-C is for
     us alone, and we end them in order.  Use it from one thread.
@@ -37,7 +38,9 @@ class Pool:
 
     def __init__(
         self,
-        command: Sequence[str],
+        nursery: Nursery,
+        module: str,
+        arguments: Sequence[str],
         environment: Mapping[str, str],
         count: int,
         *,
@@ -45,7 +48,9 @@ class Pool:
         end_limit: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._command = list(command)
+        self._nursery = nursery
+        self._module = module
+        self._arguments = ["--child-of", PARENT, *arguments]
         self._name = name
         self._environment = dict(environment)
         self._end_limit = end_limit
@@ -97,12 +102,11 @@ class Pool:
                 restart_in=round(wait, 2),
             )
         if child.process is None and self._clock() >= child.start_at:
-            child.process = subprocess.Popen(
-                self._command, env={**os.environ, **self._environment}, start_new_session=True
-            )
+            environment = {**os.environ, **self._environment}
+            child.process = self._nursery.start(self._module, self._arguments, environment)
             log.info("process_started", name=self._name, number=child.number, pid=child.process.pid)
 
-    def living(self) -> list[subprocess.Popen[bytes]]:
+    def living(self) -> list[Born]:
         return [c.process for c in self._children if c.process is not None]
 
 

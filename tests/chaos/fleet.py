@@ -12,7 +12,6 @@ import os
 import random
 import secrets
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -25,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
+import programs
 import psutil
 import psycopg
 import pymongo
@@ -102,8 +102,16 @@ class Program(OwnProcess):
         self._orphans: list[psutil.Process] = []  # that a killed leader left behind
 
     def _command(self) -> Sequence[str]:
-        module = ["-m", self.module, "--config", str(self._configuration)]
-        return [sys.executable, *module, *self._arguments]
+        return [self.module, "--config", str(self._configuration), *self._arguments]
+
+    def _spawn(self) -> None:
+        log = self.directory / LOG
+        self._log_start = log.stat().st_size if log.exists() else 0
+        env = self._popen_options()["env"]
+        self._process = programs.start(
+            *self._command(), env=env, cwd=self.directory, stdout=log, stderr=log
+        )
+        self._tell_caretaker(str(self._process.pid))
 
     def _popen_options(self) -> Mapping[str, Any]:
         # The auditor's name for whoever writes; libpq sends it with every connection.

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from warp import faults, pipeline
@@ -266,11 +266,6 @@ def main() -> None:
     except WarpError as error:
         ended = type(error).__name__
     print(json.dumps({"ended": ended}))  # noqa: T201 - its answer to the test
-
-
-def arguments(order: Order) -> list[str]:
-    """The command line that runs an order."""
-    return [sys.executable, __file__, json.dumps(asdict(order))]
 
 
 if __name__ == "__main__":

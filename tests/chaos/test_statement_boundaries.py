@@ -68,8 +68,7 @@ def test_every_fault_point_of_a_write_is_tried() -> None:
 def kill_and_finish(watched: Watched, point: str, nth: int, broken: str = "") -> list[str]:
     """Kill an owner at the n-th pass of a point, let a successor finish, and say what is wrong."""
     owner = watched.start(watched.order(broken=broken), f"{point}:kill:{nth}")
-    owner.communicate(timeout=60)
-    assert owner.returncode == -signal.SIGKILL
+    assert owner.process.wait(60) == -signal.SIGKILL
     run(watched.order())
     watched.settle()
     return watched.wrongs()

@@ -5,10 +5,8 @@ whatever it believes; and guarantee 7: an unknown outcome of a COMMIT is found o
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +16,7 @@ from typing import Any
 import pytest
 from cutting_proxy import Cut, CuttingProxy
 from one_unit import run
-from watched import History, Watched, write_history
+from watched import History, Owner, Watched, write_history
 
 from warp.errors import FenceBehind
 from warp.model import Lease
@@ -50,12 +48,12 @@ def case(history: History, postgres: Any) -> Iterator[Case]:
         watched.close()
 
 
-def paused(watched: Watched, point: str, nth: int, **how: Any) -> subprocess.Popen[bytes]:
+def paused(watched: Watched, point: str, nth: int, **how: Any) -> Owner:
     """An owner that stopped itself at this point."""
-    process = watched.start(watched.order(**how), f"{point}:stop:{nth}")
-    if not wait_until(lambda: _state(process.pid) == "T", 60):
-        raise AssertionError(f"the owner did not get to {point}: {process.communicate()}")
-    return process
+    owner = watched.start(watched.order(**how), f"{point}:stop:{nth}")
+    if not wait_until(lambda: _state(owner.process.pid) == "T", 60):
+        raise AssertionError(f"the owner did not get to {point}: {owner.answer.read_text()}")
+    return owner
 
 
 def _state(pid: int) -> str:
@@ -63,11 +61,11 @@ def _state(pid: int) -> str:
     return status.rpartition(")")[2].split()[0]
 
 
-def woken(process: subprocess.Popen[bytes]) -> str:
+def woken(owner: Owner) -> str:
     """How a paused owner ends once it goes on."""
-    os.kill(process.pid, signal.SIGCONT)
-    said, _ = process.communicate(timeout=60)
-    return str(json.loads(said)["ended"])
+    owner.process.send_signal(signal.SIGCONT)
+    owner.process.wait(60)
+    return str(json.loads(owner.answer.read_text())["ended"])
 
 
 def adopt(watched: Watched) -> None:

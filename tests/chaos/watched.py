@@ -4,20 +4,24 @@ a marker together with the transaction that made it.
 
 from __future__ import annotations
 
+import json
 import os
-import subprocess
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import programs
 import psycopg
 import pymongo
-from one_unit import TABLE, Order, arguments
+from one_unit import TABLE, Order
 from psycopg import sql
 
 from warp import faults
 from warp.model import Change, Chunk, Phase, Position, SchemaChange, TableId, UnitKind, WorkUnit
+from warp.own_process import Running
 
 POISON = frozenset({5, 17, 33})  # keys whose row the destination refuses
 DELETED = range(20, 30)
@@ -89,6 +93,14 @@ alter table {table} add check (v is distinct from 13);
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process that runs an order, and where it answers how it ended."""
+
+    process: Running
+    answer: Path
+
+
 @dataclass(slots=True)
 class Watched:
     """One case: its own schema, metadata and logs in a shared database."""
@@ -98,7 +110,8 @@ class Watched:
     place: str
     kind: str
     _fence: int = 0
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    owners: list[Owner] = field(default_factory=list)
+    answers: TemporaryDirectory[str] = field(default_factory=TemporaryDirectory)
 
     def order(self, **changes: Any) -> Order:
         """The next owner of the unit."""
@@ -140,20 +153,21 @@ class Watched:
             )
         )
 
-    def start(self, order: Order, fault: str = "") -> subprocess.Popen[bytes]:
+    def start(self, order: Order, fault: str = "") -> Owner:
         """The order in a process of its own, which strikes at a fault point."""
-        process = subprocess.Popen(
-            arguments(order), env=os.environ | {faults.VARIABLE: fault}, stdout=subprocess.PIPE
+        answer = Path(self.answers.name, str(len(self.owners)))
+        environment = os.environ | {faults.VARIABLE: fault}
+        process = programs.start(
+            "one_unit", json.dumps(asdict(order)), env=environment, stdout=answer
         )
-        self.processes.append(process)
-        return process
+        self.owners.append(Owner(process, answer))
+        return self.owners[-1]
 
     def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+        for owner in self.owners:
+            owner.process.kill()
+            owner.process.wait()
+        self.answers.cleanup()
         with psycopg.connect(self.postgres, autocommit=True) as connection:
             connection.execute("set client_min_messages = warning")
             for schema in (self.place, f"cw_{self.place}", f"{self.place}_log"):

@@ -6,13 +6,12 @@ import contextlib
 import os
 import secrets
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import programs
 import psutil
 import psycopg
 import pymongo
@@ -26,7 +25,10 @@ PATIENCE = 60.0  # seconds for what takes two; this machine may be busy
 
 
 def eventually(condition: Callable[[], Any], what: str, limit: float = PATIENCE) -> None:
-    assert wait_until(lambda: bool(condition()), limit), f"waited {limit:.0f} s for {what}"
+    # Most conditions ask a server: more often, and asking would be what this machine does.
+    assert wait_until(lambda: bool(condition()), limit, pause=0.1), (
+        f"waited {limit:.0f} s for {what}"
+    )
 
 
 @dataclass
@@ -38,14 +40,10 @@ class Command:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        with self.log.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *self.arguments],
-                stderr=stderr,
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, **self.environment},
-                start_new_session=True,
-            )
+        self.log.touch()
+        self.process = programs.start(
+            *self.arguments, env={**os.environ, **self.environment}, stderr=self.log
+        )
 
     def said(self) -> str:
         return self.log.read_text()
@@ -111,7 +109,10 @@ class Fleet:
         self.commands: list[Command] = []
 
     def start(self, *arguments: str, **environment: str) -> Command:
-        self.config.write_text(yaml.safe_dump(self.settings))
+        # Whole at any moment: the command started before may be reading it.
+        written = self.config.with_suffix(".new")
+        written.write_text(yaml.safe_dump(self.settings))
+        written.replace(self.config)
         number = len(self.commands)
         log = self.directory / f"{number}.log"
         command = Command([*arguments, "--config", str(self.config)], log, environment)

@@ -6,11 +6,11 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import programs
 import psycopg
 import pytest
 import yaml
@@ -57,14 +57,7 @@ def config(
 def run(config: Path) -> Run:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("CARTRIDGE_WARP_")}
-        return subprocess.run(
-            [sys.executable, "-m", "commands.cli", "--config", str(config), *arguments],
-            capture_output=True,
-            text=True,
-            env=inherited,
-            timeout=60,
-            check=False,
-        )
+        return programs.run("commands.cli", "--config", str(config), *arguments, env=inherited)
 
     return run
 

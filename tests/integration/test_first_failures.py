@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 from fix_servers import Server
 from processes import Fleet, fleet_between
@@ -97,13 +96,7 @@ def test_a_mistake_in_the_configuration(fleet: Fleet, module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_file_that_is_not_there(module: str, tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", module, "--config", str(tmp_path / "none.yaml")],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    run = programs.run(module, "--config", str(tmp_path / "none.yaml"))
     assert run.returncode == 2
     assert run.stderr.startswith("WARP-100")
     assert run.stderr.count("\n") == 1
@@ -111,9 +104,7 @@ def test_a_file_that_is_not_there(module: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["coordinator.cli", "workers.cli"])
 def test_no_configuration_at_all(module: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", module], capture_output=True, text=True, timeout=30, check=False
-    )
+    run = programs.run(module)
     assert run.returncode == 2
     assert run.stderr.startswith("WARP-100")
     assert "--source" in run.stderr or "--config" in run.stderr

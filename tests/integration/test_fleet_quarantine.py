@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import programs
 import psycopg
 import pytest
 import redis
@@ -41,14 +40,7 @@ def fleet(
 
 def ran(fleet: Fleet, *arguments: str, code: int = 0) -> Any:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("CARTRIDGE_WARP_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "commands.cli", "--config", str(fleet.config), *arguments],
-        capture_output=True,
-        text=True,
-        env=inherited,
-        timeout=60,
-        check=False,
-    )
+    done = programs.run("commands.cli", "--config", str(fleet.config), *arguments, env=inherited)
     assert done.returncode == code, done.stdout + done.stderr
     return json.loads(done.stdout) if "--json" in arguments else done
 

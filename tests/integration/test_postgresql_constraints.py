@@ -6,14 +6,12 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import postgresql_family
+import programs
 import psycopg
 import pytest
 from postgresql_family import CUSTOMER, CUSTOMERS, ORDER
@@ -44,7 +42,6 @@ from warp.model import (
 )
 from warp.own_process import wait_until
 
-WRITER = Path(postgresql_family.__file__)
 POINTS = (
     ("before_marker", 4),
     ("after_marker", 3),
@@ -442,14 +439,7 @@ def test_a_truncation_ends_what_waits(world: World) -> None:
 
 def write_family(world: World, fence: int, fault: str = "") -> int:
     environment = os.environ | {faults.VARIABLE: fault}
-    done = subprocess.run(
-        [sys.executable, str(WRITER), world.url, str(fence)],
-        env=environment,
-        stderr=subprocess.DEVNULL,
-        check=False,
-        timeout=120,
-    )
-    return done.returncode
+    return programs.run("postgresql_family", world.url, str(fence), env=environment).returncode
 
 
 @pytest.mark.parametrize(("point", "nth"), POINTS)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import programs
 import pytest
 from postgresql_world import META, ORDERS, World
 
@@ -19,7 +18,6 @@ from warp.destinations.postgresql import ddl
 from warp.model import Change, Column, Kind, SchemaChange
 
 POINTS = ("after_alter", "after_register", "after_change", "before_fill", "after_fill")
-WRITER = Path(__file__).with_name("evolving_writer.py")
 
 
 @pytest.fixture
@@ -30,12 +28,8 @@ def world(pg_database: str) -> Iterator[World]:
 
 
 def run(world: World, fence: int, fault: str = "") -> int:
-    return subprocess.run(
-        [sys.executable, str(WRITER), world.url, str(fence)],
-        env=os.environ | {faults.VARIABLE: fault, "PYTHONPATH": os.pathsep.join(sys.path)},
-        timeout=60,
-        check=False,
-    ).returncode
+    environment = os.environ | {faults.VARIABLE: fault}
+    return programs.run("evolving_writer", world.url, str(fence), env=environment).returncode
 
 
 def test_every_fault_point_of_a_change_is_tried() -> None:

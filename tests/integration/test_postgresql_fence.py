@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import programs
 import psycopg
 import pytest
 from postgresql_world import (
@@ -29,7 +28,7 @@ from warp import faults, sql
 from warp.destinations.postgresql import connector, session
 from warp.errors import DestinationUnavailable, FenceBehind, SchemaMoved
 from warp.model import Change, ChangeBatch, Chunk, Column, Kind, Position, SchemaChange, WorkUnit
-from warp.own_process import wait_until
+from warp.own_process import Running, wait_until
 
 POINTS = (
     "before_marker",
@@ -43,7 +42,6 @@ POINTS = (
     "before_commit",
     "after_commit",
 )
-WRITER = Path(__file__).with_name("postgresql_writer.py")
 
 
 @pytest.fixture
@@ -211,15 +209,14 @@ def test_with_the_marker_in_a_transaction_of_its_own_a_failure_leaves_it_moved(
 
 
 @contextlib.contextmanager
-def writer(url: str, fence: int, fault: str = "") -> Iterator[subprocess.Popen[bytes]]:
+def writer(url: str, fence: int, fault: str = "") -> Iterator[Running]:
     environment = os.environ | {faults.VARIABLE: fault}
-    with subprocess.Popen(
-        [sys.executable, str(WRITER), url, str(fence)], env=environment, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    process = programs.start("postgresql_writer", url, str(fence), env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def finish(world: World) -> None:

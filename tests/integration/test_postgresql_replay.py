@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 from postgresql_replayer import REPLAY, Counting, replay
 from postgresql_world import (
@@ -49,8 +47,6 @@ from warp.model import (
     WorkUnit,
 )
 from warp.own_process import wait_until
-
-REPLAYER = Path(__file__).with_name("postgresql_replayer.py")
 
 
 @pytest.fixture
@@ -131,13 +127,7 @@ def start(world: World, fault: str = "", broken: str = "") -> int:
     environment = dict(os.environ)
     if fault:
         environment[faults.VARIABLE] = fault
-    done = subprocess.run(
-        [sys.executable, str(REPLAYER), world.url, broken],
-        env=environment,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode
+    return programs.run("postgresql_replayer", world.url, broken, env=environment).returncode
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -14,7 +14,6 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from croniter import croniter
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -119,6 +118,8 @@ def _timezone(value: object) -> str:
 
 
 def _schedule(value: object) -> str:
+    from croniter import croniter  # late: a tenth of a second that few configurations need
+
     text = value.strip() if isinstance(value, str) else ""
     fields_ok = text.startswith("@") or len(text.split()) == 5
     if not (fields_ok and croniter.is_valid(text)):
