@@ -18,6 +18,7 @@ import psycopg
 from psycopg import pq, sql
 
 from warp.errors import SourceUnavailable, WarpError
+from warp.sources.postgresql.pgoutput import PADDING
 from warp.sources.postgresql.position import lsn_of, lsn_text
 from warp.sources.postgresql.session import Server
 
@@ -91,7 +92,7 @@ class Replication:
         while size < _READ_BYTES:
             length, data = get(1)
             if length > 0:
-                frames.append(bytes(data))
+                frames.append(b"".join((data, PADDING)))
                 size += length
             elif length == 0:
                 if waited or not self._wait(0.0 if frames else timeout):
