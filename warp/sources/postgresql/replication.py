@@ -105,9 +105,13 @@ class Replication:
         return frames
 
     def _wait(self, timeout: float) -> bool:
-        ready, _, _ = select.select([self._connection.socket, self._woken], [], [], timeout)
+        # Not `select`, which takes no file descriptor beyond 1,023.
+        poll = select.poll()
+        for descriptor in (self._connection.socket, self._woken):
+            poll.register(descriptor, select.POLLIN)
+        ready = poll.poll(timeout * 1000)
         self._server.still_open()
-        return self._connection.socket in ready
+        return any(descriptor != self._woken for descriptor, _ in ready)
 
     def _consume(self) -> None:
         try:
