@@ -163,9 +163,11 @@ def table_map_of(event: bytes, end: int, *, mariadb: bool = False) -> TableMap:
     if any(place >= count for place in details.primary_key):
         raise damaged("a table map with a key of columns that are not there", place=table)
     character = _CHARACTER | {T.GEOMETRY} if mariadb else _CHARACTER
-    return TableMap(
-        namespace, name, tuple(_columns(shapes, details, character)), details.primary_key
-    )
+    try:
+        columns = tuple(_columns(shapes, details, character))
+    except IndexError as error:
+        raise damaged("a table map with fewer character sets than texts", place=table) from error
+    return TableMap(namespace, name, columns, details.primary_key)
 
 
 def _shapes(kinds: bytes, meta: bytes, table: str) -> Iterator[tuple[ColumnType, int, int]]:

@@ -238,7 +238,7 @@ class Transactions:
     def _cut_short(self) -> tuple[Step, ...]:
         """No transaction goes on in another file: one that is open was never committed."""
         if self._touched and self._xid is None:
-            self._undone = True
+            self._undone, self._gtid = True, None
             return tuple(self._end())
         self._begun = self._open = False
         self._xid = None
