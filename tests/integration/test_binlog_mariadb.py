@@ -18,6 +18,7 @@ from shown import column_types, select_rows, selected_rows
 
 from warp.errors import SourceRefused
 from warp.model import UNCHANGED, Operation, TableId
+from warp.sources.mysql.binlog import charsets
 from warp.sources.mysql.binlog.gtid import MariaGtid, MariaPosition
 from warp.sources.mysql.binlog.rows import Wanted
 from warp.sources.mysql.binlog.transactions import (
@@ -217,6 +218,36 @@ def test_random_rows_of_every_type_come_as_select_shows_them(mariadb_database: s
         cursor.execute("UPDATE every SET id = id + 1000 WHERE id % 4 = 0")
         cursor.execute("DELETE FROM every WHERE id % 7 = 0")
     assert log.differences() == []
+
+
+def test_text_of_every_character_set_is_read_as_the_server_reads_it(mariadb: Server) -> None:
+    """Every character of one byte, and a part of those of two."""
+    with session(mariadb.url) as cursor:
+        cursor.execute(
+            "SELECT character_set_name, maxlen FROM information_schema.character_sets "
+            "WHERE character_set_name <> 'binary' AND maxlen < 4"
+        )
+        sets = [(str(name), int(size)) for name, size in cursor.fetchall()]
+        assert len(sets) > 30
+        for name, size in sets:
+            raws = [bytes((code,)) for code in range(256 if size == 1 else 128)]
+            if size > 1:
+                pairs = range(0x8140, 0xFEFF, 47)
+                raws += [pair.to_bytes(2, "big") for pair in pairs if pair & 0xFF > 0x40]
+            if name == "ucs2":
+                raws = [raw for raw in raws if len(raw) == 2 and not 0xD8 <= raw[0] <= 0xDF]
+            cells = ", ".join(
+                f"HEX(CONVERT(CONVERT(X'{raw.hex()}' USING {name}) USING utf32))" for raw in raws
+            )
+            cursor.execute(f"SELECT {cells}")
+            decode = charsets.decoder(name)
+            assert decode is not None, name
+            for raw, shown_as in zip(raws, cursor.fetchone() or (), strict=True):
+                if shown_as is None:  # no character of this set
+                    continue
+                expected = bytes.fromhex(shown_as).decode("utf-32-be")
+                if size == 1 or not set(expected) & {"?", "\ufffd"}:
+                    assert decode(raw) == expected, (name, raw)
 
 
 # -- what only MariaDB writes

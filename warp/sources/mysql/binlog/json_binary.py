@@ -11,6 +11,7 @@ import base64
 import json
 import struct
 from collections.abc import Iterator
+from math import isfinite
 from typing import Final
 
 from warp.errors import WarpError
@@ -61,7 +62,10 @@ def _value(kind: int, raw: bytes, place: int, end: int, depth: int) -> Iterator[
     elif kind in _NUMBERS:
         yield str(_NUMBERS[kind].unpack_from(raw, place)[0])
     elif kind == _DOUBLE:
-        yield double_text(_REAL.unpack_from(raw, place)[0])
+        value: float = _REAL.unpack_from(raw, place)[0]
+        if not isfinite(value):
+            raise _damaged(str(value))
+        yield double_text(value)
     elif kind == _STRING:
         yield _string(_counted(raw, place, end))
     elif kind == _OPAQUE:

@@ -15,14 +15,15 @@ from typing import Final
 
 from warp.model import TableId
 
+# Nothing here goes back over what it has taken, so that a text of megabytes takes no longer.
 # An executable comment (`/*!50100 … */`, `/*M! … */`) is part of the statement; its marks are not.
 _WORDS: Final = re.compile(
     r"""
-      (?P<space>\s+ | /\*M?!\d* | \*/ | /\*(?!M?!).*?\*/)
+      (?P<space>\s+ | /\*M?!\d* | \*/ | /\*(?!M?!).*?(?:\*/|\Z))
     | (?P<comment>(?:--(?=\s|$) | \#)[^\n]*)
-    | (?P<quoted>`(?:[^`]|``)*`)
-    | (?P<double>"(?:[^"\\]|\\.|"")*")
-    | (?P<text>[xXbBnN]?'(?:[^'\\]|\\.|'')*')
+    | (?P<quoted>`(?:[^`]|``)*+(?:`|\Z))
+    | (?P<double>"(?:[^"\\]|\\.|"")*+(?:"|\Z))
+    | (?P<text>[xXbBnN]?'(?:[^'\\]|\\.|'')*+(?:'|\Z))
     | (?P<name>[\w$@\u0080-\U0010ffff]+)
     | (?P<sign>.)
     """,
@@ -70,9 +71,9 @@ class _Word:
 def _words(text: str) -> Iterator[_Word]:
     for match in _WORDS.finditer(text):
         if match.lastgroup == "quoted":
-            yield _Word(match[0][1:-1].replace("``", "`"), "")
+            yield _Word(match[0][1:].removesuffix("`").replace("``", "`"), "")
         elif match.lastgroup == "double":
-            yield _Word(match[0][1:-1].replace('""', '"'), "")
+            yield _Word(match[0][1:].removesuffix('"').replace('""', '"'), "")
         elif match.lastgroup == "text":
             yield _Word(match[0], "'")
         elif match.lastgroup in ("name", "sign"):

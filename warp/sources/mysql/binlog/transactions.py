@@ -238,7 +238,7 @@ class Transactions:
     def _cut_short(self) -> tuple[Step, ...]:
         """No transaction goes on in another file: one that is open was never committed."""
         if self._touched and self._xid is None:
-            self._undone = True
+            self._undone, self._gtid = True, None
             return tuple(self._end())
         self._begun = self._open = False
         self._xid = None
@@ -500,10 +500,10 @@ class Transactions:
 
 def _xid_key(text: str) -> str:
     """The name of an XA transaction, however it is written: X'61',X'62',1."""
-    parts = [part.strip() for part in text.split(",")]
+    parts = [*text.split(","), "''", "1"] if text.count(",") == 0 else text.split(",")
     names = [part[1:].strip("'").lower() if part[:1] in "xX" else _hex(part) for part in parts[:2]]
-    number = int(parts[2]) if len(parts) > 2 else 1
-    return f"X'{names[0]}',X'{names[1] if len(names) > 1 else ''}',{number}"
+    number = parts[2] if len(parts) > 2 else "1"
+    return f"X'{names[0]}',X'{names[1]}',{number}"
 
 
 def _hex(quoted: str) -> str:

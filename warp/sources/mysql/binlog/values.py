@@ -411,7 +411,10 @@ def _choices(column: LoggedColumn) -> list[str]:
         decode = partial(str, encoding="latin-1")
     if decode is None:
         raise _UnknownCharset(charset or f"collation {column.collation}")
-    return [decode(value) for value in column.values]
+    try:
+        return [decode(value) for value in column.values]
+    except UnicodeDecodeError as error:
+        raise damaged(f"the values of {column.name}, which are no text ({error})") from error
 
 
 def _enum(column: LoggedColumn, declared: str) -> Reading:
