@@ -47,9 +47,10 @@ def connect(mariadb_database: str, mariadb: Server) -> Iterator[Callable[[], App
         return opened[-1]
 
     yield connect
-    connect()(f"drop database if exists {names.SCHEMA}")
     for application in opened:
         application.close()
+    with closing(Application(mariadb_database)) as application:
+        application(f"drop database if exists {names.SCHEMA}")
 
 
 @pytest.fixture
@@ -102,6 +103,7 @@ def test_rows_that_tie_are_paged_and_then_only_what_changed_is_read(
 ) -> None:
     app("set timestamp = unix_timestamp() - 3600")
     fill(app, 1, 35)
+    app("set timestamp = default")
     app("set timestamp = unix_timestamp() - 1800")
     fill(app, 36, 36)
     app("set timestamp = default")
