@@ -17,7 +17,8 @@ from warp.assembly import Assembly
 from warp.config import Mode, Settings
 from warp.errors import TransientError
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
-from warp.model import Marker, Phase, Position, TableId, UnitKind, WorkUnit
+from warp.model import SHARED, Marker, Phase, Position, TableId, UnitKind, WorkUnit
+from warp.streams import stream_of
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +102,7 @@ class Once:
 
     def _markers(self) -> dict[str, Marker]:
         found = self._metadata().markers()
-        return {m.unit.id: m for m in found if m.unit.schema in self._tables}
+        return {m.unit.id: m for m in found if m.unit.schema in (*self._tables, SHARED)}
 
     def _outcome(self, markers: Mapping[str, Marker]) -> int | None:
         for phase, what_to_do in _STOPPED.items():
@@ -142,7 +143,7 @@ class Once:
     def _followed(self, schema: str, markers: Mapping[str, Marker]) -> bool:
         if schema not in self._ends:
             return True
-        stream = markers.get(WorkUnit.stream(schema).id)
+        stream = markers.get(stream_of(schema, self._assembly.sharing()).id)
         if stream is None or stream.position is None:
             return False
         return self._sources[schema].reached(stream.position, self._ends[schema])

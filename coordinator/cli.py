@@ -112,6 +112,8 @@ def prepare(settings: Settings, assembly: Plugged) -> None:
         destination.check()
         destination.metadata().prepare()
     claimed: dict[TableId, str] = {}  # by destination table
+    sharing = assembly.sharing()
+    carried: dict[TableId, str] = {}  # by source table, of the stream that schemas share
     for number, schema in enumerate(settings.schemas):
         selection = assembly.selection(schema.name)
         with contextlib.closing(assembly.source(schema.name)) as source:
@@ -120,12 +122,14 @@ def prepare(settings: Settings, assembly: Plugged) -> None:
             for table in source.tables():
                 settings_of = selection(table)
                 if settings_of is not None:
-                    _claim(claimed, settings_of)
+                    _claim(claimed, settings_of.destination, settings_of)
+                    if schema.name in sharing:  # each change of it would go to one of them only
+                        _claim(carried, table, settings_of)
 
 
-def _claim(claimed: dict[TableId, str], table: TableSettings) -> None:
+def _claim(claimed: dict[TableId, str], by: TableId, table: TableSettings) -> None:
     """Two units that write one table would undo each other's work."""
-    other = claimed.setdefault(table.destination, table.schema)
+    other = claimed.setdefault(by, table.schema)
     if other != table.schema:
         raise ConfigError(
             f"expected each table in one schema, found {table.table} in {other!r} and "

@@ -36,6 +36,11 @@ class SchemaView:
     name: str
     tables: tuple[TableSettings, ...] | None  # None while the source has not answered yet
     streams: bool = True  # it follows a log; else all its tables are polled
+    stream: WorkUnit | None = None  # the unit that follows it; None: its own
+    follows: str = ""  # names what the stream carries, by this configuration
+    left_out: frozenset[TableId] = frozenset()  # known tables that are not selected any more
+    held: bool = False  # another schema of the same stream waits for a serial snapshot
+    first: bool = True  # of the schemas of its stream, the one that answers for it
 
     def of_log(self, table: TableSettings) -> bool:
         return self.streams and table.capture is Capture.LOG
@@ -45,7 +50,16 @@ class SchemaView:
 class StartStream:
     """Store the log's end as the position the stream starts from."""
 
-    schema: str
+    stream: WorkUnit
+    follows: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """The stream carries other tables than it did: shut out whoever runs it with the old ones."""
+
+    stream: WorkUnit
+    follows: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +130,7 @@ class GiveUp:
 
 Duty = (
     StartStream
+    | Follow
     | StartPoll
     | AdoptTable
     | PlanSnapshot
@@ -185,8 +200,14 @@ def plan(
     `known` are the ledger's units by id; `revived` says how far each unit had come when it was
     last given another chance.
     """
-    if view.streams and (markers.stream is None or markers.stream.position is None):
-        return [StartStream(view.name)]
+    if view.streams:
+        stream = view.stream or WorkUnit.stream(view.name)
+        if markers.stream is None or markers.stream.position is None:
+            return [StartStream(stream, view.follows)]
+        if markers.stream.follows != view.follows:
+            # Before a new table is cut into chunks: what changes after its chunks were read must
+            # find a follower who knows the table (guarantee 4).
+            return [Follow(stream, view.follows)]
     if _is_paused(view, markers):
         return []
     duties: list[Duty] = []
@@ -197,7 +218,7 @@ def plan(
     if wanted:
         duties.append(Ensure(tuple(wanted)))
     duties += _poll_runs(view, markers, known, delay)
-    duties += _second_chances(markers, known, revived)
+    duties += _second_chances(view, markers, known, revived)
     return duties
 
 
@@ -222,8 +243,10 @@ def _plan_tables(
         elif marker is None or marker.phase is Phase.PLANNED:
             yield PlanSnapshot(view.name, table, settings.chunk_rows)
     for table, marker in markers.tables.items():
-        # To be read anew, but dropped since.
-        if table not in present and marker.phase is Phase.PLANNED:
+        # To be read anew, but dropped since.  What is not selected any more stays as it is.
+        if table in present or table in view.left_out:
+            continue
+        if marker.phase is Phase.PLANNED:
             yield PlanSnapshot(view.name, table, None)
 
 
@@ -245,7 +268,7 @@ def _units(view: SchemaView, markers: MarkersOf) -> list[WorkUnit]:
         view.streams
         and markers.stream is not None
         and markers.stream.phase not in STOPPED
-        and not _waits_for_snapshot(view, markers)
+        and not (view.held or waits_for_snapshot(view, markers))
     ):
         units.append(markers.stream.unit)
     # Marked in the quarantine and not landed yet: the marker knows, whatever became of the ledger.
@@ -255,7 +278,7 @@ def _units(view: SchemaView, markers: MarkersOf) -> list[WorkUnit]:
     return units
 
 
-def _waits_for_snapshot(view: SchemaView, markers: MarkersOf) -> bool:
+def waits_for_snapshot(view: SchemaView, markers: MarkersOf) -> bool:
     """With `snapshot: serial` the stream waits for the last chunk of every such table."""
     if view.tables is None:
         # Unknown yet which tables those are; a stream that has run before need not wait to see.
@@ -284,14 +307,17 @@ def _poll_runs(
 
 
 def _second_chances(
-    markers: MarkersOf, known: Mapping[str, LeasedUnit], revived: Mapping[str, int]
+    view: SchemaView,
+    markers: MarkersOf,
+    known: Mapping[str, LeasedUnit],
+    revived: Mapping[str, int],
 ) -> Iterator[Duty]:
     """What becomes of units the ledger set aside for failing or crashing too often.
 
     A unit whose workers were killed many times is no poison as long as it comes on; a chunk
     begins anew each time, so its progress says nothing.
     """
-    streams = [markers.stream] if markers.stream is not None else []
+    streams = [markers.stream] if markers.stream is not None and view.first else []
     chunks = [chunk for of in markers.chunks.values() for chunk in of.values()]
     tables = (*markers.polls.values(), *markers.replays.values())
     for marker in (*streams, *tables, *chunks):

@@ -8,6 +8,7 @@ other waiting.  After a wiped ledger the next round brings back every unit that 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import threading
 import time
@@ -23,6 +24,7 @@ from coordinator.planner import (
     AdoptTable,
     Duty,
     Ensure,
+    Follow,
     GiveUp,
     MarkersOf,
     OfferLater,
@@ -40,15 +42,19 @@ from warp.config import Mode, SchemaSettings, Settings
 from warp.errors import LedgerUnavailable, TransientError, UnitFailed, WarpError
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
 from warp.model import (
+    SHARED,
     Change,
     LeasedUnit,
     Marker,
     Phase,
+    Position,
     SchemaChange,
     TableId,
     TableSettings,
+    UnitKind,
     WorkUnit,
 )
+from warp.streams import left_behind, stream_of
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +83,7 @@ class Desk:
     work: Future[bool] | None = None
     failures: int = 0
     not_before: float = 0.0
+    waits: bool | None = None  # a serial snapshot keeps its stream waiting; None: not known yet
     reached: bool = False  # the stream stands where the log ended when it was last looked at
     observe_at: float = 0.0
     # Dead units and how far they had come when they were last given another chance.
@@ -105,6 +112,7 @@ class Reconciler:
         self._clock = clock
         self._wall = wall
         self._desks = {schema.name: Desk(schema) for schema in settings.schemas}
+        self._sharing = assembly.sharing()
         self._books = Books(assembly)
         self._incarnation = ""
         self._failed_rounds = 0
@@ -178,14 +186,18 @@ class Reconciler:
         units = self._ledger.units()
         seen = Seen(planner.by_schema(everything), {u.unit.id: u for u in units})
         changed = self._tend_all(seen)
-        gone = planner.to_withdraw(frozenset(self._desks), seen.markers, units)
+        shared = {SHARED} if self._sharing else set()
+        gone = planner.to_withdraw(self._desks.keys() | shared, seen.markers, units)
         if gone:
             log.info("units_withdrawn", count=self._ledger.withdraw(gone))
         reached = {desk.settings.name: desk.reached for desk in self._desks.values()}
+        reached |= dict.fromkeys(shared, all(reached[name] for name in self._sharing))
         self._watch.observe(everything, units, reached=reached, now=self._wall())
         if changed:
             return AT_ONCE
-        busy = planner.is_snapshotting(seen.markers.values())
+        busy = planner.is_snapshotting(
+            markers for name, markers in seen.markers.items() if name in self._desks
+        )
         every: float = self._settings.coordination.reconcile_every
         return min(BUSY_EVERY, every) if busy else every
 
@@ -245,11 +257,22 @@ class Reconciler:
         if desk.source is None:
             desk.source = self._assembly.source(schema.name)
         markers = seen.markers.get(schema.name, MarkersOf())
+        stream = stream_of(schema.name, self._sharing)
+        if stream.schema == SHARED:
+            shared = seen.markers.get(SHARED, MarkersOf())
+            markers = dataclasses.replace(markers, stream=shared.stream)
+        selection = self._assembly.selection(schema.name)
         view = SchemaView(
             schema.name,
             tuple(self._selected(schema.name, desk.source)),
             streams=schema.mode is Mode.STREAM and desk.source.traits.streams,
+            stream=stream,
+            follows=self._assembly.follows(stream.schema),
+            left_out=frozenset(t for t in markers.tables if selection(t) is None),
+            held=self._is_held(desk, markers.stream),
+            first=stream.schema != SHARED or schema.name == self._sharing[0],
         )
+        desk.waits = planner.waits_for_snapshot(view, markers)
         duties = planner.plan(
             view, markers, seen.units, revived=desk.revived, delay=self._delay_of(schema)
         )
@@ -258,6 +281,14 @@ class Reconciler:
             changed |= self._do(duty, desk, desk.source)
         self._look_at_log(desk, desk.source, markers.stream)
         return changed
+
+    def _is_held(self, desk: Desk, stream: Marker | None) -> bool:
+        """Does another schema keep the shared stream waiting, or may it, for all we know yet?"""
+        if desk.settings.name not in self._sharing:
+            return False
+        others = [self._desks[name] for name in self._sharing if name != desk.settings.name]
+        begins = stream is None or stream.batch == 0
+        return any(begins if other.waits is None else other.waits for other in others)
 
     def _look_at_log(self, desk: Desk, source: SourceConnector, stream: Marker | None) -> None:
         """For the metrics: does the stream lag, and how far back does the log reach?"""
@@ -294,12 +325,14 @@ class Reconciler:
         """True where the next round will see something new."""
         metadata = self._books.metadata()
         match duty:
-            case StartStream(schema):
-                unit = WorkUnit.stream(schema)
-                position = source.position()
-                added = metadata.register(unit, position=position, phase=Phase.STREAMING)
-                log.info("stream_registered", schema=schema, position=position.token, added=added)
+            case StartStream(stream, follows):
+                position = self._end_of_log(stream, source)
+                added = metadata.register(stream, position=position, phase=Phase.STREAMING)
+                log.info("stream_registered", unit=stream.id, position=position.token, added=added)
+                self._follow(metadata, stream, follows)
                 return added
+            case Follow(stream, follows):
+                return self._follow(metadata, stream, follows)
             case StartPoll(poll, table):
                 # Before its chunks are cut: the snapshot counts as the first run, and the next
                 # one finds whatever changes from here on.
@@ -349,6 +382,26 @@ class Reconciler:
             case OfferLater(poll, delay):
                 self._ledger.offer(poll, delay=delay)
                 return False
+
+    def _end_of_log(self, stream: WorkUnit, source: SourceConnector) -> Position:
+        if stream.schema != SHARED:
+            return source.position()
+        # Asked of all tables that the stream carries, not only of those of one schema.
+        with contextlib.closing(self._assembly.source(SHARED)) as whole:
+            return whole.position()
+
+    def _follow(self, metadata: MetadataStore, stream: WorkUnit, follows: str) -> bool:
+        own = self._sharing if stream.schema == SHARED else (stream.schema,)
+        left = left_behind(
+            stream,
+            metadata.markers((UnitKind.TABLE, UnitKind.POLL, UnitKind.STREAM)),
+            polled=self._desks.keys() - set(self._sharing),
+            selections={name: self._assembly.selection(name) for name in own},
+        )
+        changed = metadata.follow(stream, follows, left=tuple(left))
+        if changed:
+            log.info("stream_follows", unit=stream.id, schemas=list(own))
+        return changed
 
     def _make_table(self, schema: str, table: TableId, source: SourceConnector) -> None:
         """For a table that no chunk is read of: it shall be there before its first row."""

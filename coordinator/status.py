@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from warp.assembly import Assembly
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
-from warp.model import LeasedUnit, Marker, Phase, Position, TableId, UnitKind, WorkerState
+from warp.model import SHARED, LeasedUnit, Marker, Phase, Position, TableId, UnitKind, WorkerState
+from warp.streams import stream_of
 
 # Where a stream's log ends and whether the stream has got there, by schema.
 Reached = Mapping[str, bool]
@@ -37,21 +38,27 @@ def describe(
     reached: Reached,
     quarantined: Mapping[TableId, int],
     deferred: Mapping[TableId, int],
+    left_out: Collection[str] = (),
     now: float,
 ) -> dict[str, Any]:
-    """What `GET /status` and `cartridge-warp status --json` answer."""
+    """What `GET /status` and `cartridge-warp status --json` answer.
+
+    `left_out` are units of tables that are not selected any more: shown, and not waited for.
+    """
     leases = {entry.unit.id: entry for entry in ledger}
-    tables = _tables_by_schema(markers)
+    tables = _tables_by_schema(markers, schemas)
     chunks = [m for m in markers if m.unit.kind is UnitKind.CHUNK]
     planned = Counter((m.unit.schema, m.unit.table) for m in chunks)
     done = Counter((m.unit.schema, m.unit.table) for m in chunks if m.phase is Phase.DONE)
     units = [
         _unit(marker, leases.get(marker.unit.id), tables, reached, now)
         for marker in markers
-        if marker.unit.kind is not UnitKind.TABLE and marker.unit.schema in schemas
+        if marker.unit.kind is not UnitKind.TABLE and marker.unit.schema in (*schemas, SHARED)
     ]
     return {
-        "caught_up": is_caught_up(markers, schemas, reached),
+        "caught_up": is_caught_up(
+            [m for m in markers if m.unit.id not in left_out], schemas, reached
+        ),
         "units": sorted(units, key=lambda unit: str(unit["id"])),
         "tables": [
             {
@@ -88,11 +95,16 @@ def is_caught_up(markers: Sequence[Marker], schemas: Sequence[str], reached: Rea
     )
 
 
-def _tables_by_schema(markers: Iterable[Marker]) -> dict[str, list[str]]:
+def _tables_by_schema(markers: Sequence[Marker], schemas: Sequence[str]) -> dict[str, list[str]]:
+    """Of the schemas, and under SHARED those that a stream of several carries."""
+    polled = {(m.unit.schema, m.unit.table) for m in markers if m.unit.kind is UnitKind.POLL}
     tables: dict[str, list[str]] = {}
     for marker in markers:
-        if marker.unit.kind is UnitKind.TABLE:
-            tables.setdefault(marker.unit.schema, []).append(str(marker.unit.table))
+        unit = marker.unit
+        if unit.kind is UnitKind.TABLE and unit.schema in schemas:
+            tables.setdefault(unit.schema, []).append(str(unit.table))
+            if (unit.schema, unit.table) not in polled:
+                tables.setdefault(SHARED, []).append(str(unit.table))
     return tables
 
 
@@ -158,6 +170,7 @@ class StatusReader:
                     reached=self._reached(markers, ends),
                     quarantined=self._metadata().quarantined(),
                     deferred=self._metadata().deferred(),
+                    left_out=[m.unit.id for m in markers if not self._is_selected(m)],
                     now=self._wall(),
                 )
             except BaseException:
@@ -166,15 +179,29 @@ class StatusReader:
 
     def _reached(self, markers: Sequence[Marker], ends: Mapping[str, Position]) -> dict[str, bool]:
         reached = {}
-        streams = {m.unit.schema: m for m in markers if m.unit.kind is UnitKind.STREAM}
+        sharing = self._assembly.sharing()
+        streams = {m.unit.id: m for m in markers if m.unit.kind is UnitKind.STREAM}
         for schema, end in ends.items():
-            stream = streams.get(schema)
+            stream = streams.get(stream_of(schema, sharing).id)
             if stream is None:  # a schema in batch mode: its tables' phases say it all
                 reached[schema] = any(m.unit.schema == schema for m in markers)
             else:
                 at = stream.position
                 reached[schema] = at is not None and self._source(schema).reached(at, end)
+        if sharing:
+            reached[SHARED] = all(reached.get(schema, False) for schema in sharing)
         return reached
+
+    def _is_selected(self, marker: Marker) -> bool:
+        """A table that is not selected any more keeps its marker, and nobody waits for it."""
+        unit = marker.unit
+        if (
+            unit.kind is not UnitKind.TABLE
+            or unit.table is None
+            or unit.schema not in self._schemas
+        ):
+            return True
+        return self._assembly.selection(unit.schema)(unit.table) is not None
 
     def _metadata(self) -> MetadataStore:
         if self._destination is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from coordinator.status import lag_of
 from warp import metrics
 from warp.metrics import ALL_TABLES, Meters, Status
-from warp.model import LeasedUnit, Marker, Phase, UnitKind, WorkUnit
+from warp.model import SHARED, LeasedUnit, Marker, Phase, UnitKind, WorkUnit
 
 # A healthy stream moves its marker at least every 10 s while its log moves.
 SILENT_AFTER = 30.0
@@ -56,6 +56,7 @@ def readings(
             found.queue[labels] = found.queue.get(labels, 0.0) + 1
         else:
             found.queue.setdefault(labels, 0.0)
+    polled = {labels_of(m.unit, database) for m in markers if m.unit.kind is UnitKind.POLL}
     chunks: Counter[Labels] = Counter()
     done: Counter[Labels] = Counter()
     for marker in markers:
@@ -67,7 +68,8 @@ def readings(
                 continue
         held = marker.unit.id in leased
         if marker.unit.kind is UnitKind.TABLE:  # worked on by its schema's stream, if there is one
-            held = WorkUnit.stream(marker.unit.schema).id in leased
+            streams = {WorkUnit.stream(name).id for name in (marker.unit.schema, SHARED)}
+            held = bool(streams & leased) and labels not in polled
         status = Status.ERROR if marker.phase is Phase.FAILED else Status(int(held))
         # Of several units of one table: an error hides work, work hides rest.
         found.status[labels] = max(

@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from typing import Any, Protocol
 
-from warp.config import Settings
+from warp.config import Mode, Settings
 from warp.interfaces import DestinationConnector, SourceConnector
-from warp.model import TableId, TableSelection, TableSettings
+from warp.model import SHARED, TableId, TableSelection, TableSettings
+from warp.streams import Together
 
 
 class Assembly(Protocol):
@@ -19,6 +20,17 @@ class Assembly(Protocol):
 
     def knows(self, schema: str) -> bool:
         """Is this schema configured in this process?"""
+        ...
+
+    def sharing(self) -> tuple[str, ...]:
+        """The schemas that share one stream, because following their log twice is dear.
+
+        `SHARED` stands for all of them wherever a schema is asked for.
+        """
+        ...
+
+    def follows(self, schema: str) -> str:
+        """Names what the stream of a schema (or SHARED) carries, by this configuration."""
         ...
 
     def selection(self, schema: str) -> TableSelection: ...
@@ -43,13 +55,26 @@ class Plugged:
         self._selections: dict[str, TableSelection] = {}
 
     def knows(self, schema: str) -> bool:
+        if schema == SHARED:
+            return bool(self.sharing())
         return any(s.name == schema for s in self._settings.schemas)
+
+    def sharing(self) -> tuple[str, ...]:
+        connector: Any = self._settings.source.connector
+        if connector.traits.follows_twice or not connector.traits.streams:
+            return ()
+        return tuple(s.name for s in self._settings.schemas if s.mode is Mode.STREAM)
+
+    def follows(self, schema: str) -> str:
+        return self._settings.follows(self.sharing() if schema == SHARED else [schema])
 
     def selection(self, schema: str) -> TableSelection:
         with self._lock:
             known = self._selections.get(schema)
         if known is not None:
             return known
+        if schema == SHARED:
+            return Together({name: self.selection(name) for name in self.sharing()})
         source = self._source(nothing)
         try:
             found = self._settings.resolve(schema, source.namespaces())

@@ -36,7 +36,8 @@ def compact(changes: TableChanges) -> Compacted:
     """Reduce shaped changes (oldest first) to the last change of each key.
 
     An UNCHANGED cell is filled from the key's earlier change in the batch where that knew it.
-    Changes before the last TRUNCATE are left out: it removes what they would have made.
+    Changes before the last TRUNCATE are left out, up to its version: it removes what they would
+    have made.
     """
     schema = changes.schema
     if schema is None:
@@ -47,9 +48,13 @@ def compact(changes: TableChanges) -> Compacted:
     cut = operations.rfind(_TRUNCATE)
     if cut >= 0:
         truncated_at = versions[cut]
-        operations, versions = operations[cut + 1 :], versions[cut + 1 :]
-        columns = [column[cut + 1 :] for column in columns]
-    keys = _keys(schema, columns, len(operations))
+        # A poll that reads a table whole ends with a TRUNCATE of what is older than its own rows.
+        left = [r for r in range(cut) if versions[r] > truncated_at and operations[r] != _TRUNCATE]
+        kept_rows = [*left, *range(cut + 1, len(operations))]
+        operations = bytes(operations[row] for row in kept_rows)
+        versions = [versions[row] for row in kept_rows]
+        columns = [[column[row] for row in kept_rows] for column in columns]
+    keys = keys_of(schema, columns, len(operations))
     if len(set(keys)) == len(operations):
         return Compacted(operations, versions, columns, truncated_at)
 
@@ -81,7 +86,8 @@ def _overrules(operation: int, version: int, earlier: int) -> bool:
     return earlier < version if operation == _READ else earlier <= version
 
 
-def _keys(schema: TableSchema, columns: list[list[Any]], rows: int) -> Sequence[Hashable]:
+def keys_of(schema: TableSchema, columns: list[list[Any]], rows: int) -> Sequence[Hashable]:
+    """The key of each row, equal where a database would call them equal."""
     if not schema.key:
         return range(rows)  # without a key every row is its own
     places = {name: i for i, name in enumerate(schema.names())}

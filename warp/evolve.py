@@ -172,7 +172,8 @@ def _settle(found: _Fitted, fitted: TableChanges, original: TableChanges, plan: 
                 code="conversion",
                 position=end,
                 version=versions[row],
-                kinds=stored.kinds_of(schema.columns),
+                # Without a key nobody could tell the row again: it is shown, never replayed.
+                kinds=stored.kinds_of(schema.columns) if schema.key else {},
                 partial=UNCHANGED in cells,
             )
         )

@@ -48,7 +48,7 @@ class SourceTraits:
     streams: bool = True  # has a log to follow
     follows_twice: bool = True  # two streams of one database cost little more than one
     holds_log: bool = False  # keeps its log until acknowledge()
-    full_rows: bool = True  # False where an update may carry UNCHANGED cells
+    full_rows: bool = True  # False where an update, or a create by a new key, has UNCHANGED cells
     schemaless: bool = False  # batches carry documents
 
 
@@ -122,9 +122,10 @@ class SourceConnector(Protocol):
     def look_up(self, rows: TableChanges) -> TableChanges:
         """The rows of these keys as they are now, as READ operations; those gone are left out.
 
-        For updates that carry a part of a row which the destination has not got (design section
-        13, rule 4).  Only the key columns of `rows` are looked at.  Raises SourceRefused where
-        `traits.full_rows` says that no update is ever partial.
+        For changes that carry a part of a row which the destination has not got (design section
+        13, rule 4).  Only the key columns of `rows` are looked at, no two of one key; any order.
+        May be called while `get_changes` reads ahead in another thread, so over a connection of
+        its own.  Raises SourceRefused where `traits.full_rows` says that no update is partial.
         """
         ...
 
@@ -161,7 +162,10 @@ class SourceConnector(Protocol):
 
         `position` is the end of the last batch of the previous run, or None for the first.
         READ or UPDATE operations, always of whole rows: an UPDATE where two runs may see different
-        rows at one version.  DELETE and TRUNCATE where the strategy sees what is gone.
+        rows at one version.  DELETE and TRUNCATE where the strategy sees what is gone.  A run that
+        reads the table whole ends with a TRUNCATE row of the version before its own: what it did
+        not find is gone.  A table without a key can only be read whole, always with None, at one
+        version, as READ operations.
         """
         ...
 
@@ -207,8 +211,13 @@ class DestinationConnector(Protocol):
         ...
 
     def missing(self, changes: TableChanges) -> list[int]:
-        """Which of these rows, by their place, the destination has not got (a tombstone is not a
-        row).  Asked about updates that carry a part of a row, before they are written."""
+        """Which of these rows, by their place, the destination has not got.
+
+        Asked about updates that carry a part of a row, before they are written; `changes` holds
+        their key columns only.  A tombstone is not a row, a soft-deleted row is one.  While a
+        table is read anew, a row older than that snapshot counts as missing: the columns an
+        update leaves alone may have changed at the source while nobody followed.
+        """
         ...
 
     def open(self, lease: Lease) -> Marker:
@@ -254,6 +263,10 @@ class DestinationConnector(Protocol):
         when a table's schema version is not the batch's.  An outcome that the connection did not
         report is settled by reading the marker again, never by guessing (guarantee 7).
 
+        A table without a key takes READ rows of chunks and polls only.  They are seen once the run
+        is whole (the chunk DONE, the poll's TRUNCATE row written), in the place of all rows before
+        it; what a run cut short has left is gone when its unit is opened again.
+
         With `replay` the rows come out of quarantine, no two of one key, and what becomes of each
         is written there in the same transaction: REPLAYED where it landed; SUPERSEDED, and nothing
         written, where `warp.replays.overruled` says so of what the destination has; WAITING with
@@ -270,8 +283,8 @@ class DestinationConnector(Protocol):
         ...
 
     def deferred_due(self, schema: str) -> bool:
-        """Should a transaction be made, though nothing has changed, for rows of this schema that
-        wait for other rows?  Asked between transactions and cheap."""
+        """Should a transaction be made, though nothing has changed, for rows of this schema (for
+        SHARED, of all that are selected) that wait for other rows?  Asked between transactions."""
         ...
 
     def metadata(self) -> MetadataStore:
@@ -330,10 +343,28 @@ class MetadataStore(Protocol):
         """
         ...
 
-    def resync(self, schema: str, table: TableId | None, *, position: Position) -> list[WorkUnit]:
+    def follow(self, stream: WorkUnit, follows: str, *, left: Sequence[WorkUnit]) -> bool:
+        """Say what a stream carries from now on; True when this call changed it.
+
+        The fence grows, so that whoever follows the log with another configuration is shut out
+        before the first chunk of a new table is read.  The tables of `left` are carried no more:
+        they become PLANNED under a new epoch in the same transaction (guarantee 4).
+        """
+        ...
+
+    def resync(
+        self,
+        schema: str,
+        table: TableId | None,
+        *,
+        position: Position,
+        stream: WorkUnit | None = None,
+    ) -> list[WorkUnit]:
         """Start over at `position`: fence and epoch of the stream grow, tables become PLANNED.
 
-        Returns the units whose lease must be offered again.
+        A resync of one table leaves the stream where it is, and so does that of a schema whose
+        `stream` is shared: what others follow is not moved.  Returns the units whose lease must be
+        offered again.
         """
         ...
 

@@ -41,11 +41,13 @@ from warp.model import (
     Outcome,
     SchemaChange,
     TableId,
+    TableSelection,
     UnitKind,
     WorkUnit,
     Written,
 )
 from warp.options import redact
+from warp.streams import schema_of_table
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -55,7 +57,7 @@ RATE_WINDOW: Final = 60.0  # seconds
 # A worker shows the error that stopped a unit so long (seconds) after it let go of it.  It cannot
 # know when somebody else takes it up again; what stays stopped the coordinator shows.
 ERROR_SHOWN_FOR: Final = 300.0
-ALL_TABLES: Final = "*"  # label of a stream as a whole, which follows every table of its schema
+ALL_TABLES: Final = "*"  # label of a stream as a whole, which follows every table of its schemas
 _GONE: Final = math.nan  # a gauge cannot be removed from a file; the server leaves this value out
 
 
@@ -406,9 +408,9 @@ class Meters:
 
     # What is about a unit
 
-    def meter(self, unit: WorkUnit) -> UnitMeter:
-        """A unit begins to work in this process."""
-        meter = UnitMeter(self, unit)
+    def meter(self, unit: WorkUnit, selection: TableSelection | None = None) -> UnitMeter:
+        """A unit begins to work in this process; a stream may carry tables of several schemas."""
+        meter = UnitMeter(self, unit, selection)
         with self.lock:
             # Known already where the unit starts over after a failure, without a new lease.
             meter = self._units.setdefault(unit.id, meter)
@@ -499,8 +501,11 @@ class Meters:
 class UnitMeter:
     """What the pipeline tells about one unit (`warp.pipeline.Meter`), as metrics."""
 
-    def __init__(self, meters: Meters, unit: WorkUnit) -> None:
+    def __init__(
+        self, meters: Meters, unit: WorkUnit, selection: TableSelection | None = None
+    ) -> None:
         self._meters = meters
+        self._selection = selection
         self.unit = unit
         self._tables: dict[TableId | None, TableMeter] = {}
 
@@ -540,7 +545,10 @@ class UnitMeter:
 
     def _table(self, table: TableId | None) -> TableMeter:
         if table not in self._tables:
-            meter = self._tables[table] = self._meters.table(self.unit.schema, table)
+            schema = self.unit.schema
+            if table is not None and self._selection is not None:
+                schema = schema_of_table(table, self._selection, self.unit)
+            meter = self._tables[table] = self._meters.table(schema, table)
             meter.join(self.unit.id)
         return self._tables[table]
 

@@ -350,6 +350,10 @@ class Chunk:
     rows: int = 0  # about how many, for progress
 
 
+SHARED: Final = "*"
+"""Stands for a schema's name in the stream that several schemas share."""
+
+
 class UnitKind(StrEnum):
     STREAM = "stream"
     CHUNK = "chunk"
@@ -365,8 +369,8 @@ class WorkUnit:
 
     id: str
     kind: UnitKind
-    schema: str  # the schema's name in the configuration
-    table: TableId | None = None  # None for a stream: it follows all tables of its schema
+    schema: str  # the schema's name in the configuration; SHARED for a stream of several
+    table: TableId | None = None  # None for a stream: it follows all tables of its schemas
     chunk: Chunk | None = None
 
     @staticmethod
@@ -444,6 +448,8 @@ class Marker:
     schema_version: int = 0
     truncated_at: int = -1
     sweep_below: int = -1  # rows older than this are gone at the source once all chunks are done
+    # STREAM rows only: names the tables it carries; a worker that means others must not run it.
+    follows: str = ""
 
     def advanced(self, batch: ChangeBatch, *, phase: Phase | None = None) -> Marker:
         """This marker after `batch`."""

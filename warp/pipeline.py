@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from warp import replays
+from warp import partial, replays
 from warp.ahead import ahead
-from warp.errors import SchemaBusy, SchemaMoved, WarpError
+from warp.errors import SchemaBusy, SchemaMoved, SourceRefused, WarpError
 from warp.evolve import Growth, evolve
 from warp.interfaces import DestinationConnector, Hold, SourceConnector
 from warp.model import (
@@ -23,11 +23,13 @@ from warp.model import (
     Evolution,
     Finding,
     Marker,
+    Operation,
     Phase,
     Position,
     Role,
     SchemaChange,
     SetAside,
+    TableChanges,
     TableId,
     TableSchema,
     TableSelection,
@@ -43,6 +45,7 @@ IDLE_MARKER_SECONDS = 2.0
 BUSY_SECONDS = 5.0
 # A replay keeps every other writer of its table waiting for the length of one transaction.
 REPLAYED_AT_ONCE = 200
+_WHOLE = bytes((Operation.READ, Operation.TRUNCATE))  # all that a table without a key can take
 EVOLVE_ATTEMPTS = 20  # each means another worker changed the table meanwhile
 
 
@@ -129,7 +132,13 @@ def snapshot(
     if marker.phase == Phase.DONE:
         return True
     delivery = Delivery(source, destination, hold, selection, meter)
-    delivery.know(chunk.table)  # so that a table without any row is there too
+    schema = delivery.know(chunk.table)  # so that a table without any row is there too
+    if schema is not None and not schema.key and (chunk.lower or chunk.upper):
+        raise SourceRefused(
+            "expected one chunk of a table that has no key, found several: a chunk of it takes "
+            "the place of all rows there are",
+            place=marker.unit.id,
+        )
     waiting: ChangeBatch | None = None  # one batch behind, so that the last one is known
     with ahead(source.get_full_snapshot(chunk)) as batches:
         for batch in batches:
@@ -160,8 +169,10 @@ def poll(
     if table is None:
         raise AssertionError("a poll unit has a table")
     delivery = Delivery(source, destination, hold, selection, meter)
-    delivery.know(table)
-    with ahead(source.poll(table, marker.position, fire_time=fire_time)) as batches:
+    schema = delivery.know(table)
+    # A run of a table without a key takes the place of the last one, so each begins at the start.
+    after = marker.position if schema is None or schema.key else None
+    with ahead(source.poll(table, after, fire_time=fire_time)) as batches:
         for batch in batches:
             marker = delivery.write(marker, batch, Phase.SNAPSHOT)
             source.acknowledge(batch.end)  # only now: the marker is durable (guarantee 3)
@@ -230,9 +241,13 @@ class Delivery:
 
     def write(self, marker: Marker, batch: ChangeBatch, phase: Phase) -> Marker:
         """Deliver one batch and return the marker it left behind."""
+        whole = self._source.traits.full_rows
         for _ in range(EVOLVE_ATTEMPTS):
             plan = self._evolve(batch)
             if plan is None:
+                continue
+            if not whole and any(lacking := [partial.rows_of(part) for part in batch.changes]):
+                batch, whole = self._looked_up(batch, lacking), True
                 continue
             self._hold.check()
             after = marker.advanced(batch, phase=phase)
@@ -311,6 +326,7 @@ class Delivery:
         """The batch as the destination can take it; None after a schema change: evolve anew."""
         for part in batch.changes:
             self.know(part.table, part.documents)
+            _must_find_its_rows(part, self._known.get(part.table))
         plan = evolve(batch, self._known, self._selection)
         if not plan.ddl:
             return plan
@@ -320,6 +336,29 @@ class Delivery:
             if not self._go_on_without(plan.ddl):
                 raise
         return None
+
+    def _looked_up(self, batch: ChangeBatch, lacking: Sequence[Sequence[int]]) -> ChangeBatch:
+        """The batch with those rows made whole that the destination has not got yet (guarantee 4).
+
+        Asked after the tables are known, and before the batch is evolved with what was found.
+        """
+        changes = [
+            self._made_whole(part, rows) if rows else part
+            for part, rows in zip(batch.changes, lacking, strict=True)
+        ]
+        return replace(batch, changes=changes)
+
+    def _made_whole(self, part: TableChanges, rows: Sequence[int]) -> TableChanges:
+        settings = self._selection(part.table)
+        if settings is None:
+            raise AssertionError("an evolved part is of a selected table")
+        keys, updates = partial.asked(part, rows, self._known[part.table], settings)
+        missing = set(partial.created(part, rows))
+        if updates:
+            missing |= {updates[place] for place in self._destination.missing(keys)}
+        if not missing:
+            return part
+        return partial.filled(part, missing, self._source.look_up(partial.wanted(part, missing)))
 
     def _go_on_without(self, changes: Sequence[SchemaChange]) -> bool:
         """Values that a busy table's columns cannot hold yet may wait in `_extra`."""
@@ -343,10 +382,13 @@ class Delivery:
             self._learn_again[table] = self._clock() + BUSY_SECONDS
         return True
 
-    def know(self, table: TableId, documents: Documents | None = None) -> None:
+    def know(self, table: TableId, documents: Documents | None = None) -> TableSchema | None:
         """Read the schema of a table not known yet; create the table nobody has made."""
-        if table in self._known:
-            return
+        if table not in self._known:
+            self._learn(table, documents)
+        return self._known.get(table)
+
+    def _learn(self, table: TableId, documents: Documents | None) -> None:
         schema = self._destination.get_schema(table)
         if schema is not None:
             self._known[table] = schema
@@ -390,6 +432,16 @@ class Delivery:
         if plan.findings:
             self._meter.found(plan.findings)
         self._meter.committed(plan.batch, written)
+
+
+def _must_find_its_rows(part: TableChanges, have: TableSchema | None) -> None:
+    if have is None or have.key or not part.operations.translate(None, _WHOLE):
+        return
+    raise SourceRefused(
+        "expected a primary key, found none: without one no change finds its row; give the table "
+        "one, or have it captured by a full comparison",
+        place=str(part.table),
+    )
 
 
 def _differs(proposal: TableSchema, guess: TableSchema) -> bool:

@@ -34,8 +34,9 @@ from rq.worker import SimpleWorker
 from warp.assembly import Assembly
 from warp.errors import ConfigError, ErrandRefused, TransientError
 from warp.interfaces import LeaseStore, MetadataStore
-from warp.model import Marker, Phase, TableId, UnitKind, WorkUnit
+from warp.model import SHARED, Marker, Phase, Position, TableId, UnitKind, WorkUnit
 from warp.plugins import nearest
+from warp.streams import stream_of
 
 log = structlog.get_logger(__name__)
 
@@ -67,10 +68,40 @@ def resync(desk: Desk, *, schema: str, table: str | None = None) -> str:
         chosen = _table(table, source.tables(), schema) if table is not None else None
         # Before the first row is read again: the stream goes on from here (design section 13).
         position = source.position()
-    units = desk.metadata.resync(schema, chosen, position=position)
+    sharing = desk.assembly.sharing()
+    if schema not in sharing:
+        units = desk.metadata.resync(schema, chosen, position=position)
+    elif chosen is None and _has_failed(desk, stream_of(schema, sharing)):
+        return _resync_all(desk, sharing, position)
+    else:
+        stream = stream_of(schema, sharing)
+        units = desk.metadata.resync(schema, chosen, position=position, stream=stream)
     for unit in units:
         desk.offer(unit)
     return f"{chosen or schema} starts over; offered: {', '.join(u.id for u in units) or 'nothing'}"
+
+
+def _has_failed(desk: Desk, stream: WorkUnit) -> bool:
+    found = {m.unit.id: m.phase for m in desk.metadata.markers((UnitKind.STREAM,))}
+    return found.get(stream.id) is Phase.FAILED
+
+
+def _resync_all(desk: Desk, sharing: Sequence[str], position: Position) -> str:
+    """A stream that cannot go on takes all its schemas with it when it is moved (guarantee 4).
+
+    It moves last: a resync cut short is done again, and then every table is read after the
+    position that the stream goes on from.
+    """
+    stream = WorkUnit.stream(SHARED)
+    units: dict[str, WorkUnit] = {}
+    for schema in sharing:
+        again = desk.metadata.resync(schema, None, position=position, stream=stream)
+        units |= {unit.id: unit for unit in again}
+    units |= {unit.id: unit for unit in desk.metadata.resync(SHARED, None, position=position)}
+    for unit in units.values():
+        desk.offer(unit)
+    names = ", ".join(sharing)
+    return f"{names} start over, whose stream had failed; offered: {', '.join(units) or 'nothing'}"
 
 
 def revive(desk: Desk, *, unit: str) -> str:
@@ -83,31 +114,49 @@ def revive(desk: Desk, *, unit: str) -> str:
 
 
 def pause(desk: Desk, *, schema: str) -> str:
-    """Stop every unit of a schema at its place until `resume`."""
+    """Stop every unit of a schema at its place until `resume`.
+
+    A stream that is shared stops with all schemas it carries: it cannot leave one behind.
+    """
     _known(desk, schema)
+    together = _together(desk, schema)
     stopped = (Phase.DONE, Phase.FAILED, Phase.PAUSED)
     ids = [
         m.unit.id
         for m in desk.metadata.markers(CARRIED)
-        if m.unit.schema == schema and m.phase not in stopped
+        if m.unit.schema in together and m.phase not in stopped
     ]
     for id in ids:
         desk.metadata.mark(id, Phase.PAUSED)  # also fences whoever is at it
     desk.ledger.withdraw(ids)
-    return f"{len(ids)} units paused"
+    return f"{len(ids)} units paused{_of_all(desk, schema)}"
 
 
 def resume(desk: Desk, *, schema: str) -> str:
     _known(desk, schema)
+    together = _together(desk, schema)
     units = [
         m.unit
         for m in desk.metadata.markers(CARRIED)
-        if m.unit.schema == schema and m.phase is Phase.PAUSED
+        if m.unit.schema in together and m.phase is Phase.PAUSED
     ]
     for unit in units:
         desk.metadata.mark(unit.id, WORKING.get(unit.kind, Phase.PLANNED))
         desk.offer(unit)
-    return f"{len(units)} units resumed"
+    return f"{len(units)} units resumed{_of_all(desk, schema)}"
+
+
+def _together(desk: Desk, schema: str) -> frozenset[str]:
+    """What must stop and go on together: a schema, or all that share its stream."""
+    sharing = desk.assembly.sharing()
+    return frozenset((*sharing, SHARED) if schema in sharing else (schema,))
+
+
+def _of_all(desk: Desk, schema: str) -> str:
+    sharing = desk.assembly.sharing()
+    if schema not in sharing or len(sharing) == 1:
+        return ""
+    return f", of {', '.join(sharing)}: they share one stream"
 
 
 def replay(desk: Desk, *, schema: str, table: str) -> str:

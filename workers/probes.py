@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from warp.model import ChangeBatch, Finding, SchemaChange, WorkUnit, Written
+from warp.model import ChangeBatch, Finding, SchemaChange, TableSelection, WorkUnit, Written
 from warp.pipeline import Meter
 from workers.hold import Held
 
@@ -13,8 +13,8 @@ from workers.hold import Held
 class Probe(Protocol):
     """What happens to units in this process; `warp.metrics.Meters` is one."""
 
-    def meter(self, unit: WorkUnit) -> Meter:
-        """The unit begins to work."""
+    def meter(self, unit: WorkUnit, selection: TableSelection) -> Meter:
+        """The unit begins to work; the selection knows which schema each table is of."""
         ...
 
     def error(self, unit: WorkUnit, error: Exception) -> None:

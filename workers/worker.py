@@ -32,6 +32,7 @@ from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, Sou
 from warp.model import Lease, Marker, Phase, UnitKind, WorkUnit
 from warp.retry import Backoff, Streak
 from warp.startup import new_process_id
+from warp.streams import Followed
 from workers.hold import Heartbeat, Held, Holds
 from workers.probes import Probe, UnitMeter
 
@@ -96,6 +97,7 @@ class Worker:
         self._clock = clock
         self._draining = False  # a plain flag: a signal may interrupt any lock's holder
         self._failures: dict[str, int] = {}  # in a row, by unit id
+        self._stands_back_until = 0.0  # so that others can claim what is not for us
         self._changed = threading.Condition()  # a slot came free, or it is time to stop
         self.heartbeat = Heartbeat(
             ledger,
@@ -135,7 +137,7 @@ class Worker:
         reachable = True
         while not self.draining:
             free = self.slots - len(self.holds)
-            if free <= 0:
+            if free <= 0 or self._clock() < self._stands_back_until:
                 self._await_free_slot()
                 continue
             asked_at = self._clock()
@@ -205,6 +207,8 @@ class Worker:
         ):
             try:
                 outcome = turn.play(self._repeat_after)
+                if outcome is NOT_FOR_US:
+                    self._stand_back()
             except Exception:
                 log.exception("unit_turn_broke")
             finally:
@@ -213,6 +217,15 @@ class Worker:
                 self._release(held, outcome)
                 with self._changed:
                     self._changed.notify_all()
+
+    def _stand_back(self) -> None:
+        """Claim nothing until somebody busier has had time to take what was not for us.
+
+        The ledger leaves a unit to the worker with the smallest share first, for a tenth of the
+        ttl: seen with an idle worker of an older configuration, which took the same unit for ever.
+        """
+        wait = (NOT_FOR_US.delay or 0.0) + 0.3 * self._pace.ttl
+        self._stands_back_until = self._clock() + wait
 
     def _release(self, held: Held, outcome: Outcome) -> None:
         try:
@@ -299,16 +312,27 @@ class Turn:
             marker = adopt(destination, self._held, self._ledger)
             if marker.phase in NOT_OFFERED:
                 return FINISHED
+            if not self._is_for_us(marker):
+                log.warning("other_tables_configured_here", action="left for another worker")
+                return NOT_FOR_US
             if not self._begun:
                 destination.metadata().begin_run(self._held.lease, self.run)
                 self._begun = True
-            inner = self._probe.meter(self._unit)
+            inner = self._probe.meter(self._unit, self._assembly.selection(schema))
             meter = UnitMeter(inner, self._held, self._works)
             outcome = self._drive(source, destination, marker, meter)
             if outcome is HANDED_BACK:  # asked back, or lost and told so by the same flag?
                 self._held.check()
             self._tell_end(destination.metadata(), outcome)
             return outcome
+
+    def _is_for_us(self, marker: Marker) -> bool:
+        """A stream run by a worker that does not mean the same tables would pass by their changes
+        (guarantee 4)."""
+        unit = self._unit
+        if unit.kind is UnitKind.STREAM:
+            return marker.follows in ("", self._assembly.follows(unit.schema))
+        return unit.table is None or self._assembly.selection(unit.schema)(unit.table) is not None
 
     def _drive(
         self,
@@ -321,7 +345,7 @@ class Turn:
         ends = (source, destination, marker, self._held)
         match self._unit.kind:
             case UnitKind.STREAM:
-                pipeline.stream(*ends, selection=selection, meter=meter)
+                pipeline.stream(*ends, selection=Followed(selection), meter=meter)
                 return HANDED_BACK
             case UnitKind.CHUNK:
                 complete = pipeline.snapshot(*ends, selection=selection, meter=meter)

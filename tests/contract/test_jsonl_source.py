@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from warp.errors import PositionLost, SourceRefused, SourceUnavailable
-from warp.model import UNCHANGED, Position
+from warp.model import ABSENT, UNCHANGED, Position
 from warp.sources.jsonl import JsonLinesOptions, JsonLinesSource
 from warp.testing.contracts import SourceContract, select
 
@@ -52,6 +52,13 @@ class TestJsonLinesSource(SourceContract):
         self.append(op="u", table="orders", row={"id": 1})
         [(event, _)] = self.follow(start, 1)
         assert event[3] is UNCHANGED
+
+    def test_a_row_is_read_as_its_updates_left_it(self) -> None:
+        self.put(1, "first")
+        self.put(1, "a")
+        self.append(op="u", table="orders", row={"id": 1})
+        self.append(op="c", table="orders", row={"id": 2})
+        assert sorted((e[2], e[3]) for e in self.snapshot()) == [(1, "a"), (2, ABSENT)]
 
     def test_a_broken_line_is_named_with_its_place(self) -> None:
         with self.path.open("a") as file:

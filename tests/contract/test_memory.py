@@ -10,6 +10,7 @@ from warp.model import Operation, TableId
 from warp.testing.contracts import ORDERS, SCHEMA, DestinationContract, SourceContract, select
 from warp.testing.memory import (
     MemoryDatabase,
+    MemoryDeltas,
     MemoryDestination,
     MemoryDestinationOptions,
     MemorySource,
@@ -44,6 +45,11 @@ class TestMemorySource(SourceContract):
 
     def delete(self, id: int) -> None:
         self.database.delete(ORDERS, id=id)
+
+
+class TestMemoryDeltas(TestMemorySource):
+    def make(self) -> MemorySource:
+        return MemoryDeltas(MemorySourceOptions(database=self.database), select)
 
 
 def test_operations_are_the_letters_of_the_glossary() -> None:

@@ -69,6 +69,12 @@ class Shop:
     def knows(self, schema: str) -> bool:
         return schema == "shop"
 
+    def sharing(self) -> tuple[str, ...]:
+        return ()
+
+    def follows(self, schema: str) -> str:
+        return ""
+
     def selection(self, schema: str) -> TableSelection:
         return select
 

@@ -99,10 +99,13 @@ def test_the_registry_keeps_every_version_and_the_position_it_took_force_at(worl
     assert schema.columns == (*SCHEMA.columns, Column("colour", Kind.TEXT, source="c"))
 
 
-def test_a_table_without_a_key_is_refused_with_what_to_do(world: World) -> None:
+def test_a_table_without_a_key_is_made_without_one(world: World) -> None:
     unit = world.unit()
-    with pytest.raises(DestinationRefused, match="primary key"):
-        unit.create(TableSchema(ORDERS, SCHEMA.columns, ()))
+    made = unit.create(TableSchema(ORDERS, SCHEMA.columns, ()))
+    assert made.key == ()
+    assert world.ask("select count(*) from pg_index where indrelid = 'shop.orders'::regclass") == [
+        (0,)
+    ]
 
 
 @pytest.mark.parametrize("name", ["_cw_version", "_cw_deleted", "is_deleted"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import (
+    SHARED,
     Column,
     Kind,
     Marker,
@@ -18,6 +19,7 @@ from warp.model import (
     TableSettings,
     WorkUnit,
 )
+from warp.streams import Together
 from warp.testing.memory import (
     MemoryDatabase,
     MemoryDestination,
@@ -38,6 +40,9 @@ class Shop:
     database: MemoryDatabase = field(default_factory=MemoryDatabase)
     warehouse: MemoryWarehouse = field(default_factory=MemoryWarehouse)
     schemas: tuple[str, ...] = ("shop", "other")
+    source_class: type[MemorySource] = MemorySource
+    # Which tables each schema means; those not named mean `orders`.
+    tables: dict[str, tuple[TableId, ...]] = field(default_factory=dict)
     source_made: Callable[[MemorySource, str], None] = lambda source, schema: None
     destination_made: Callable[[MemoryDestination], None] = lambda destination: None
 
@@ -46,14 +51,24 @@ class Shop:
         self.database.create(TableSchema(ORDERS, columns, ("id",)))
 
     def knows(self, schema: str) -> bool:
-        return schema in self.schemas
+        return bool(self.sharing()) if schema == SHARED else schema in self.schemas
+
+    def sharing(self) -> tuple[str, ...]:
+        return () if self.source_class.traits.follows_twice else self.schemas
+
+    def follows(self, schema: str) -> str:
+        named = self.sharing() if schema == SHARED else (schema,)
+        return repr([(name, self.tables.get(name)) for name in sorted(named)])
 
     def selection(self, schema: str) -> TableSelection:
-        return lambda table: TableSettings(table, table, schema) if table == ORDERS else None
+        if schema == SHARED:
+            return Together({name: self.selection(name) for name in self.sharing()})
+        meant = self.tables.get(schema, (ORDERS,))
+        return lambda table: TableSettings(table, table, schema) if table in meant else None
 
     def source(self, schema: str) -> SourceConnector:
         options = MemorySourceOptions(database=self.database)
-        source = MemorySource(options, self.selection(schema))
+        source = self.source_class(options, self.selection(schema))
         self.source_made(source, schema)
         return source
 

@@ -206,6 +206,12 @@ class InMemory:
     def knows(self, schema: str) -> bool:
         return True
 
+    def sharing(self) -> tuple[str, ...]:
+        return ()
+
+    def follows(self, schema: str) -> str:
+        return ""
+
     def selection(self, schema: str) -> TableSelection:
         settings = load(CONFIG)
         return settings.resolve(schema, [])

@@ -79,8 +79,8 @@ def offered(found: list[Duty]) -> list[str]:
 
 
 def test_nothing_is_planned_before_the_streams_start_is_stored() -> None:
-    assert duties(Marker(WorkUnit.stream("shop"))) == [StartStream("shop")]
-    assert duties(table(ORDERS, Phase.PLANNED)) == [StartStream("shop")]
+    assert duties(Marker(WorkUnit.stream("shop"))) == [StartStream(WorkUnit.stream("shop"))]
+    assert duties(table(ORDERS, Phase.PLANNED)) == [StartStream(WorkUnit.stream("shop"))]
 
 
 def test_a_chunk_of_an_earlier_epoch_is_neither_offered_nor_waited_for() -> None:

@@ -89,6 +89,20 @@ class SchemaSettings:
     said: Mapping[str, Any] = field(repr=False)  # global and schema level, merged
     rules: tuple[Rule, ...] = field(repr=False)  # weakest first
 
+    def chosen(self) -> tuple[Any, ...]:
+        """What decides which tables are followed and where they go, and nothing else."""
+        rules = [
+            (
+                rule.pattern,
+                rule.block.destination_table,
+                said(rule.block, self.mode).get("capture"),
+            )
+            for rule in self.rules
+        ]
+        capture = self.said.get("capture")
+        ends = (self.destination_schema, self.include, self.exclude)
+        return (self.name, self.mode, capture, *ends, rules)
+
 
 class Selection:
     """The `TableSelection` of one schema.  All of its tables lie in one namespace."""
@@ -241,6 +255,15 @@ class Settings:
             f"{plugins.nearest(name, known)}",
             place="schemas",
         )
+
+    def follows(self, names: Iterable[str]) -> str:
+        """Names the tables of these schemas: equal in processes that may follow one log together.
+
+        Unlike the digest it leaves out how fast and how carefully they are moved.
+        """
+        chosen = [self.schema(name).chosen() for name in sorted(names)]
+        text = json.dumps([self.source.database, chosen], default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def resolve(self, name: str, namespaces: Iterable[str]) -> Selection:
         """Which tables the schema `name` means, given the namespaces that exist at the source.

@@ -15,8 +15,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -31,7 +32,6 @@ from warp.model import (
     Chunk,
     Column,
     Kind,
-    Operation,
     Position,
     TableChanges,
     TableId,
@@ -51,6 +51,7 @@ _FROM_JSON: Final[dict[Kind, Callable[[Any], Any]]] = {
 }
 
 _Line = tuple[int, dict[str, Any]]  # where it ends, what it says
+_Key = tuple[Any, ...]
 
 
 class JsonLinesOptions(BaseModel):
@@ -104,33 +105,52 @@ class JsonLinesSource:
         return [Chunk(table, 0)]
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
-        """The file twice: first which line each live key was last written by, then those lines.
-
-        Only keys and places are held, never the rows.
-        """
         version = self.version()
-        schema = self._schemas()[chunk.table]
-        live: dict[tuple[Any, ...], int] = {}
-        for end, line in self._changes(0, version, chunk.table):
-            key = tuple(line["row"].get(name) for name in schema.key)
-            if line["op"] == "d":
-                live.pop(key, None)
-            elif line["op"] == "t":
-                live.clear()
-            else:
-                live[key] = end
+        schemas = self._schemas()
         settings = self._selection(chunk.table)
         size = settings.full_load_batch_size if settings else 1000
-        places, waiting, read = set(live.values()), [], False
-        for end, line in self._changes(0, version, chunk.table):
-            if end in places:
-                waiting.append((version, {**line, "op": "r"}))
-            if len(waiting) == size:
-                yield self._batch({chunk.table: waiting}, {chunk.table: schema}, version)
-                waiting, read = [], True
-        if waiting or not read:
+        rows = self._rows(schemas[chunk.table], version)
+        waiting, read = list(islice(rows, size)), False
+        while waiting or not read:
             parts = {chunk.table: waiting} if waiting else {}
-            yield self._batch(parts, {chunk.table: schema}, version)
+            yield self._batch(parts, schemas, version)
+            waiting, read = list(islice(rows, size)), True
+
+    def look_up(self, rows: TableChanges) -> TableChanges:
+        version = self.version()
+        schema = self._schemas()[rows.table]
+        cells = dict(zip(rows.schema.names() if rows.schema else (), rows.columns, strict=True))
+        keys = set(zip(*(cells[name] for name in schema.key), strict=True))
+        found = list(self._rows(schema, version, keys))
+        return _table_changes(schema, found)
+
+    def _rows(
+        self, schema: TableSchema, version: int, keys: Collection[_Key] | None = None
+    ) -> Iterator[_Line]:
+        """The live rows, all or those of some keys, in the order of their last change.
+
+        The file twice: first which lines each live row is made of, then those lines.  Only keys
+        and places are held, and the rows that are not whole yet.
+        """
+        live: dict[_Key, list[int]] = {}
+        for end, line in self._changes(0, version, schema.table):
+            key = _key(schema, line)
+            if line["op"] == "t":
+                live.clear()
+            elif line["op"] == "d":
+                live.pop(key, None)
+            elif keys is None or key in keys:
+                earlier = live.pop(key, []) if line["op"] == "u" else []
+                live[key] = [*earlier, end]
+        last = {places[-1] for places in live.values()}
+        used = {place for places in live.values() for place in places}
+        rows: dict[_Key, dict[str, Any]] = {}
+        for end, line in self._changes(0, version, schema.table):
+            if end in used:
+                key = _key(schema, line)
+                rows[key] = rows.get(key, {}) | line["row"]
+                if end in last:
+                    yield version, {"op": "r", "row": rows.pop(key)}
 
     def get_changes(
         self, position: Position, *, selection: TableSelection, idle: float
@@ -228,31 +248,29 @@ class JsonLinesSource:
         end: int,
     ) -> ChangeBatch:
         now = time.time()
-        changes = [
-            TableChanges(
-                table,
-                bytearray(ord(line["op"]) for _, line in lines),
-                [version for version, _ in lines],
-                schemas[table],
-                [_cells(column, lines) for column in schemas[table].columns],
-            )
-            for table, lines in parts.items()
-        ]
+        changes = [_table_changes(schemas[table], lines) for table, lines in parts.items()]
         return ChangeBatch(changes, Position(str(end), now), read_at=now)
 
 
-def _cells(column: Column, lines: Sequence[_Line]) -> list[Any]:
-    """One column of the changes: what an update does not mention is unchanged."""
+def _table_changes(schema: TableSchema, lines: Sequence[_Line]) -> TableChanges:
+    return TableChanges(
+        schema.table,
+        bytearray(ord(line["op"]) for _, line in lines),
+        [version for version, _ in lines],
+        schema,
+        [[_cell(column, line) for _, line in lines] for column in schema.columns],
+    )
+
+
+def _key(schema: TableSchema, line: Mapping[str, Any]) -> _Key:
+    return tuple(_cell(c, line) for name in schema.key if (c := schema.column(name)))
+
+
+def _cell(column: Column, line: Mapping[str, Any]) -> Any:
+    """What an update does not mention is unchanged."""
+    row = line.get("row", {})
+    if column.name not in row:
+        return UNCHANGED if line["op"] == "u" else ABSENT
+    value = row[column.name]
     convert = _FROM_JSON.get(column.kind)
-    cells: list[Any] = []
-    for _, line in lines:
-        row = line.get("row", {})
-        if column.name not in row:
-            cells.append(
-                UNCHANGED if line["op"] == Operation.UPDATE.to_bytes().decode() else ABSENT
-            )
-        elif row[column.name] is None or convert is None:
-            cells.append(row[column.name])
-        else:
-            cells.append(convert(row[column.name]))
-    return cells
+    return value if value is None or convert is None else convert(value)

@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 
 from warp import stored
-from warp.errors import FenceBehind, LeaseLost, SchemaMoved
+from warp.errors import DestinationRefused, FenceBehind, LeaseLost, SchemaMoved, SourceRefused
 from warp.evolve import evolve
 from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import (
     ABSENT,
+    SHARED,
     UNCHANGED,
     Aside,
     Change,
@@ -367,6 +368,110 @@ class DestinationContract(ABC):
         assert metadata.settle("shop", ORDERS)
         assert self.read(ORDERS) == {(1, "a")}
 
+    # -- a table without a key
+
+    def keyless(self, unit: WorkUnit) -> Unit:
+        """A unit that reads `shop.orders` whole, which has no key here."""
+        destination = self.make()
+        destination.metadata().prepare()
+        schema = replace(SCHEMA, key=())
+        create = SchemaChange(ORDERS, Change.CREATE_TABLE, schema=schema)
+        destination.apply_schema_changes([create])
+        return Unit(destination, unit)
+
+    def idle(self, unit: Unit) -> None:
+        batch = ChangeBatch([], Position("end"))
+        after = unit.marker.advanced(batch, phase=Phase.IDLE)
+        unit.destination.update_marker(after)
+        unit.marker = after
+
+    def test_a_whole_read_without_a_key_takes_the_place_of_the_last_at_once(self) -> None:
+        poll = self.keyless(WorkUnit.poll("shop", ORDERS))
+        poll.write("1", (READ, 5, 1, "a"), (READ, 5, 2, "b"))
+        assert self.read(ORDERS) == set()
+        poll.write("1", (TRUNCATE, 4, ABSENT, ABSENT))
+        self.idle(poll)
+        assert self.read(ORDERS) == {(1, "a"), (2, "b")}
+        # The source may be so quiet that its version is still the same.
+        for events in [(READ, 5, 2, "b")], [(READ, 5, 3, "c"), (READ, 5, None, None)]:
+            poll.write("2", *events)
+            assert self.read(ORDERS) == {(1, "a"), (2, "b")}
+        poll.write("2", (READ, 5, 4, "d"), (TRUNCATE, 4, ABSENT, ABSENT))
+        assert self.read(ORDERS) == {(2, "b"), (3, "c"), (None, None), (4, "d")}
+        self.idle(poll)
+        poll.write("3", (TRUNCATE, 8, ABSENT, ABSENT))
+        self.idle(poll)
+        assert self.read(ORDERS) == set()
+
+    def test_a_whole_read_that_was_cut_short_leaves_nothing(self) -> None:
+        unit = WorkUnit.poll("shop", ORDERS)
+        first = self.keyless(unit)
+        first.write("1", (READ, 5, 1, "half"))
+        again = Unit(self.make(), unit)
+        again.write("1", (READ, 5, 1, "whole"))
+        again.write("1", (TRUNCATE, 4, ABSENT, ABSENT))
+        self.idle(again)
+        assert self.read(ORDERS) == {(1, "whole")}
+
+    def test_a_chunk_without_a_key_is_seen_when_it_is_done_and_can_be_read_again(self) -> None:
+        self.keyless(WorkUnit.poll("shop", ORDERS))
+        metadata = self.make().metadata()
+        assert metadata.plan_snapshot("shop", ORDERS, [Chunk(ORDERS, 0)], version=0)
+        unit = WorkUnit.of_chunk("shop", Chunk(ORDERS, 0), 0)
+        Unit(self.make(), unit).write("s", (READ, 5, 1, "half"))
+        reader = Unit(self.make(), unit)
+        reader.write("s", (READ, 5, 1, "a"), (READ, 5, 2, "b"))
+        assert self.read(ORDERS) == set()
+        self.finish(reader)
+        assert self.read(ORDERS) == {(1, "a"), (2, "b")}
+        assert metadata.settle("shop", ORDERS)
+        assert self.read(ORDERS) == {(1, "a"), (2, "b")}
+
+    def test_a_poll_that_picks_rows_out_of_a_table_without_a_key_is_refused(self) -> None:
+        poll = self.keyless(WorkUnit.poll("shop", ORDERS))
+        poll.write("1", (READ, 5, 1, "changed"))
+        with pytest.raises(DestinationRefused, match="whole"):
+            self.idle(poll)
+
+    # -- rows that updates carry a part of
+
+    def missing(self, unit: Unit, *ids: int) -> list[int]:
+        """Which of these ids of `shop.orders` the destination says it has not got."""
+        schema = unit.destination.get_schema(ORDERS)
+        if schema is None:
+            raise AssertionError("asked about a table that is there")
+        only = replace(schema, columns=schema.columns[:1])
+        operations = bytearray([UPDATE]) * len(ids)
+        part = TableChanges(ORDERS, operations, [50] * len(ids), only, [list(ids)])
+        return [ids[place] for place in unit.destination.missing(part)]
+
+    def test_rows_that_are_not_there_are_missing(self) -> None:
+        unit = self.settled()
+        unit.write("1", (CREATE, 1, 1, "a"), (CREATE, 2, 2, "b"))
+        unit.write("2", (DELETE, 3, 2, ABSENT))
+        assert self.missing(unit, 3, 1, 2) == [3, 2]
+        assert self.missing(unit, 1) == []
+
+    def test_a_row_whose_delete_is_remembered_is_missing(self) -> None:
+        stream, [chunk] = self.planned()
+        stream.write("9", (DELETE, 9, 1, ABSENT))
+        Unit(self.make(), chunk).write("s", (READ, 5, 2, "b"))
+        assert self.missing(stream, 1, 2) == [1]
+
+    def test_a_row_that_a_second_snapshot_has_not_brought_yet_is_missing(self) -> None:
+        stream, [unit] = self.planned()
+        reader = Unit(self.make(), unit)
+        reader.write("s", (READ, 5, 1, "a"), (READ, 5, 2, "b"))
+        assert self.missing(stream, 1, 2) == []
+        self.finish(reader)
+        metadata = stream.destination.metadata()
+        metadata.settle("shop", ORDERS)
+        stream.write("9", reload=[ORDERS])
+        assert metadata.plan_snapshot("shop", ORDERS, [Chunk(ORDERS, 0)], version=20)
+        reader = Unit(self.make(), WorkUnit.of_chunk("shop", Chunk(ORDERS, 0), 1))
+        reader.write("s", (READ, 21, 1, "a"))
+        assert self.missing(stream, 1, 2) == [2]
+
     # -- bookkeeping
 
     def test_a_resync_fences_off_the_running_stream(self) -> None:
@@ -378,6 +483,42 @@ class DestinationContract(ABC):
         found = {m.unit.id: m for m in self.make().metadata().markers()}[STREAM.id]
         assert found.position == Position("50")
         assert found.epoch == 1
+
+    def test_saying_what_a_stream_carries_shuts_out_its_worker_once(self) -> None:
+        stream = self.settled()
+        stream.write("1", (CREATE, 1, 1, "a"))
+        metadata = self.make().metadata()
+        assert metadata.follow(STREAM, "these tables", left=[])
+        with pytest.raises(FenceBehind):
+            stream.write("2", (CREATE, 2, 2, "b"))
+        assert not metadata.follow(STREAM, "these tables", left=[])
+        again = Unit(self.make())
+        assert again.marker.follows == "these tables"
+        again.write("2", (CREATE, 2, 2, "b"))
+        found = {m.unit.id: m for m in metadata.markers()}
+        assert (found[STREAM.id].follows, found[STREAM.id].batch) == ("these tables", 2)
+
+    def test_a_table_that_its_stream_carries_no_more_is_to_be_read_anew(self) -> None:
+        _, [chunk] = self.planned()
+        metadata = self.make().metadata()
+        table = WorkUnit.of_table("shop", ORDERS)
+        assert metadata.follow(STREAM, "without it", left=[table])
+        found = {m.unit.id: m for m in metadata.markers()}
+        assert chunk.id not in found
+        assert (found[table.id].phase, found[table.id].epoch) == (Phase.PLANNED, 1)
+
+    def test_a_resync_of_a_schema_leaves_a_stream_where_it_is_that_others_share(self) -> None:
+        shared = Unit(self.start().destination, WorkUnit.stream(SHARED))
+        shared.write("1", (CREATE, 1, 1, "a"))
+        stream, table = shared.lease.unit, WorkUnit.of_table("shop", ORDERS)
+        metadata = self.make().metadata()
+        again = metadata.resync("shop", None, position=Position("50"), stream=stream)
+        assert again == [stream]
+        found = {m.unit.id: m for m in metadata.markers()}
+        assert found[stream.id].position == Position("1", 1_000.0)
+        assert metadata.resync(SHARED, None, position=Position("50")) == [stream]
+        assert {m.unit.id: m.position for m in metadata.markers()}[stream.id] == Position("50")
+        assert table.id not in found or found[table.id].phase is Phase.PLANNED
 
     def test_registering_twice_keeps_the_first_position(self) -> None:
         metadata = self.start().destination.metadata()
@@ -794,6 +935,29 @@ class SourceContract(ABC):
         versions = {event[1] for event in self.snapshot(rows=100)}
         assert len(versions) == 1
         assert min(versions) >= changed
+
+    def test_rows_are_looked_up_by_key_as_they_are_now(self) -> None:
+        for id, name in enumerate(["a", "b", "c", "d"]):
+            self.put(id, name)
+        self.put(1, "changed")
+        self.delete(2)
+        source = self.make()
+        schema = source.get_schema([ORDERS])[ORDERS]
+        keys: list[list[Any]] = [
+            [1, 2, 0, 9] if c.name in schema.key else [UNCHANGED] * 4 for c in schema.columns
+        ]
+        asked = TableChanges(ORDERS, bytearray([UPDATE]) * 4, [1] * 4, schema, keys)
+        if source.traits.full_rows:
+            with pytest.raises(SourceRefused):
+                source.look_up(asked)
+        else:
+            batch = ChangeBatch([source.look_up(asked)], Position("now"))
+            found = self.events(source, batch)
+            assert sorted((e[0], e[2], e[3]) for e in found) == [
+                (READ, 0, "a"),
+                (READ, 1, "changed"),
+            ]
+        source.close()
 
     def test_a_stream_carries_what_came_after_its_position_in_order(self) -> None:
         self.put(1, "before")

@@ -18,7 +18,14 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from warp import replays, stored
-from warp.errors import FenceBehind, LeaseLost, PositionLost, SchemaMoved
+from warp.errors import (
+    DestinationRefused,
+    FenceBehind,
+    LeaseLost,
+    PositionLost,
+    SchemaMoved,
+    SourceRefused,
+)
 from warp.interfaces import DestinationTraits, MetadataStore, SourceTraits
 from warp.kinds import Relation, converter, relation
 from warp.model import (
@@ -51,7 +58,9 @@ from warp.model import (
     Written,
     schema_of,
 )
+from warp.streams import schema_of_table
 
+_numbers = itertools.count()  # tell rows apart that have no key
 Row = dict[str, Any]
 Key = tuple[Any, ...]
 
@@ -79,6 +88,12 @@ class MemoryDatabase:
         operation = Operation.UPDATE if key in self.tables[table] else Operation.CREATE
         self.tables[table][key] = row
         self._append(table, operation, row)
+
+    def patch(self, table: TableId, **cells: Any) -> None:
+        """An update whose log line carries the key and these cells only."""
+        row = self.tables[table][self._key(table, cells)] | cells
+        self.tables[table][self._key(table, cells)] = row
+        self._append(table, Operation.UPDATE, dict.fromkeys(row, UNCHANGED) | cells)
 
     def delete(self, table: TableId, **key: Any) -> None:
         self.tables[table].pop(self._key(table, key), None)
@@ -132,6 +147,16 @@ class MemorySource:
 
     def version(self) -> int:
         return self.database.version
+
+    def look_up(self, rows: TableChanges) -> TableChanges:
+        if self.traits.full_rows:
+            raise SourceRefused("expected no update to be partial", place=str(rows.table))
+        names = self.database.schemas[rows.table].key
+        keys = zip(*(_cells_of(rows, name) for name in names), strict=True)
+        have = self.database.tables[rows.table]
+        version = self.database.version
+        found = [(version, Operation.READ, have[key]) for key in keys if key in have]
+        return self._changes(rows.table, found)
 
     def namespaces(self) -> list[str]:
         return sorted({table.namespace for table in self.database.tables})
@@ -222,6 +247,24 @@ class MemorySource:
         )
 
 
+class MemoryDeltas(MemorySource):
+    """A MemoryDatabase whose log may carry parts of rows (`patch`)."""
+
+    traits: ClassVar[SourceTraits] = SourceTraits(full_rows=False)
+
+
+class MemoryOneLog(MemorySource):
+    """A MemoryDatabase whose log is dear to follow twice, as a binlog is."""
+
+    traits: ClassVar[SourceTraits] = SourceTraits(follows_twice=False, holds_log=True)
+
+
+def _cells_of(rows: TableChanges, name: str) -> list[Any]:
+    if rows.schema is None:
+        raise AssertionError("rows of a database have a schema")
+    return rows.columns[rows.schema.names().index(name)]
+
+
 # ---------------------------------------------------------------- destination
 
 
@@ -306,10 +349,58 @@ class MemoryDestination:
                 )
             marker = replace(marker, fence=lease.fence, owner=lease.owner)
             self.warehouse.markers[lease.unit.id] = marker
+            if marker.phase is not Phase.DONE and self._is_read_whole(lease.unit):
+                self._keep_if(lease.unit.table, lambda row: not row.deleted)
             return marker
+
+    def _is_read_whole(self, unit: WorkUnit) -> bool:
+        schema = self.warehouse.schemas.get(unit.table) if unit.table else None
+        reads = unit.kind in (UnitKind.CHUNK, UnitKind.POLL)
+        return reads and schema is not None and not schema.key
+
+    def _keep_if(self, table: TableId | None, kept: Callable[[_Stored], bool]) -> None:
+        if table is not None:
+            rows = self.warehouse.tables[table]
+            self.warehouse.tables[table] = {k: row for k, row in rows.items() if kept(row)}
+
+    def _reveal(self, table: TableId | None) -> None:
+        """A whole run of a table without a key takes the place of the last one."""
+        self._keep_if(table, lambda row: row.deleted)
+        for row in self.warehouse.tables[table].values() if table else ():
+            row.deleted = False
+
+    def _end_of_run(self, marker: Marker) -> None:
+        if not self._is_read_whole(marker.unit):
+            return
+        if marker.phase is Phase.DONE:
+            self._reveal(marker.unit.table)
+        elif marker.phase is Phase.IDLE and marker.unit.table:
+            hidden = [r for r in self.warehouse.tables[marker.unit.table].values() if r.deleted]
+            if hidden:
+                raise DestinationRefused(
+                    "expected a table without a key to be read whole, found rows that were picked "
+                    "out; capture it by a full comparison",
+                    place=marker.unit.id,
+                )
 
     def get_schema(self, table: TableId) -> TableSchema | None:
         return self.warehouse.schemas.get(table)
+
+    def missing(self, changes: TableChanges) -> list[int]:
+        with self.warehouse.lock:
+            settings = self.selection(changes.table)
+            unit = WorkUnit.of_table(settings.schema if settings else "", changes.table)
+            state = self.warehouse.markers.get(unit.id)
+            below = state.sweep_below if state and state.phase is Phase.SNAPSHOT else -1
+            rows = self.warehouse.tables.get(changes.table, {})
+            names = self.warehouse.schemas[changes.table].key
+            keys = zip(*(_cells_of(changes, name) for name in names), strict=True)
+            found = [rows.get(key) for key in keys]
+            return [
+                place
+                for place, row in enumerate(found)
+                if row is None or row.deleted or row.version < below
+            ]
 
     def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:
         with self.warehouse.lock:
@@ -377,13 +468,15 @@ class MemoryDestination:
                 for part in changes:
                     self._write(part, marker.unit, counts)
                 for table in batch.reload:
-                    self._reload(marker.unit.schema, table)
+                    self._reload(schema_of_table(table, self.selection, marker.unit), table)
                 for row in quarantined:
                     id, unit = len(warehouse.aside) + 1, marker.unit
-                    aside = SetAside(id, unit.schema, unit.id, row, at=time.time())
+                    of = schema_of_table(row.table, self.selection, unit)
+                    aside = SetAside(id, of, unit.id, row, at=time.time())
                     warehouse.aside.append(aside)
                 for finding in findings:
                     self._note(finding, marker.unit)
+                self._end_of_run(marker)
             except BaseException:
                 warehouse.tables, warehouse.markers = before[0], before[1]
                 del warehouse.audit[before[2] :]
@@ -466,7 +559,7 @@ class MemoryDestination:
                 "code": f"CELL-{finding.outcome}",
                 "class": "Finding",
                 "message": f"expected {finding.expected}, found {finding.met}: {finding.original}",
-                "schema": unit.schema,
+                "schema": schema_of_table(finding.table, self.selection, unit),
                 "unit": unit.id,
                 "table": finding.table,
                 "action": finding.outcome.value,
@@ -501,7 +594,8 @@ class MemoryDestination:
         schema = self.warehouse.schemas[part.table]
         if part.schema is None or part.schema.version != schema.version:
             raise SchemaMoved("read the schema again", place=str(part.table))
-        state = self.warehouse.markers.get(WorkUnit.of_table(unit.schema, part.table).id)
+        of = schema_of_table(part.table, self.selection, unit)
+        state = self.warehouse.markers.get(WorkUnit.of_table(of, part.table).id)
         settled = state is not None and state.phase == Phase.STREAMING
         truncated_at = state.truncated_at if state else -1
         settings = self.selection(part.table)
@@ -511,11 +605,19 @@ class MemoryDestination:
         for code, version, cells in zip(part.operations, part.versions, part.rows(), strict=True):
             operation = Operation(code)
             counts[part.table, operation] = counts.get((part.table, operation), 0) + 1
+            if operation == Operation.TRUNCATE and not schema.key:
+                self._reveal(part.table)
+                rows = self.warehouse.tables[part.table]
+                continue
             if operation == Operation.TRUNCATE:
-                self._truncate(unit.schema, part.table, version)
+                self._truncate(of, part.table, version)
                 continue
             row = dict(zip(names, cells, strict=True))
             key = tuple(row[name] for name in schema.key)
+            if not schema.key:
+                cells_ = {n: None if isinstance(v, type(ABSENT)) else v for n, v in row.items()}
+                rows[next(_numbers),] = _Stored(cells_, version, deleted=True)
+                continue
             old = rows.get(key)
             if operation == Operation.READ:
                 if version <= truncated_at or (old is not None and old.version >= version):
@@ -561,6 +663,7 @@ class MemoryDestination:
 
     def update_marker(self, marker: Marker) -> None:
         with self.warehouse.lock:
+            self._end_of_run(marker)
             self._advance(marker)
 
     def deferred_due(self, schema: str) -> bool:
@@ -605,7 +708,7 @@ class MemoryMetadata:
             )
             for chunk in chunks:
                 chunk_unit = WorkUnit.of_chunk(schema, chunk, state.epoch)
-                self.warehouse.markers[chunk_unit.id] = Marker(chunk_unit)
+                self.warehouse.markers[chunk_unit.id] = Marker(chunk_unit, epoch=state.epoch)
             return True
 
     def settle(self, schema: str, table: TableId) -> bool:
@@ -650,9 +753,37 @@ class MemoryMetadata:
                     marker, phase=phase, fence=marker.fence + 1
                 )
 
-    def resync(self, schema: str, table: TableId | None, *, position: Position) -> list[WorkUnit]:
+    def follow(self, stream: WorkUnit, follows: str, *, left: Sequence[WorkUnit]) -> bool:
         with self.warehouse.lock:
-            stream = WorkUnit.stream(schema)
+            marker = self.warehouse.markers.get(stream.id)
+            if marker is None or marker.follows == follows:
+                return False
+            self.warehouse.markers[stream.id] = replace(
+                marker, follows=follows, fence=marker.fence + 1
+            )
+            for unit in left:
+                self._read_anew(self.warehouse.markers[unit.id])
+            return True
+
+    def _read_anew(self, table: Marker) -> None:
+        unit = table.unit
+        for id, marker in list(self.warehouse.markers.items()):
+            of = (marker.unit.schema, marker.unit.table)
+            if marker.unit.kind is UnitKind.CHUNK and of == (unit.schema, unit.table):
+                del self.warehouse.markers[id]
+        self.warehouse.markers[unit.id] = replace(table, phase=Phase.PLANNED, epoch=table.epoch + 1)
+
+    def resync(
+        self,
+        schema: str,
+        table: TableId | None,
+        *,
+        position: Position,
+        stream: WorkUnit | None = None,
+    ) -> list[WorkUnit]:
+        with self.warehouse.lock:
+            stays = stream is not None
+            stream = stream or WorkUnit.stream(schema)
             for id, marker in list(self.warehouse.markers.items()):
                 unit = marker.unit
                 if unit.schema != schema or (table is not None and unit.table not in (None, table)):
@@ -663,7 +794,7 @@ class MemoryMetadata:
                     self.warehouse.markers[id] = replace(
                         marker, phase=Phase.PLANNED, epoch=marker.epoch + 1
                     )
-                elif unit.kind == UnitKind.STREAM and table is None:
+                elif unit.kind == UnitKind.STREAM and table is None and not stays:
                     self.warehouse.markers[id] = replace(
                         marker,
                         phase=Phase.STREAMING,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
@@ -19,8 +20,8 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
 from warp import faults
-from warp.compact import compact
-from warp.destinations.postgresql import constraints, ddl, markers, merge
+from warp.compact import Compacted, compact
+from warp.destinations.postgresql import constraints, ddl, keyless, markers, merge
 from warp.destinations.postgresql.careful import Careful, TableState, is_of_a_value
 from warp.destinations.postgresql.carriers import DUMPED_AS, PARTIAL, Staged, stage
 from warp.destinations.postgresql.deferral import (
@@ -59,10 +60,12 @@ from warp.model import (
     TableId,
     TableSchema,
     TableSelection,
+    TableSettings,
     UnitKind,
     WorkUnit,
     Written,
 )
+from warp.streams import schema_of_table
 
 # A commit empties every staging table of its session, so there must not be too many.
 STAGING_TABLES: Final = 64
@@ -181,6 +184,8 @@ class PostgresDestination:
             marker = markers.from_row(row)
             if unit.kind is UnitKind.CHUNK and marker.phase is not Phase.DONE:
                 self._session.named("forget_set_aside", unit=unit.id)
+            if marker.phase is not Phase.DONE and (settings := self._keyless(unit)):
+                keyless.forget(self._session, settings)
         # The lease's unit is the fuller one where the plan has not been stored.
         return marker if marker.unit.chunk else replace(marker, unit=unit)
 
@@ -196,6 +201,15 @@ class PostgresDestination:
             row = self._session.named("adopt_marker", **mine).fetchone()
         return row
 
+    def _keyless(self, unit: WorkUnit) -> TableSettings | None:
+        """The table that a chunk or poll reads whole, because it has no key."""
+        if unit.table is None or unit.kind not in (UnitKind.CHUNK, UnitKind.POLL):
+            return None
+        settings = self._selection(unit.table)
+        if settings is None or not keyless.is_keyless(self._session, settings):
+            return None
+        return settings
+
     def get_schema(self, table: TableId) -> TableSchema | None:
         settings = self._selection(table)
         if settings is None:
@@ -203,11 +217,28 @@ class PostgresDestination:
         with self._session.meaning(f"reading the schema of {settings.destination}"):
             return ddl.current(self._session, settings)
 
+    def missing(self, changes: TableChanges) -> list[int]:
+        """By one statement over the staged keys, in a transaction that changes nothing."""
+        settings = self._selection(changes.table)
+        if settings is None or changes.schema is None:
+            raise AssertionError("rows of a selected table, shaped into columns")
+        rows = range(len(changes))
+        keys = Compacted(bytes(changes.operations), changes.versions, changes.columns)
+        part = stage(changes.schema, keys)
+        unit = WorkUnit.of_table(settings.schema, changes.table)
+        with self._session.meaning(f"looking for rows of {settings.destination}"):
+            self._session.connect()
+            landing = self._landing(changes.schema, unit)
+            self._new.clear()
+            with self._session.block(), _as_registered(changes.table):
+                self._copy(part, landing, rows)
+                [statement] = merge.missing(landing)
+                found = self._session.run(statement, {"unit": unit.id}).fetchall()
+        return [number for (number,) in found]
+
     def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:
         for change in changes:
-            settings = self._selection(change.table)
-            if settings is None:
-                raise self._refused(f"{change.table} is not selected by the configuration")
+            settings = self._settings_of(change.table)
             with self._session.meaning(f"{change.change} on {settings.destination}"):
                 ddl.apply(self._session, settings, change)
 
@@ -273,9 +304,7 @@ class PostgresDestination:
         if made is not None:
             self._landings.move_to_end(key)
             return made
-        settings = self._selection(schema.table)
-        if settings is None:
-            raise self._refused(f"{schema.table} is not selected by the configuration")
+        settings = self._settings_of(schema.table)
         self._staging_made += 1
         awaited = constraints.read(self._session, settings.destination).awaited()
         made = Landing(
@@ -291,6 +320,12 @@ class PostgresDestination:
         self._landings[key] = made
         self._new.append(key)
         return made
+
+    def _settings_of(self, table: TableId) -> TableSettings:
+        settings = self._selection(table)
+        if settings is None:
+            raise self._refused(f"{table} is not selected by the configuration")
+        return settings
 
     def _forget_staging(self) -> None:
         self._landings.clear()
@@ -360,6 +395,8 @@ class PostgresDestination:
                     if replaying is not None:
                         replaying.settle()
                     faults.hit("after_quarantine")
+                if marker.phase in (Phase.DONE, Phase.IDLE):
+                    self._end_of_run(marker)
                 faults.hit("before_commit")
             except BaseException as error:
                 self._session.rollback()
@@ -403,12 +440,23 @@ class PostgresDestination:
                 newest = states[table].truncated_at
                 part = replaying.sift(part, landing, newest, carefully=carefully)
             elif states[table].waiting:
-                part, taken[table], lost = self._deferral.overrule(part, unit.schema)
+                of = schema_of_table(table, self._selection, unit)
+                part, taken[table], lost = self._deferral.overrule(part, of)
                 deed.aside += lost
             self._land(part, landing, states[table], deed, replaying, carefully=carefully)
             written.append((landing, part))
         tried = self._deferral.finish(unit, states, deed.waiting, written, taken, batch.end)
         deed.add(tried)
+
+    def _end_of_run(self, marker: Marker) -> None:
+        """A table without a key shows a run when it is whole."""
+        settings = self._keyless(marker.unit)
+        if settings is None:
+            return
+        if marker.phase is Phase.DONE:
+            keyless.reveal(self._session, settings)
+        else:
+            keyless.must_be_whole(self._session, settings)
 
     def _advance(self, marker: Marker) -> None:
         """The compare-and-set that every transaction starts with (guarantee 2)."""
@@ -435,18 +483,16 @@ class PostgresDestination:
 
         Also makes the changes that a batch asks of them: reloads.
         """
-        schema = marker.unit.schema
-        if batch.reload:
-            self._metadata.remove_chunks(schema, batch.reload)
-        units = {
-            WorkUnit.of_table(schema, table).id: table
-            for table in (*(part.table for part in batch.changes if len(part)), *batch.reload)
-        }
+        reloaded = [self._unit_of(table, marker) for table in batch.reload]
+        if reloaded:
+            self._metadata.remove_chunks(reloaded)
+        changed = [self._unit_of(part.table, marker) for part in batch.changes if len(part)]
+        units = {unit.id: unit.table for unit in (*changed, *reloaded) if unit.table}
         if not units:
             return {}
         truncates = any(Operation.TRUNCATE in part.operations for part in batch.changes)
-        for table in batch.reload:
-            self._metadata.add_table(schema, table)
+        for unit in reloaded:
+            self._metadata.add_table(unit)
         replays = marker.unit.kind is UnitKind.REPLAY
         rows = self._session.named(
             "lock_tables_alone" if truncates or batch.reload or replays else "lock_tables_shared",
@@ -475,11 +521,12 @@ class PostgresDestination:
                     place=marker.unit.id,
                 )
         if batch.reload:
-            self._session.named(
-                "replan_tables",
-                units=[WorkUnit.of_table(schema, table).id for table in batch.reload],
-            )
+            self._session.named("replan_tables", units=[unit.id for unit in reloaded])
         return states
+
+    def _unit_of(self, table: TableId, marker: Marker) -> WorkUnit:
+        """The table's own row, by the schema that the table is of."""
+        return WorkUnit.of_table(schema_of_table(table, self._selection, marker.unit), table)
 
     def _land(
         self,
@@ -492,38 +539,41 @@ class PostgresDestination:
         carefully: bool,
     ) -> None:
         """One table's changes; what is refused goes into the deed, when asked to find it out."""
-        try:
-            if part.truncated_at is not None:
+        with _as_registered(part.schema.table):
+            if part.truncated_at is not None and part.schema.key:
                 self._truncate(landing, state, part.truncated_at, deed, carefully=carefully)
                 state = replace(state, truncated_at=max(state.truncated_at, part.truncated_at))
-            if not len(part):
-                return
-            if carefully:
-                for refusal in self._careful.land(part, landing, state):
-                    row = waiting_of(part, refusal)
-                    if replaying is not None:  # it stays the row of the quarantine it is
-                        replaying.refused([quarantined(row, refusal.reason)])
-                    elif refusal.waits:
-                        deed.waiting.append(row)
-                    else:
-                        settings = self._selection(part.schema.table)
-                        table = part.schema.table
-                        must_have_quarantine(settings, table, row.key, refusal.reason)
-                        deed.set_aside(quarantined(row, refusal.reason))
-                return
-            self._copy(part, landing)
-            faults.hit("after_copy")
-            self._merge(part, landing, state)
-        except (
-            psycopg.errors.UndefinedColumn,
-            psycopg.errors.UndefinedTable,
-            psycopg.errors.InvalidColumnReference,
-            psycopg.errors.DatatypeMismatch,
-        ) as error:
-            raise SchemaMoved(
-                f"the table is not as it was registered: {error.diag.message_primary}",
-                place=str(part.schema.table),
-            ) from error
+            if len(part):
+                self._land_rows(part, landing, state, deed, replaying, carefully=carefully)
+            if part.truncated_at is not None and not part.schema.key:
+                keyless.reveal(self._session, self._settings_of(part.schema.table))
+
+    def _land_rows(
+        self,
+        part: Staged,
+        landing: Landing,
+        state: TableState,
+        deed: Deed,
+        replaying: Replaying | None,
+        *,
+        carefully: bool,
+    ) -> None:
+        if carefully:
+            for refusal in self._careful.land(part, landing, state):
+                row = waiting_of(part, refusal)
+                if replaying is not None:  # it stays the row of the quarantine it is
+                    replaying.refused([quarantined(row, refusal.reason)])
+                elif refusal.waits and part.schema.key:
+                    deed.waiting.append(row)
+                else:
+                    settings = self._selection(part.schema.table)
+                    table = part.schema.table
+                    must_have_quarantine(settings, table, row.key, refusal.reason)
+                    deed.set_aside(quarantined(row, refusal.reason))
+            return
+        self._copy(part, landing)
+        faults.hit("after_copy")
+        self._merge(part, landing, state)
 
     def _truncate(
         self, landing: Landing, state: TableState, version: int, deed: Deed, *, carefully: bool
@@ -615,6 +665,11 @@ class PostgresDestination:
         """
         one_version = not _versions_differ(part)
         parameters = {"after": state.truncated_at, "version": part.versions[0]}
+        if not part.schema.key:
+            step = keyless.append(landing, one_version=one_version)
+            self._run_all([step.as_bytes(None)], parameters)
+            faults.hit("after_merge")
+            return
         present = frozenset(part.operations)
         mixed = _mixed(part)
         if Operation.DELETE in present:
@@ -655,6 +710,7 @@ class PostgresDestination:
                 [
                     {
                         "unit": unit.id,
+                        "schema": schema_of_table(row.table, self._selection, unit),
                         "namespace": row.table.namespace,
                         "table": row.table.name,
                         "key": storable(row.key),
@@ -677,7 +733,13 @@ class PostgresDestination:
             return
         with self._session.connect().cursor() as cursor:
             # In one order, so that two units never wait for each other's line in a circle.
-            lines = sorted((_line(unit, found, batch) for found in findings), key=_by_finding)
+            lines = sorted(
+                (
+                    _line(unit, schema_of_table(found.table, self._selection, unit), found, batch)
+                    for found in findings
+                ),
+                key=_by_finding,
+            )
             cursor.executemany(self._session.statement("note_finding"), lines)
 
     # -- the outcome
@@ -731,6 +793,23 @@ class _Writes:
         self._destination._merge(part, landing, state)
 
 
+@contextmanager
+def _as_registered(table: TableId) -> Iterator[None]:
+    """A statement that finds other columns than the registry tells says that the schema moved."""
+    try:
+        yield
+    except (
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.InvalidColumnReference,
+        psycopg.errors.DatatypeMismatch,
+    ) as error:
+        raise SchemaMoved(
+            f"the table is not as it was registered: {error.diag.message_primary}",
+            place=str(table),
+        ) from error
+
+
 def _place(marker: Marker) -> Position:
     return marker.position or Position("")
 
@@ -751,13 +830,14 @@ _READS: Final = frozenset({Operation.READ.value})
 _STREAMED: Final = frozenset({Operation.CREATE.value, Operation.UPDATE.value})
 
 
-def _line(unit: WorkUnit, found: Finding, batch: ChangeBatch) -> dict[str, Any]:
+def _line(unit: WorkUnit, schema: str, found: Finding, batch: ChangeBatch) -> dict[str, Any]:
     """A finding as a line of the error log."""
     what = f"expected {found.expected}, found {found.met}"
     return {
         "code": f"CELL-{found.outcome.value}",
         "message": storable(f"{what}: {found.original}" if found.original else what),
         "unit": unit.id,
+        "schema": schema,
         "namespace": found.table.namespace,
         "table": found.table.name,
         "column": storable(found.column),

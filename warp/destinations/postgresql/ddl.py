@@ -25,6 +25,7 @@ from warp.destinations.postgresql.session import Session, fitting, literal, name
 from warp.errors import DestinationRefused, DestinationUnavailable, SchemaBusy
 from warp.kinds import Relation, relation
 from warp.model import (
+    SHARED,
     Change,
     Column,
     Kind,
@@ -148,12 +149,6 @@ def _create(
     if have is not None:
         return _correct(session, settings, have, wanted) if have.is_guess else None
     place = settings.destination
-    if not wanted.key:
-        raise DestinationRefused(
-            f"expected a primary key, found none on {settings.table}; give the table one at the "
-            "source or leave it out: without a key no change finds its row",
-            place=str(place),
-        )
     taken = {*_RESERVED, settings.soft_delete_column} & set(wanted.names())
     if taken:
         raise DestinationRefused(
@@ -178,7 +173,8 @@ def _create(
     wanted = room.fitted(wanted)
     parts: list[sql.Composable] = [_definition(column) for column in wanted.columns]
     parts += _meta_columns(settings)
-    parts.append(text("primary key ({})").format(_COMMA.join(map(name, wanted.key))))
+    if wanted.key:
+        parts.append(text("primary key ({})").format(_COMMA.join(map(name, wanted.key))))
     session.run(text("create table {} ({})").format(_table(settings), _COMMA.join(parts)))
     _index_tombstones(session, settings, wanted.key)
     session.run(
@@ -521,7 +517,7 @@ def _register(
         columns=Jsonb([_to_json(column) for column in schema.columns]),
         key=Jsonb(list(schema.key)),
         change=change.change.value,
-        stream=WorkUnit.stream(settings.schema).id,
+        streams=[WorkUnit.stream(schema).id for schema in (settings.schema, SHARED)],
         unfilled=unfilled,
     )
     session.named("raise_schema_version", unit=unit.id, version=schema.version)
@@ -619,6 +615,8 @@ def _add_column(settings: TableSettings, definition: sql.Composable) -> sql.Comp
 
 
 def _index_tombstones(session: Session, settings: TableSettings, key: Sequence[str]) -> None:
+    if not key:
+        return  # what is hidden there is half of the table
     session.run(
         text("create index on {} ({}) where _cw_deleted").format(
             _table(settings), _COMMA.join(map(name, key))

@@ -30,6 +30,7 @@ from warp.destinations.postgresql.session import Session, fitting, storable
 from warp.errors import DestinationRefused
 from warp.kinds import Relation, converter, relation
 from warp.model import (
+    SHARED,
     UNCHANGED,
     Kind,
     Operation,
@@ -43,6 +44,7 @@ from warp.model import (
     WorkUnit,
 )
 from warp.options import redact
+from warp.streams import schema_of_table, schemas_of
 
 LOOK_SECONDS: Final = 2.0  # between two looks of a unit at what its own schema defers
 _ROWS: Final = 500  # tried at once
@@ -135,7 +137,7 @@ def quarantined(waiting: Waiting, reason: str) -> QuarantinedRow:
         code=waiting.refusal.code,
         position=waiting.position,
         version=waiting.version,
-        kinds=stored.kinds_of(schema.columns),
+        kinds=stored.kinds_of(schema.columns) if schema.key else {},  # nobody could tell it again
         partial=waiting.partial,
     )
 
@@ -226,7 +228,8 @@ class Deferral:
         if time.monotonic() - self._asked_at < LOOK_SECONDS:
             return False
         self._asked_at = time.monotonic()
-        row = self._session.named("any_deferred_due", schema=schema).fetchone()
+        schemas = self._schemas_of(schema)
+        row = self._session.named("any_deferred_due", schemas=schemas).fetchone()
         return bool(row and row[0])
 
     # -- before a part is merged
@@ -376,7 +379,7 @@ class Deferral:
             if landing.awaited is None:
                 continue
             place = {
-                "schema": self._unit.schema,
+                "schemas": self._schemas_of(self._unit.schema),
                 "namespace": fitting(landing.place.namespace),
                 "table": fitting(landing.place.name),
             }
@@ -400,7 +403,7 @@ class Deferral:
         self, done: Tried, statement: str, known: Sequence[Waiting], **parameters: Any
     ) -> list[Waiting]:
         """Waiting changes of tables that can be written to now."""
-        parameters = {"schema": self._unit.schema} | parameters
+        parameters = {"schemas": self._schemas_of(self._unit.schema)} | parameters
         # What the batch has overruled must not land any more: its row may be deleted by now.
         ids = [*self._overruled, *(row.id for row in known if row.id is not None)]
         rows = self._session.named(statement, known=ids, rows=_ROWS, **parameters).fetchall()
@@ -418,6 +421,11 @@ class Deferral:
                 done.given_up.append(self._unreadable(values, str(error)))
                 self._session.named("defer_no_more", ids=[values[0]])
         return found
+
+    def _schemas_of(self, schema: str) -> list[str]:
+        """The schemas whose changes a unit of this schema may land: of a shared stream, all."""
+        together = schemas_of(self._selection) if schema == SHARED else None
+        return [schema] if together is None else list(together)
 
     def _schema(self, table: TableId) -> TableSchema | None:
         """The table as it is now; None where it is not ours, not there or busy."""
@@ -639,7 +647,7 @@ class Deferral:
         schema = row.schema
         return self._waits_for(row) | {
             "unit": self._unit.id,
-            "schema": self._unit.schema,
+            "schema": schema_of_table(schema.table, self._selection, self._unit),
             "namespace": schema.table.namespace,
             "table": schema.table.name,
             "key": storable(row.key),

@@ -18,6 +18,7 @@ def from_row(row: Sequence[Any]) -> Marker:
     chunk = None
     if spec is not None and table is not None:
         chunk = Chunk(table, spec["number"], spec["lower"], spec["upper"], spec["rows"])
+    follows = spec.get("follows", "") if spec is not None and chunk is None else ""
     return Marker(
         WorkUnit(id_, UnitKind(kind), schema, table, chunk),
         fence=fence,
@@ -31,6 +32,7 @@ def from_row(row: Sequence[Any]) -> Marker:
         schema_version=schema_version,
         truncated_at=truncated_at,
         sweep_below=sweep_below,
+        follows=follows,
     )
 
 

@@ -60,6 +60,8 @@ class Landing:
 
     @property
     def same_key(self) -> sql.Composed:
+        if not self.schema.key:
+            return text("{}").format(text("false"))  # no row is another one's
         return _AND.join(
             text("d.{} = {}").format(name(column), self.cell(place))
             for column, place in zip(self.schema.key, self.places(self.schema.key), strict=True)
@@ -69,6 +71,8 @@ class Landing:
     def in_key_order(self) -> sql.Composed:
         # Writers that take row locks in one order do not wait for each other in a circle.
         # Any one order does, so text is compared by its bytes, which costs least.
+        if not self.schema.key:
+            return text("{}").format(text(""))
         return text(" order by ") + _COMMA.join(
             text("{} collate {}").format(self.cell(place), sql.Identifier("C"))
             if TYPES[self.schema.columns[place].kind] == "text"
@@ -119,6 +123,30 @@ def copy_in(
     return [
         text("copy {} ({}) from stdin (format binary)").format(
             landing.staged, _COMMA.join(map(sql.Identifier, columns))
+        )
+    ]
+
+
+@_composed
+def missing(landing: Landing) -> list[sql.Composed]:
+    """The numbers of the staged rows that are not in the table.
+
+    While the table is read anew (the parameter `unit` is its marker), rows older than that are
+    not what the source has.
+    """
+    found = text("select from {} as d where {} and not d.{} and d.{} >= {}").format(
+        landing.table,
+        landing.same_key,
+        DELETED,
+        VERSION,
+        text(
+            "coalesce((select m.sweep_below from {} m where m.unit = %(unit)s"
+            " and m.phase = 'snapshot'), -1)"
+        ).format(name(landing.meta, "sync_markers")),
+    )
+    return [
+        text("select s.n from {} as s where not exists ({}) order by 1").format(
+            landing.staged, found
         )
     ]
 

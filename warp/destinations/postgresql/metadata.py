@@ -111,9 +111,9 @@ class PostgresMetadata:
         )
         return self._session.named("add_marker", **parameters).rowcount == 1
 
-    def add_table(self, schema: str, table: TableId) -> None:
+    def add_table(self, table: WorkUnit) -> None:
         """The table's own row, in the caller's transaction, unless it is there."""
-        self._add(WorkUnit.of_table(schema, table), position=None, phase=Phase.PLANNED)
+        self._add(table, position=None, phase=Phase.PLANNED)
 
     def fence_of(self, unit_id: str) -> int:
         """The committed fence of a unit; 0 where it has no marker."""
@@ -135,7 +135,7 @@ class PostgresMetadata:
         self, schema: str, table: TableId, chunks: Sequence[Chunk], *, version: int
     ) -> bool:
         with self._session.transaction(f"planning the snapshot of {table}"):
-            self.add_table(schema, table)
+            self.add_table(WorkUnit.of_table(schema, table))
             state = self._lock(schema, table)
             if state.phase != Phase.PLANNED:
                 return False
@@ -179,36 +179,52 @@ class PostgresMetadata:
         row = self._session.named("read_marker", unit=unit.id).fetchone()
         return Marker(unit) if row is None else markers.from_row(row)
 
-    def remove_chunks(self, schema: str, tables: Sequence[TableId]) -> None:
+    def remove_chunks(self, tables: Sequence[WorkUnit]) -> None:
         """In the caller's transaction, before it locks the tables' own rows."""
         self._session.named(
             "remove_chunks",
-            schema=schema,
-            namespaces=[table.namespace for table in tables],
-            tables=[table.name for table in tables],
+            schemas=[unit.schema for unit in tables],
+            namespaces=[unit.table.namespace if unit.table else "" for unit in tables],
+            tables=[unit.table.name if unit.table else "" for unit in tables],
         )
 
-    def resync(self, schema: str, table: TableId | None, *, position: Position) -> list[WorkUnit]:
+    def follow(self, stream: WorkUnit, follows: str, *, left: Sequence[WorkUnit]) -> bool:
+        with self._session.transaction(f"saying what {stream.id} follows"):
+            changed = self._session.named("follow", unit=stream.id, follows=follows).rowcount
+            if changed:
+                self.remove_chunks(left)
+                self._session.named("replan_tables", units=[unit.id for unit in left])
+        return bool(changed)
+
+    def resync(
+        self,
+        schema: str,
+        table: TableId | None,
+        *,
+        position: Position,
+        stream: WorkUnit | None = None,
+    ) -> list[WorkUnit]:
         place = {
             "schema": schema,
             "namespace": table.namespace if table else None,
             "table": table.name if table else None,
         }
-        stream = WorkUnit.stream(schema)
+        moves = table is None and stream is None
+        stream = stream or WorkUnit.stream(schema)
         with self._session.transaction(f"starting {table or schema} over"):
             again = []
             # Units first, tables last: the order in which writers take the same locks.
             moved = self._session.named(
-                "resync_stream", unit=stream.id, moves=table is None, **markers.place(position)
+                "resync_stream", unit=stream.id, moves=moves, **markers.place(position)
             )
             if moved.rowcount:
                 again.append(stream)
             for namespace, table_name in self._session.named("resync_polls", **place).fetchall():
                 again.append(WorkUnit.poll(schema, TableId(namespace, table_name)))
             tables = [table] if table else self._tables(schema)
-            self.remove_chunks(schema, tables)
+            self.remove_chunks([WorkUnit.of_table(schema, one) for one in tables])
             if table is not None:
-                self.add_table(schema, table)
+                self.add_table(WorkUnit.of_table(schema, table))
             self._session.named("resync_tables", **place)
         return again
 

@@ -215,6 +215,13 @@ class MongoSource:
         namespace = getattr(self._selection, "namespace", None)
         return namespace or self._options.database or "admin"
 
+    def look_up(self, rows: TableChanges) -> TableChanges:
+        raise SourceRefused(
+            "expected whole documents, which every event of MongoDB carries, and found an update "
+            "that keeps a part of its row; report it",
+            place=str(rows.table),
+        )
+
     def get_changes(
         self, position: Position, *, selection: TableSelection, idle: float
     ) -> Iterator[ChangeBatch]:

@@ -4,7 +4,7 @@ select id, source_namespace, source_table, key, operation, row, kinds, partial, 
     position_seconds, tries, extract(epoch from clock_timestamp() - at)::float8, reason, code,
     constraint_name, parent_namespace, parent_table, waits_for
 from {meta}.deferred_rows
-where schema_name = %(schema)s and parent_namespace = %(namespace)s and parent_table = %(table)s
+where schema_name = any(%(schemas)s) and parent_namespace = %(namespace)s and parent_table = %(table)s
     and (waits_for = any(%(keys)s)
         or (waits_for is null and (%(at_once)s or tried_at < clock_timestamp() - interval '1s')))
     and id <> all(%(known)s)

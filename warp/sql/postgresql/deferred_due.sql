@@ -4,7 +4,7 @@ select id, source_namespace, source_table, key, operation, row, kinds, partial, 
     position_seconds, tries, extract(epoch from clock_timestamp() - at)::float8, reason, code,
     constraint_name, parent_namespace, parent_table, waits_for
 from {meta}.deferred_rows
-where schema_name = %(schema)s and id <> all(%(known)s)
+where schema_name = any(%(schemas)s) and id <> all(%(known)s)
     and tried_at + least(60, 2 ^ least(tries - 1, 6)) * interval '1s' < clock_timestamp()
 order by version, id limit %(rows)s
 for update skip locked

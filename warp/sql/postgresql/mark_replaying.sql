@@ -3,4 +3,4 @@ update {meta}.quarantine
 set state = 'replaying', decided_at = clock_timestamp()
 where id = any(%(ids)s) and state = 'waiting' and kinds <> '{{}}'
     and source_namespace = %(namespace)s and source_table = %(table)s
-    and {meta}.schema_of(unit, source_namespace, source_table) = %(schema)s
+    and schema_name = %(schema)s

@@ -4,4 +4,5 @@ insert into {meta}.schema_registry
      destination_table, columns, key, change, position, unfilled)
 values (%(unit)s, %(version)s, %(schema)s, %(namespace)s, %(table)s, %(destination_namespace)s,
         %(destination_table)s, %(columns)s, %(key)s, %(change)s,
-        (select position from {meta}.sync_markers where unit = %(stream)s), %(unfilled)s)
+        (select position from {meta}.sync_markers where unit = any(%(streams)s)
+         order by updated_at desc limit 1), %(unfilled)s)

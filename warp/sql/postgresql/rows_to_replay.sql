@@ -4,11 +4,11 @@ select id, schema_name, unit, source_namespace, source_table, key, operation, ro
     position, position_seconds, version, kinds, partial, column_name, state,
     extract(epoch from at)::float8, tries, extract(epoch from tried_at)::float8, last_error
 from (
-    select q.*, %(schema)s as schema_name,
+    select q.*,
         sum(octet_length(row)) over (order by version, id) - octet_length(row) as bytes_before
     from {meta}.quarantine as q
     where source_namespace = %(namespace)s and source_table = %(table)s and state = 'replaying'
-        and {meta}.schema_of(unit, source_namespace, source_table) = %(schema)s
+        and schema_name = %(schema)s
     order by version, id
     limit %(limit)s
 ) as q
