@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-import pymysql
 import pytest
 from capture_world import Polling, mysql
 from fix_servers import Server, mysql_client
