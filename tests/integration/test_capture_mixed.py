@@ -77,7 +77,7 @@ def test_each_table_is_captured_by_its_own_strategy(
 ) -> None:
     def change(statement: str) -> None:
         for table in TABLES:
-            app.execute(sql.SQL(statement).format(sql.Identifier(table)))  # type: ignore[arg-type]
+            app.execute(sql.SQL(statement).format(sql.Identifier(table)))
 
     def arrived(what: str, tables: tuple[str, ...] = TABLES) -> None:
         for table in tables:

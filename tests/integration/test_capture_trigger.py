@@ -1,4 +1,4 @@
-"""Triggers queue the keys that were written; what is committed is delivered, whatever commits when."""
+"""Triggers queue the keys that were written: all that is committed is delivered, once durable."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_a_table_without_a_key_is_refused_with_what_to_do(
 ) -> None:
     app.execute("alter table orders drop constraint orders_pkey")
     polling = Polling(functools.partial(postgresql, pg_database), SETTINGS)
-    with pytest.raises(SourceRefused, match="change_detection.strategy"):
+    with pytest.raises(SourceRefused, match=r"change_detection\.strategy"):
         polling.start()
 
 
