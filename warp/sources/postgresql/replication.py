@@ -18,6 +18,7 @@ import psycopg
 from psycopg import pq, sql
 
 from warp.errors import SourceUnavailable, WarpError
+from warp.sources.postgresql.pgoutput import PADDING
 from warp.sources.postgresql.position import lsn_of, lsn_text
 from warp.sources.postgresql.session import Server
 
@@ -91,7 +92,7 @@ class Replication:
         while size < _READ_BYTES:
             length, data = get(1)
             if length > 0:
-                frames.append(bytes(data))
+                frames.append(b"".join((data, PADDING)))
                 size += length
             elif length == 0:
                 if waited or not self._wait(0.0 if frames else timeout):
@@ -104,9 +105,13 @@ class Replication:
         return frames
 
     def _wait(self, timeout: float) -> bool:
-        ready, _, _ = select.select([self._connection.socket, self._woken], [], [], timeout)
+        # Not `select`, which takes no file descriptor beyond 1,023.
+        poll = select.poll()
+        for descriptor in (self._connection.socket, self._woken):
+            poll.register(descriptor, select.POLLIN)
+        ready = poll.poll(timeout * 1000)
         self._server.still_open()
-        return self._connection.socket in ready
+        return any(descriptor != self._woken for descriptor, _ in ready)
 
     def _consume(self) -> None:
         try:

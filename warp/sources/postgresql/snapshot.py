@@ -26,7 +26,7 @@ _WALKED_BYTES: Final = (
     64 << 20
 )  # a table up to here is read to cut it exactly, a larger one sampled
 _SAMPLES_PER_EDGE: Final = 30
-_FLUSH_BY_ITSELF: Final = 1.0  # seconds that the server is given to flush its log
+_FLUSH_BY_ITSELF: Final = 0.25  # seconds that the server is given to flush its log
 
 
 def cut(server: Server, table: Table, shape: Shape, size: int) -> list[Chunk]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from psycopg.postgres import types as pg_types
 
@@ -116,18 +116,37 @@ def _time(cell: bytes) -> int:
 
 
 def _moments(cells: list[bytes]) -> list[Any]:
-    """Of `timestamp`; and of `timestamptz` once the zone, always UTC, is cut off."""
-    try:
-        return [
-            (since := moment - _EPOCH).days * _DAY + since.seconds * _SECOND + since.microseconds
-            for moment in map(datetime.fromisoformat, map(bytes.decode, cells))
-        ]
-    except ValueError:  # beyond the years of Python's calendar, which the carrier is not
-        return [_moment(cell) for cell in cells]
+    """Of `timestamp`: 2024-02-29 12:34:56.789"""
+    return _read_moments(cells, None)
 
 
 def _instants(cells: list[bytes]) -> list[Any]:
-    return _moments([cell.replace(b"+00", b"") for cell in cells])
+    """Of `timestamptz`: the same and +00, for every connection is set to UTC."""
+    return _read_moments(cells, -3)
+
+
+def _read_moments(cells: list[bytes], end: int | None) -> list[Any]:
+    try:
+        minute = _Minutes.known
+        return [minute[c[:16]] + round(float(c[17:end]) * 1e6) for c in cells]
+    except ValueError:  # beyond the years of Python's calendar, which the carrier is not
+        return [_moment(cell.replace(b"+00", b"") if end else cell) for cell in cells]
+
+
+class _Minutes(dict[bytes, int]):
+    """Minutes as microseconds since 1970: neighbouring rows share them."""
+
+    known: ClassVar[_Minutes]
+
+    def __missing__(self, text: bytes) -> int:
+        if len(self) > 10_000:
+            self.clear()
+        since = datetime.fromisoformat(text.decode()) - _EPOCH
+        found = self[text] = since.days * _DAY + since.seconds * _SECOND
+        return found
+
+
+_Minutes.known = _Minutes()
 
 
 _MOMENT: Final = re.compile(rb"(\d{4,})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)( BC)?")
