@@ -201,12 +201,14 @@ class Connection:
                 charset="utf8mb4",
                 autocommit=True,
                 connect_timeout=max(1, round(options.connect_timeout)),
-                read_timeout=options.read_timeout,
+                read_timeout=options.connect_timeout,
                 write_timeout=options.read_timeout,
                 program_name="cartridge-warp",
                 **tls_arguments(options),
                 **more,
             )
+        # A server that says nothing at all is told within the time of a connection.
+        self.driver._read_timeout = options.read_timeout  # type: ignore[attr-defined]
         self.server = Server.of(str(self.driver.server_version))
         for statement in session(self.server):
             self.execute(statement)

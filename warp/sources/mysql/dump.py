@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from warp.errors import SourceUnavailable, WarpError
+from warp.errors import PositionLost, SourceUnavailable, WarpError
 from warp.options import redact
 from warp.sources.mysql.binlog.events import EventType
 from warp.sources.mysql.binlog.gtid import GtidSet
@@ -74,11 +74,31 @@ class Dump:
                 "@source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32'",
                 [heartbeat, heartbeat],
             )
+            self._compare(place)
             known = _encoded(place)
             body = struct.pack("<HII", _BY_GTID_FLAG, server_id, 0)
             body += struct.pack("<QI", _FIRST_EVENT, len(known)) + known
             self._command(_DUMP_BY_GTID, body)
         self._heard_at = time.monotonic()
+
+    def _compare(self, place: Place) -> None:
+        """MySQL itself minds only transactions of its own: another server would send everything."""
+        connection = self._connection
+        [(said, own)] = connection.rows("SELECT @@GLOBAL.gtid_executed, @@server_uuid")
+        executed, delivered = GtidSet.parse(said), place.gtid
+        if not isinstance(delivered, GtidSet) or not (missing := delivered - executed):
+            return
+        known = {source for source, _, _ in executed}
+        if all(source in known and source != own for source, _, _ in missing):
+            raise SourceUnavailable(
+                f"{connection.login.place} was expected to have every transaction that was "
+                f"delivered, found it behind by {missing.count()}: {missing}; a replica catches up"
+            )
+        raise PositionLost(
+            f"{connection.login.place} was expected to have every transaction that was delivered, "
+            f"found that it lacks {missing}: it was restored, reset, or is another server; run "
+            "`cartridge-warp resync SCHEMA`"
+        )
 
     def first_timestamp(self, file: str) -> int:
         """When a log file was begun, in Unix seconds; 0 where the server does not say."""

@@ -6,10 +6,10 @@ stream, on a real server.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from warp import sql
 from warp.errors import SourceRefused
 from warp.model import Diagnosis, TableId, Verdict
 from warp.sources.mysql import schema
@@ -195,8 +195,6 @@ def _try(connection: Connection, code: str, right: str, action: Callable[[], Non
 def _tables(connection: Connection, tables: Sequence[TableId]) -> Iterator[Diagnosis]:
     for table in tables:
         yield from _table(connection, table)
-    for database in sorted({table.namespace for table in tables}):
-        yield from _cascades(connection, database, set(tables))
 
 
 def _table(connection: Connection, table: TableId) -> Iterator[Diagnosis]:
@@ -234,24 +232,33 @@ def _table(connection: Connection, table: TableId) -> Iterator[Diagnosis]:
             "a table without system versioning",
             "system versioning: rows as they are now are followed, their history is not",
         )
+    yield from _cascades(connection, table)
 
 
-def _cascades(connection: Connection, database: str, tables: set[TableId]) -> Iterator[Diagnosis]:
+# `CONSTRAINT `name` FOREIGN KEY (…) REFERENCES `t` (…) ON DELETE CASCADE ON UPDATE SET NULL`
+_CONSTRAINT: Final = re.compile(
+    r"CONSTRAINT `((?:[^`]|``)+)` FOREIGN KEY .*?((?: ON (?:DELETE|UPDATE) [A-Z ]+?)+),?$",
+    re.MULTILINE,
+)
+_CHANGES_ROWS: Final = re.compile(r"ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL)")
+
+
+def _cascades(connection: Connection, table: TableId) -> Iterator[Diagnosis]:
     server = connection.server
     if not server.is_mariadb and server.version >= _CASCADES_ARE_LOGGED:
         return
-    for constraint, table, on_delete, on_update in connection.rows(
-        sql.load("mysql", "cascades"), [database]
-    ):
-        if TableId(database, table) in tables:
-            name = identifier(database, table)
+    name = identifier(table.namespace, table.name)
+    # information_schema shows constraints only to those who may alter the table.
+    [(_, created)] = connection.rows(f"SHOW CREATE TABLE {name}")
+    for constraint, actions in _CONSTRAINT.findall(created):
+        if _CHANGES_ROWS.search(actions):
             yield Diagnosis(
                 "mysql-cascade",
                 Verdict.WARNING,
-                f"{database}.{table}",
+                str(table),
                 "no foreign key that changes rows",
-                f"{constraint} (ON DELETE {on_delete}, ON UPDATE {on_update}): the server does "
-                "not write to its log what it changes by it",
-                f"ALTER TABLE {name} DROP FOREIGN KEY {identifier(constraint)}, and delete the "
-                "rows in the application; or run `cartridge-warp verify` at intervals",
+                f"{constraint} ({actions.strip()}): the server does not write to its log what it "
+                "changes by it",
+                f"ALTER TABLE {name} DROP FOREIGN KEY `{constraint}`, and delete the rows in the "
+                "application; or run `cartridge-warp verify` at intervals",
             )

@@ -52,7 +52,7 @@ def unbound(text: str, keys: Sequence[Declared], table: TableId) -> list[str]:
 
 
 def at_least(keys: Sequence[Declared], values: Sequence[str]) -> str:
-    """`(a, b) >= (x, y)` in a form that both servers use an index for."""
+    """`(a, b) >= (x, y)`, in the form for which both servers read no row outside of it."""
     return _beyond(keys, values, ">", ">=")
 
 
@@ -65,7 +65,7 @@ def _beyond(keys: Sequence[Declared], values: Sequence[str], strict: str, last: 
     if len(keys) == 1:
         return f"{name} {last} {value}"
     rest = _beyond(keys[1:], values[1:], strict, last)
-    return f"({name} {strict}= {value} AND ({name} {strict} {value} OR ({rest})))"
+    return f"({name} {strict} {value} OR ({name} = {value} AND {rest}))"
 
 
 def within(table: Table, lower: str | None, upper: str | None) -> str:

@@ -123,7 +123,6 @@ _UPPER_HALVES: Final = {
     "\N{GREEK SMALL LETTER ALPHA}ßΓπΣ\N{GREEK SMALL LETTER SIGMA}µτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\xa0",
 }
 _MULTI_BYTE: Final = {
-    "big5": "big5",
     "cp932": "cp932",
     "euckr": "cp949",
     "gb18030": "gb18030",
@@ -136,22 +135,9 @@ _MULTI_BYTE: Final = {
     "utf8mb3": "utf-8",
     "utf8mb4": "utf-8",
 }
-# Japanese: the codec, and the characters for which the server has another one.
-_JAPANESE: Final = {
-    "sjis": ("shift_jis", {"\N{FULLWIDTH REVERSE SOLIDUS}": "\\"}),
-    "ujis": ("euc_jp", {"\N{FULLWIDTH REVERSE SOLIDUS}": "\\"}),
-    "eucjpms": (
-        "euc_jp",
-        {
-            "\N{WAVE DASH}": "\N{FULLWIDTH TILDE}",
-            "\N{DOUBLE VERTICAL LINE}": "\N{PARALLEL TO}",
-            "\N{MINUS SIGN}": "\N{FULLWIDTH HYPHEN-MINUS}",
-            "\N{CENT SIGN}": "\N{FULLWIDTH CENT SIGN}",
-            "\N{POUND SIGN}": "\N{FULLWIDTH POUND SIGN}",
-            "\N{NOT SIGN}": "\N{FULLWIDTH NOT SIGN}",
-        },
-    ),
-}
+# Japanese, where Python and the server differ.
+_BACKSLASH: Final = {0xFF3C: "\\"}
+_USER_DEFINED: Final = 0xF5  # the first byte of ten rows for characters of one's own, U+E000 on
 
 Decode = Callable[[bytes], str]
 
@@ -161,10 +147,13 @@ def decoder(charset: str) -> Decode | None:
     """What reads text of a character set, raising UnicodeDecodeError; None: no such text here."""
     if charset in _MULTI_BYTE:
         return _strict(_MULTI_BYTE[charset])
-    if charset in _JAPANESE:
-        codec, others = _JAPANESE[charset]
-        read, exchange = _strict(codec), str.maketrans(others)
-        return lambda raw: read(raw).translate(exchange)
+    if charset == "big5":
+        return _big5()
+    if charset == "sjis":
+        read = _strict("shift_jis")
+        return lambda raw: read(raw).translate(_BACKSLASH)
+    if charset in ("ujis", "eucjpms"):
+        return _euc(microsoft=charset == "eucjpms")
     if charset in _UPPER_HALVES:
         return _from_table("".join(map(chr, range(0x80))) + _UPPER_HALVES[charset])
     if charset in _SINGLE_BYTE:
@@ -179,6 +168,65 @@ def is_utf8(charset: str) -> bool:
 def _strict(codec: str) -> Decode:
     decode = codecs.lookup(codec).decode
     return lambda raw: decode(raw, "strict")[0]
+
+
+def _big5() -> Decode:
+    """Big5 and the seven characters of ETEN at its end, which Python has in cp950 only."""
+    read, eten = _strict("big5"), _strict("cp950")
+
+    def decode(raw: bytes) -> str:
+        texts: list[str] = []
+        while True:
+            try:
+                return "".join(texts) + read(raw)
+            except UnicodeDecodeError as error:
+                pair = raw[error.start : error.start + 2]
+                if not b"\xf9\xd6" <= pair <= b"\xf9\xdc":
+                    raise
+                texts += [read(raw[: error.start]), eten(pair)]
+                raw = raw[error.start + 2 :]
+
+    return decode
+
+
+def _euc(*, microsoft: bool) -> Decode:
+    """EUC of JIS, character by character: as Python has it, or with Microsoft's rows (cp932).
+
+    Of `eucjpms` the 106 IBM characters in three bytes are unknown to Python: such text is Invalid.
+    """
+    euc, shifted = _strict("euc_jp"), _strict("cp932")
+
+    def pair(row: int, cell: int) -> str:
+        if row >= _USER_DEFINED:
+            return chr(0xE000 + (row - _USER_DEFINED) * 94 + cell - 0xA1)
+        if not microsoft:
+            return euc(bytes((row, cell))).translate(_BACKSLASH)
+        # The same table as Shift-JIS, which has two rows under each first byte.
+        number = row - 0xA1
+        first = number // 2 + (0x81 if number < 62 else 0xC1)
+        second = cell - 2 if number % 2 else cell - 0x61 if cell < 0xE0 else cell - 0x60
+        return shifted(bytes((first, second)))
+
+    def decode(raw: bytes) -> str:
+        if raw.isascii():
+            return raw.decode("ascii")
+        texts, place = [], 0
+        while place < len(raw):
+            first = raw[place]
+            size = 1 if first < 0x80 else 3 if first == 0x8F else 2
+            if place + size > len(raw):
+                raise UnicodeDecodeError("eucjpms", raw, place, len(raw), "cut short")
+            part = raw[place : place + size]
+            if size == 3 and part[1] >= _USER_DEFINED:
+                texts.append(chr(0xE3AC + (part[1] - _USER_DEFINED) * 94 + part[2] - 0xA1))
+            elif size == 2 and first != 0x8E:
+                texts.append(pair(part[0], part[1]))
+            else:
+                texts.append(euc(part))
+            place += size
+        return "".join(texts)
+
+    return decode
 
 
 def _table(charset: str) -> str:

@@ -20,8 +20,9 @@ from warp.errors import SourceRefused, WarpError
 
 HEADER_SIZE: Final = 19
 CHECKSUM_SIZE: Final = 4
-_HEADER: Final = struct.Struct("<IBIIIH").unpack_from
-_CHECKSUM: Final = struct.Struct("<I").unpack_from
+unpack_header: Final = struct.Struct("<IBIIIH").unpack_from
+# CRC-32 of anything followed by its own CRC-32.
+_RESIDUE: Final = 0x2144DF1C
 
 IGNORABLE: Final = 0x80  # flag: whoever does not know the type may pass over it
 ARTIFICIAL: Final = 0x20  # flag: made by the server for us, not in the file
@@ -126,7 +127,7 @@ class Header:
 def header_of(event: bytes) -> Header:
     if len(event) < HEADER_SIZE:
         raise damaged(f"{len(event)} bytes, fewer than a header has")
-    timestamp, kind, server_id, size, next_position, flags = _HEADER(event)
+    timestamp, kind, server_id, size, next_position, flags = unpack_header(event)
     header = Header(timestamp, kind, server_id, size, next_position, flags)
     if size != len(event):
         raise damaged(f"{len(event)} bytes where the header says {size}")
@@ -134,19 +135,8 @@ def header_of(event: bytes) -> Header:
 
 
 def ends_with_checksum(event: bytes) -> bool:
-    """Does an event that the server made for us, before any file's format, have a checksum?"""
-    if len(event) < HEADER_SIZE + CHECKSUM_SIZE:
-        return False
-    crc: int = _CHECKSUM(event, len(event) - CHECKSUM_SIZE)[0]
-    return zlib.crc32(event[:-CHECKSUM_SIZE]) == crc
-
-
-def verify(event: bytes) -> None:
-    """Compare the checksum, where the log has them."""
-    if len(event) < HEADER_SIZE + CHECKSUM_SIZE:
-        raise damaged(f"{len(event)} bytes, fewer than a header and a checksum have")
-    if zlib.crc32(event[:-CHECKSUM_SIZE]) != _CHECKSUM(event, len(event) - CHECKSUM_SIZE)[0]:
-        raise damaged(f"a wrong checksum in {type_name(event[4])}")
+    """Is its own CRC-32 at the end of an event?"""
+    return zlib.crc32(event) == _RESIDUE
 
 
 def length_at(raw: bytes, place: int) -> tuple[int, int]:

@@ -145,7 +145,8 @@ def double_text(value: float) -> str:
     stripped = figures.lstrip("0")
     point -= len(figures) - len(stripped)
     figures = stripped.rstrip("0")
-    if -4 <= point - 1 < 15:
+    # From 1e15 on an exponent, unless that would hide that there are halves or tenths.
+    if -15 < point <= 15 or (point == 16 and len(figures) == 17):
         if point <= 0:
             return f"{sign}0.{'0' * -point}{figures}"
         if point >= len(figures):
@@ -162,7 +163,9 @@ def _opaque(kind: int, raw: bytes) -> str:
         return f'"{_moment(kind, raw)}"'
     if kind == _TIME:
         return f'"{_time(raw)}"'
-    return f'"base64:type{kind}:{base64.b64encode(raw).decode()}"'
+    text = base64.b64encode(raw).decode()
+    lines = (text[start : start + 76] for start in range(0, len(text), 76))
+    return f'"base64:type{kind}:' + "\\n".join(lines) + '"'
 
 
 _DIGIT_BYTES: Final = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)

@@ -72,8 +72,10 @@ class LoggedTable:
         if read is None:
             present = self._present(there)
             read = self._inserts[there] = _compiled(self.map, self.wanted, present, UNCHANGED)
-        rows: list[Row] = self._read(read, event, place + self._width, end)
-        return rows
+        try:
+            return read(event, place + self._width, end)
+        except _UNREADABLE as error:
+            raise self._damaged(error) from error
 
     def deleted(self, event: bytes, place: int, end: int) -> list[Row]:
         """The rows of a DELETE_ROWS event as they were; ABSENT where the log does not say."""
@@ -82,8 +84,10 @@ class LoggedTable:
         if read is None:
             present = self._present(there)
             read = self._deletes[there] = _compiled(self.map, self.wanted, present, ABSENT)
-        rows: list[Row] = self._read(read, event, place + self._width, end)
-        return rows
+        try:
+            return read(event, place + self._width, end)
+        except _UNREADABLE as error:
+            raise self._damaged(error) from error
 
     def updated(self, event: bytes, place: int, end: int) -> tuple[list[Row], list[Moved]]:
         """The rows of an UPDATE_ROWS event as they are now, and those whose key was another.
@@ -97,8 +101,10 @@ class LoggedTable:
             before = self._present(there[: self._width])
             after = self._bits(there[self._width :])
             read = self._updates[there] = _compiled_update(self.map, self.wanted, before, after)
-        rows: tuple[list[Row], list[Moved]] = self._read(read, event, place + width, end)
-        return rows
+        try:
+            return read(event, place + width, end)
+        except _UNREADABLE as error:
+            raise self._damaged(error) from error
 
     def header_size(self, *, update: bool) -> int:
         """Bytes before the first row of an event that say which columns are there."""
@@ -117,13 +123,8 @@ class LoggedTable:
         bits = int.from_bytes(there, "little")
         return tuple(bool(bits >> number & 1) for number in range(len(self.map.columns)))
 
-    def _read(self, read: Callable[..., Any], event: bytes, place: int, end: int) -> Any:
-        try:
-            return read(event, place, end)
-        except _UNREADABLE as error:
-            raise self._damaged(f"{type(error).__name__}: {error}") from error
-
-    def _damaged(self, what: str) -> WarpError:
+    def _damaged(self, error: Exception) -> WarpError:
+        what = f"{type(error).__name__}: {error}"
         return damaged(f"rows that do not fit the columns ({what})", place=str(self.map))
 
 

@@ -7,6 +7,7 @@ place where a marker may stand (guarantees 4 and 6).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,6 +45,9 @@ class Place:
 
     file: str
     position: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.position}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +114,6 @@ _COMPRESSED_ROWS: Final = {
 }
 
 
-class _Unseen:
-    pass
-
-
-_UNSEEN: Final = _Unseen()
-
-
 @dataclass(slots=True)
 class _Held:
     """Rows of an XA transaction that is prepared, or will be."""
@@ -141,7 +138,8 @@ class Transactions:
         `held_rows` bounds what prepared XA transactions keep in memory (guarantee 9).
         """
         self._wanted = wanted
-        self._file, self._position = start.file, start.position
+        self._file, self._high, self._low = "", 0, 0  # the place, as two halves of 32 bits
+        self._move(start)
         self._verify = verify
         self._held_limit = held_rows
         self._tail = 0
@@ -186,7 +184,7 @@ class Transactions:
 
     @property
     def place(self) -> Place:
-        return Place(self._file, self._position)
+        return Place(self._file, self._high + self._low)
 
     def forget(self) -> None:
         """Ask `wanted` again for every table: what it says has changed."""
@@ -194,26 +192,32 @@ class Transactions:
 
     def feed(self, event: bytes) -> Iterable[Step]:
         """What one event means.  Use it up before the next event is fed."""
-        if len(event) < events.HEADER_SIZE:
-            raise damaged(f"{len(event)} bytes, fewer than a header has")
-        kind = event[4]
-        end = len(event) - self._tail
-        if event[9:13] != len(event).to_bytes(4, "little"):
-            events.header_of(event)
-        if self._tail and self._verify and kind not in _MADE_FOR_US:
-            events.verify(event)
-        next_position = int.from_bytes(event[13:17], "little")
-        if next_position and not event[17] & events.ARTIFICIAL:
-            self._advance(next_position)
+        try:
+            _, kind, _, size, next_position, flags = events.unpack_header(event)
+        except struct.error:
+            raise damaged(f"{len(event)} bytes, fewer than a header has") from None
+        if size != len(event):
+            raise damaged(f"{len(event)} bytes where the header says {size}")
+        tail = self._tail
+        if (
+            tail
+            and self._verify
+            and not events.ends_with_checksum(event)
+            and kind not in _MADE_FOR_US
+        ):
+            raise damaged(f"a wrong checksum in {events.type_name(kind)}")
+        if next_position and not flags & events.ARTIFICIAL:
+            if next_position < self._low:  # 32 bits, which a file beyond 4 GiB counts anew from 0
+                self._high += 1 << 32
+            self._low = next_position
         meaning = self._kinds.get(kind)
         if meaning is None:
             return self._unknown(event)
-        return meaning(event, end)
+        return meaning(event, size - tail)
 
-    def _advance(self, next_position: int) -> None:
-        # 32 bits, which a file beyond 4 GiB counts anew from 0.
-        full = (self._position & ~0xFFFFFFFF) | next_position
-        self._position = full if full >= self._position else full + (1 << 32)
+    def _move(self, place: Place) -> None:
+        self._file = place.file
+        self._high, self._low = place.position & ~0xFFFFFFFF, place.position & 0xFFFFFFFF
 
     # -- files
 
@@ -227,7 +231,7 @@ class Transactions:
         tail = events.CHECKSUM_SIZE if events.ends_with_checksum(event) else 0
         file, position = events.rotation_of(event, len(event) - tail)
         steps = self._cut_short()
-        self._file, self._position = file, position
+        self._move(Place(file, position))
         self._mapped.clear()
         return (*steps, Heard(self.place))
 
@@ -315,7 +319,7 @@ class Transactions:
         if selected or not statement.tables:
             raise SourceRefused(
                 f"expected the rows of every change (binlog_format=ROW), found the statement "
-                f"{statement.text[:200]!r} at {self._file}:{self._position}; a session or the "
+                f"{statement.text[:200]!r} at {self.place}; a session or the "
                 "server writes with binlog_format=STATEMENT or MIXED: set it to ROW, then "
                 "`cartridge-warp resync`, since the rows of this statement are not in the log",
                 place=", ".join(map(str, selected)),
@@ -324,7 +328,7 @@ class Transactions:
     def _load(self, event: bytes, end: int) -> Iterable[Step]:
         raise SourceRefused(
             "expected the rows of every change (binlog_format=ROW), found LOAD DATA as a "
-            f"statement at {self._file}:{self._position}; set binlog_format=ROW, then "
+            f"statement at {self.place}; set binlog_format=ROW, then "
             "`cartridge-warp resync`"
         )
 
@@ -333,30 +337,31 @@ class Transactions:
     def _table_map(self, event: bytes, end: int) -> Iterable[Step]:
         # The id is another after each restart; everything else is the same for the same table.
         body = event[25:end]
-        table = self._known.get(body, _UNSEEN)
-        if isinstance(table, _Unseen):
+        try:
+            table = self._known[body]
+        except KeyError:
             if len(self._known) >= _KNOWN_LIMIT:
                 self._known.clear()
             wanted = self._wanted(table_id_of(event, end))
             table = (
-                None if wanted is None else logged_table(event, end, wanted, mariadb=self._by_mariadb)
+                None
+                if wanted is None
+                else logged_table(event, end, wanted, mariadb=self._by_mariadb)
             )
             self._known[body] = table
         self._mapped[event[19:25]] = table
         return ()
 
     def _table(self, event: bytes) -> LoggedTable | None:
-        name = event[19:25]
-        table = self._mapped.get(name, _UNSEEN)
-        if isinstance(table, _Unseen):
-            if name == _NO_TABLE:
+        try:
+            return self._mapped[event[19:25]]
+        except KeyError:
+            if event[19:25] == _NO_TABLE:
                 return None
             # Never passed over: mysql-replication does, and loses these rows.
             raise damaged(
-                f"rows of a table that no table map names before them, at "
-                f"{self._file}:{self._position}"
-            )
-        return table
+                f"rows of a table that no table map names before them, at {self.place}"
+            ) from None
 
     def _start_of_rows(self, event: bytes) -> int:
         """After the table's id and flags, and in the second form after what else is said."""
@@ -417,7 +422,7 @@ class Transactions:
             return ()
         raise SourceRefused(
             "expected whole JSON values in the log, found parts of them "
-            f"(PARTIAL_UPDATE_ROWS at {self._file}:{self._position}); a session or the server has "
+            f"(PARTIAL_UPDATE_ROWS at {self.place}); a session or the server has "
             "binlog_row_value_options=PARTIAL_JSON: set it to '', then `cartridge-warp resync`",
             place=str(table.map),
         )
@@ -440,7 +445,7 @@ class Transactions:
         doubtful: tuple[TableId, ...] = ()
         if self._undone:
             doubtful = tuple(sorted({table.schema.table for table in self._touched.values()}))
-        ended = Ended(Place(self._file, self._position), self._gtid, bool(self._held), doubtful)
+        ended = Ended(self.place, self._gtid, bool(self._held), doubtful)
         self._begun = self._open = self._undone = False
         self._gtid = self._xid = None
         self._touched.clear()
@@ -464,7 +469,7 @@ class Transactions:
             return self._end()
         if held is None:
             raise PositionLost(
-                f"found XA COMMIT {statement.xid} at {self._file}:{self._position}, whose rows "
+                f"found XA COMMIT {statement.xid} at {self.place}, whose rows "
                 "were written before the place this stream began at; run `cartridge-warp resync`, "
                 "with no transaction in `XA RECOVER` when it starts"
             )
@@ -473,7 +478,7 @@ class Transactions:
 
     def _incident(self, event: bytes, end: int) -> Iterable[Step]:
         raise PositionLost(
-            f"the server says at {self._file}:{self._position} that changes are missing in its "
+            f"the server says at {self.place} that changes are missing in its "
             "log (an INCIDENT event); run `cartridge-warp resync`"
         )
 
@@ -488,7 +493,7 @@ class Transactions:
             return ()
         raise SourceRefused(
             f"expected events that MySQL 9 or MariaDB 11 write, found type {event[4]} at "
-            f"{self._file}:{self._position}; passing over it could lose rows: use a newer "
+            f"{self.place}; passing over it could lose rows: use a newer "
             "cartridge-warp, or turn off the server's setting that writes it"
         )
 
