@@ -35,7 +35,7 @@ def of(schema: str, table: TableId) -> TableSettings | None:
     return TableSettings(table, table, schema) if table.namespace == schema else None
 
 
-TOGETHER = Together({name: lambda table, name=name: of(name, table) for name in ("shop", "crm")})  # type: ignore[misc]
+TOGETHER = Together({name: lambda table, name=name: of(name, table) for name in ("shop", "crm")})
 
 
 class Both(World):

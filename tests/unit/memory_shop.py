@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,7 @@ class Shop:
     schemas: tuple[str, ...] = ("shop", "other")
     source_class: type[MemorySource] = MemorySource
     # Which tables each schema means; those not named mean `orders`.
-    tables: dict[str, tuple[TableId, ...]] = field(default_factory=dict)
+    tables: Mapping[str, tuple[TableId, ...]] = field(default_factory=dict)
     source_made: Callable[[MemorySource, str], None] = lambda source, schema: None
     destination_made: Callable[[MemoryDestination], None] = lambda destination: None
 

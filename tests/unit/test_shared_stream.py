@@ -149,7 +149,7 @@ def test_no_table_is_cut_into_chunks_before_the_shared_stream_has_its_start(
             stored.append(shop.warehouse.markers[STREAM.id].position is not None)
             return cut(*arguments)
 
-        source.chunks = chunks  # type: ignore[method-assign]
+        source.chunks = chunks  # type: ignore[method-assign, assignment]
 
     shop.source_made = made
     fleet.rounds()
