@@ -165,7 +165,7 @@ class SourceConnector(Protocol):
         rows at one version.  DELETE and TRUNCATE where the strategy sees what is gone.  A run that
         reads the table whole ends with a TRUNCATE row of the version before its own: what it did
         not find is gone.  A table without a key can only be read whole, always with None, at one
-        version.
+        version, as READ operations.
         """
         ...
 

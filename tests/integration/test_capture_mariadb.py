@@ -46,9 +46,10 @@ def connect(mariadb_database: str, mariadb: Server) -> Iterator[Callable[[], App
         return opened[-1]
 
     yield connect
-    connect()(f"drop database if exists {names.SCHEMA}")
     for application in opened:
         application.close()
+    with closing(Application(mariadb_database)) as application:
+        application(f"drop database if exists {names.SCHEMA}")
 
 
 @pytest.fixture
@@ -101,6 +102,7 @@ def test_rows_that_tie_are_paged_and_then_only_what_changed_is_read(
 ) -> None:
     app("set timestamp = unix_timestamp() - 3600")
     fill(app, 1, 35)
+    app("set timestamp = default")
     app("set timestamp = unix_timestamp() - 1800")
     fill(app, 36, 36)
     app("set timestamp = default")
@@ -327,3 +329,33 @@ def test_a_table_in_use_is_waited_for_briefly(
         timed.start()
     writer("commit")
     timed.start()
+
+
+def test_the_least_rights_suffice_and_writers_need_none_on_the_queue(
+    timed: Polling, app: Application, mariadb_database: str, orders: TableId
+) -> None:
+    """As docs/capture.md has them."""
+    timed.settings = replace(timed.settings, capture=Capture.TRIGGER)
+    login = "cw_reader@'127.0.0.1'"
+    for statement in (
+        "set global log_bin_trust_function_creators = 1",
+        f"create or replace user {login} identified by 'secret'",
+        f"grant process, binlog monitor, replication slave on *.* to {login}",
+        f"grant select, trigger on `{orders.namespace}`.* to {login}",
+        f"grant all on {names.SCHEMA}.* to {login}",
+        "create or replace user cw_writer@'127.0.0.1'",
+        f"grant insert, drop on `{orders.namespace}`.* to cw_writer@'127.0.0.1'",
+    ):
+        app(statement)
+    address = mariadb_database.rpartition("@")[2]
+    timed.connect = functools.partial(mysql, f"mysql://cw_reader:secret@{address}")
+    timed.start()
+    with closing(Application(f"mysql://cw_writer@{address}")) as writer:
+        fill(writer, 1, 1, "new")
+    timed.run()
+    assert timed.values("name") == {1: "new"}
+    with closing(timed.connect(timed.select)) as source:
+        source.polled.remove(orders)  # type: ignore[attr-defined]
+    assert installed(app, orders) == (0, 0)
+    app("drop user cw_reader@'127.0.0.1', cw_writer@'127.0.0.1'")
+    app("set global log_bin_trust_function_creators = 0")

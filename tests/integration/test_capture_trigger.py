@@ -1,4 +1,4 @@
-"""Triggers queue the keys that were written; what is committed is delivered, whatever commits when."""
+"""Triggers queue the keys that were written: all that is committed is delivered, once durable."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_a_table_without_a_key_is_refused_with_what_to_do(
 ) -> None:
     app.execute("alter table orders drop constraint orders_pkey")
     polling = Polling(functools.partial(postgresql, pg_database), SETTINGS)
-    with pytest.raises(SourceRefused, match="change_detection.strategy"):
+    with pytest.raises(SourceRefused, match=r"change_detection\.strategy"):
         polling.start()
 
 
@@ -296,3 +296,33 @@ def test_a_key_of_times_is_queued_as_the_table_has_it_whatever_the_writers_setti
     app.execute("delete from orders")
     polling.run()
     assert polling.rows() == []
+
+
+def test_the_least_rights_suffice_and_writers_need_none_on_the_queue(
+    pg_database: str, app: Connection
+) -> None:
+    """As docs/capture.md has them."""
+    reader, writer = f"reader_{app.info.dbname}", f"writer_{app.info.dbname}"
+    for statement in (
+        f"create role {reader} login in role pg_read_all_stats",
+        f"grant create on database {app.info.dbname} to {reader}",
+        f"grant select, trigger on orders to {reader}",
+        f"create role {writer}",
+        f"grant select, insert, update, delete, truncate on orders to {writer}",
+    ):
+        app.execute(statement)
+    url = pg_database.replace("//postgres@", f"//{reader}@")
+    polling = Polling(functools.partial(postgresql, url), SETTINGS)
+    polling.start()
+    app.execute(f"set role {writer}; set search_path = ''")
+    app.execute("insert into public.orders values (1, 'new')")
+    app.execute("truncate public.orders")
+    app.execute("insert into public.orders values (2, 'new')")
+    app.execute("reset role; reset search_path")
+    polling.run()
+    assert polling.ids() == {2}
+    with closing(postgresql(url, polling.select)) as source:
+        source.polled.remove(ORDERS)
+    assert installed(app) == (0, 0, 0)
+    for role in (reader, writer):
+        app.execute(f"drop owned by {role}; drop role {role}")

@@ -108,7 +108,9 @@ class _Declared:
     def kept_as(self) -> str:
         """A type that holds any value of the column, whatever its length becomes."""
         if self.data_type in _INTEGERS:
-            return "bigint unsigned" if "unsigned" in self.column_type.lower() else "bigint"
+            # Only of this one is the greatest value no signed one.
+            large = self.data_type == "bigint" and "unsigned" in self.column_type.lower()
+            return "bigint unsigned" if large else "bigint"
         if self.data_type in _BYTES:
             return f"varbinary({_LONGEST_KEY})"
         if self.data_type in _TEXTS or self.data_type in ("enum", "set"):
@@ -155,7 +157,7 @@ class MysqlTriggers:
             _SESSION.format("lock_wait_timeout"),
             f"create database if not exists {quoted(self._schema)}",
             *self._drops(table),
-            f"create table {place} (id bigint unsigned not null auto_increment primary key,"
+            f"create table {place} (id bigint not null auto_increment primary key,"
             f" truncated tinyint not null default 0, {declared}) engine = InnoDB"
             f" comment = '{comment}'",
             *(

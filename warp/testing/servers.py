@@ -686,8 +686,7 @@ class _Debian:
 
 
 def _from_debian(name: str, packages: Sequence[str], program: str) -> _Debian:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cartridge-warp"
-    unpacked = cache / "debian" / name
+    unpacked = _debian_cache() / name
     if not unpacked.exists():
         _unpack_debian(unpacked, packages)
     return _Debian(unpacked, unpacked / program)

@@ -361,8 +361,8 @@ class MongoSource:
         reached = poll.Reached.parse(position)
         with translated(f"poll {table}"):
             timed = poll.has_field(database, table, settings.timestamp_column)
-        if not timed:
-            reached = poll.Reached({})
+        # Before the cluster time: what it does not show as open is in the rows of that time.
+        reached = poll.begin(self._client, table, settings, reached) if timed else poll.Reached()
         now = self._now()
         version = order_key(now)
         parts = poll.read(
@@ -377,14 +377,14 @@ class MongoSource:
         for documents, reached in parts:
             yield _rows(table, Operation.READ, version, documents, reached.position(fire_time))
         gone = [] if timed else [EMPTY]  # of a full comparison: rows older than this run
-        yield _rows(table, Operation.TRUNCATE, version - 1, gone, reached.position(fire_time))
+        end = reached.ended().position(fire_time)
+        yield _rows(table, Operation.TRUNCATE, version - 1, gone, end)
 
     def poll_start(self, table: TableId, *, fire_time: float) -> Position:
         settings = self._selection(table)
         if settings is None:
             raise SourceRefused("a selected collection was expected", place=str(table))
-        reached = poll.newest(self._client[table.namespace], table, settings.timestamp_column)
-        return reached.position(fire_time)
+        return poll.start(self._client, table, settings).position(fire_time)
 
     # -- the connection
 

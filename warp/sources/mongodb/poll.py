@@ -1,9 +1,9 @@
 """Collections read on a schedule: what a timestamp field says has changed, or everything.
 
-MongoDB compares a value only with values of its own BSON type, so the place reached is kept for
-each of the three families a timestamp is written in: dates, numbers and strings (ISO 8601 text
-sorts as its instants do).  Documents whose field is missing, null or of any other type say
-nothing about their age and are read in every run.
+As in `warp.capture.timestamp`: the place reached is not the greatest time seen but an instant of
+the server's clock, or the beginning of the oldest transaction then open (guarantee 4); `times` says
+which values that makes.  Documents whose field is missing, null or of another type than the three
+say nothing about their age and are read in every run.
 
 A collection in which no document has the field is compared in full: every row is read, then the
 rows this run has not seen are removed, which also finds deletes; a timestamp never does.
@@ -11,75 +11,198 @@ rows this run has not seen are removed, which also finds deletes; a timestamp ne
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import structlog
 from bson import Timestamp, json_util
+from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.errors import OperationFailure
 
+from warp.capture.clocks import instant, iso
 from warp.errors import SourceRefused, SourceUnavailable
-from warp.model import Position, TableId
+from warp.model import Position, TableId, TableSettings
 from warp.sources.documents import decode
 from warp.sources.mongodb.cursor import RawCursor
 from warp.sources.mongodb.errors import translated
 from warp.sources.mongodb.snapshot import BOUNDS
+from warp.sources.mongodb.times import FAMILIES, SECOND, Clock, family_of, lowest
 
-# Family -> its BSON types as $type names them.
-_FAMILIES: Final = {"date": "date", "number": "number", "string": "string"}
 _REPLY_ROWS: Final = 1_000
 _FULL_BYTES: Final = 8 << 20
+_UNAUTHORIZED: Final = 13
+# What a stamp may be older than the transaction that carries it, by clocks that differ; and where
+# transactions may not be asked for, also how long the server lets one live by default.
+OVERLAP: Final = 5.0
+UNTOLD_OVERLAP: Final = 65.0
+
+log = structlog.get_logger(__name__)
+_told: set[TableId] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run reads: from which value on, and what the next one starts from."""
+
+    low: Mapping[str, Any]  # of each family
+    newest: Mapping[str, Any]
+    then: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """The greatest value of each family that was read; printable as a position."""
+    """How far the polls of a collection have got; printable as a position."""
 
-    families: dict[str, Any]
+    upto: int | None = None  # the instant from which the next run reads
+    greatest: Mapping[str, Any] = field(default_factory=dict)  # seen of each family
+    run: Run | None = None  # one under way
+    seen: Mapping[str, Any] = field(default_factory=dict)  # by it
 
     @classmethod
     def parse(cls, position: Position | None) -> Reached:
         if position is None:
-            return cls({})
+            return cls()
         try:
-            families = json_util.loads(position.token, json_options=BOUNDS)["cursor"]
-            return cls({name: families[name] for name in _FAMILIES if name in families})
-        except (ValueError, KeyError, TypeError) as error:
+            said = json_util.loads(position.token, json_options=BOUNDS)
+            run = None
+            if "run" in said:
+                low, newest = (_families(said["run"][name]) for name in ("low", "newest"))
+                run = Run(low, newest, instant(said["run"]["then"]))
+            return cls(
+                upto=instant(said["upto"]) if "upto" in said else None,
+                greatest=_families(said["cursor"]),
+                run=run,
+                seen=_families(said.get("seen", {})),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SourceRefused(
                 f"the position of a polled collection was expected, found {position.token!r}; "
                 "run `cartridge-warp resync SCHEMA`"
             ) from error
 
     def position(self, fire_time: float) -> Position:
-        families = json.loads(json_util.dumps(self.families, json_options=BOUNDS))
-        token = json.dumps({"cursor": families, "slot": fire_time}, sort_keys=True)
-        return Position(token, fire_time)
+        said: dict[str, Any] = {"cursor": _plain(self.greatest), "slot": fire_time}
+        if self.upto is not None:
+            said["upto"] = iso(self.upto)
+        if self.run is not None:
+            low, newest = _plain(self.run.low), _plain(self.run.newest)
+            said["run"] = {"low": low, "newest": newest, "then": iso(self.run.then)}
+            said["seen"] = _plain(self.seen)
+        return Position(json.dumps(said, sort_keys=True), fire_time)
+
+    def begun(self, clock: Clock, newest: Mapping[str, Any], settings: TableSettings) -> Reached:
+        """With what this run reads."""
+        overlap = overlap_of(clock, settings)
+        low = {
+            family: lowest(
+                family,
+                greatest,
+                newest.get(family, greatest),
+                upto=self.upto,
+                zone=settings.timezone,
+                overlap=overlap,
+            )
+            for family, greatest in self.greatest.items()
+        }
+        return replace(self, run=Run(low, newest, _then(clock, overlap)))
+
+    def ended(self) -> Reached:
+        if self.run is None:
+            return self
+        return Reached(self.run.then, {**self.greatest, **self.run.newest})
 
     def with_value(self, value: Any) -> Reached:
         family = family_of(value)
-        return self if family is None else Reached({**self.families, family: value})
+        return self if family is None else replace(self, seen={**self.seen, family: value})
 
     def filter(self, field: str) -> dict[str, Any]:
         """What may have changed since: ties again, since equal times need not be equal rows."""
-        conditions: list[dict[str, Any]] = [{field: {"$not": {"$type": list(_FAMILIES.values())}}}]
-        for family, type_name in _FAMILIES.items():
-            if family in self.families:
-                conditions.append({field: {"$gte": self.families[family], "$type": type_name}})
+        low = {**(self.run.low if self.run else self.greatest), **self.seen}
+        conditions: list[dict[str, Any]] = [{field: {"$not": {"$type": list(FAMILIES.values())}}}]
+        for family, type_name in FAMILIES.items():
+            if family in low:
+                conditions.append({field: {"$gte": low[family], "$type": type_name}})
             else:
                 conditions.append({field: {"$type": type_name}})
         return {"$or": conditions}
 
 
-def family_of(value: Any) -> str | None:
-    """None for a value that says nothing about a row's age."""
-    name = type(value).__name__
-    if name in ("datetime", "DatetimeMS"):
-        return "date"
-    if name in ("int", "Int64", "float", "Decimal128"):
-        return None if str(value).lower() == "nan" else "number"  # nothing is greater than NaN
-    return "string" if name == "str" else None
+def start(client: MongoClient[dict[str, Any]], table: TableId, settings: TableSettings) -> Reached:
+    """Where polling goes on after a snapshot that begins now."""
+    clock = read_clock(client)
+    then = _then(clock, overlap_of(clock, settings))
+    return Reached(then, newest(client[table.namespace], table, settings.timestamp_column))
+
+
+def begin(
+    client: MongoClient[dict[str, Any]], table: TableId, settings: TableSettings, reached: Reached
+) -> Reached:
+    """What this run reads, unless it is one that was cut short."""
+    if reached.run is not None:
+        return reached
+    # The clock first: a transaction that it does not show as open is committed before the rows
+    # are read, or begins later than it says (guarantee 4).
+    clock = read_clock(client)
+    if not clock.told and settings.overlap is None and table not in _told:
+        _told.add(table)
+        log.warning(
+            "transactions_untold",
+            table=str(table),
+            mend="grant the action inprog on the cluster, or set change_detection.overlap to "
+            "transactionLifetimeLimitSeconds and a little more",
+        )
+    found = newest(client[table.namespace], table, settings.timestamp_column)
+    return reached.begun(clock, found, settings)
+
+
+def read_clock(client: MongoClient[dict[str, Any]]) -> Clock:
+    pipeline: list[dict[str, Any]] = [
+        {"$currentOp": {"allUsers": True, "idleSessions": True}},
+        {"$match": {"transaction.startWallClockTime": {"$exists": True}}},
+        {"$sort": {"transaction.startWallClockTime": 1}},
+        {"$limit": 1},
+        {"$project": {"began": "$transaction.startWallClockTime"}},
+    ]
+    with translated("read the server's clock"):
+        now = _instant(client.admin.command("hello")["localTime"])
+        try:
+            found = list(client.admin.aggregate(pipeline))
+        except OperationFailure as error:
+            if error.code != _UNAUTHORIZED:
+                raise
+            return Clock(now, told=False)
+    began = [instant(str(each["began"])) for each in found]
+    return Clock(now, min(began, default=None))
+
+
+def overlap_of(clock: Clock, settings: TableSettings) -> float:
+    if settings.overlap is not None:
+        return settings.overlap
+    return OVERLAP if clock.told else UNTOLD_OVERLAP
+
+
+def _then(clock: Clock, overlap: float) -> int:
+    """The instant from which the next run reads."""
+    reached = clock.now if clock.oldest is None else min(clock.now, clock.oldest)
+    return reached - int(overlap * SECOND)
+
+
+def _instant(moment: dt.datetime) -> int:
+    since = moment.replace(tzinfo=dt.UTC) - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    return since // dt.timedelta(microseconds=1)
+
+
+def _families(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: said[name] for name in FAMILIES if name in said}
+
+
+def _plain(families: Mapping[str, Any]) -> Any:
+    return json.loads(json_util.dumps(dict(families), json_options=BOUNDS))
 
 
 def has_field(database: Database[Any], table: TableId, field: str) -> bool:
@@ -87,10 +210,10 @@ def has_field(database: Database[Any], table: TableId, field: str) -> bool:
     return bool(found["cursor"]["firstBatch"])
 
 
-def newest(database: Database[Any], table: TableId, field: str) -> Reached:
-    """The greatest value of each family now; ties with it are read again by the next poll."""
-    reached = Reached({})
-    for type_name in _FAMILIES.values():
+def newest(database: Database[Any], table: TableId, field: str) -> dict[str, Any]:
+    """The greatest value of each family now."""
+    found = Reached()
+    for type_name in FAMILIES.values():
         command = {
             "find": table.name,
             "filter": {field: {"$type": type_name}},
@@ -103,10 +226,10 @@ def newest(database: Database[Any], table: TableId, field: str) -> Reached:
         cursor = RawCursor(database, command)
         try:
             with translated(f"find the newest of {table}"):
-                reached = _reached(reached, cursor.read(1).documents, field)
+                found = _reached(found, cursor.read(1).documents, field)
         finally:
             cursor.close()
-    return reached
+    return dict(found.seen)
 
 
 def read(
