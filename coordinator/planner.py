@@ -25,6 +25,8 @@ from warp.model import (
 
 STOPPED = (Phase.FAILED, Phase.PAUSED)  # a person put it there or must bring it back
 
+_SAME = 1.0  # seconds by which two clocks may tell the same wait differently
+
 # Seconds until a polled table's next run; its marker tells of the last one.
 Delay = Callable[[TableSettings, Marker], float]
 
@@ -307,8 +309,10 @@ def _poll_runs(
         entry = known.get(marker.unit.id)
         if entry is None:
             yield OfferLater(marker.unit, delay(settings, marker))
-        elif _waits_for_its_slot(view, entry) and delay(settings, marker) <= 0:
-            yield OfferLater(marker.unit, 0.0)  # the schedule, or somebody's clock, was changed
+        elif _waits_for_its_slot(view, entry):
+            wait = delay(settings, marker)
+            if wait < entry.expires_in - _SAME:  # the schedule, or somebody's clock, was changed
+                yield OfferLater(marker.unit, wait)
 
 
 def _waits_for_its_slot(view: SchemaView, entry: LeasedUnit) -> bool:

@@ -683,7 +683,7 @@ class LeasedUnit:
     owner: str = ""
     fence: int = 0
     tries: int = 0
-    expires_in: float = 0.0  # seconds
+    expires_in: float = 0.0  # seconds until the lease expires, or a `later` unit is due
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from warp.errors import PositionLost, SourceRefused, SourceUnavailable
-from warp.model import ABSENT, UNCHANGED, Position
+from warp.model import ABSENT, UNCHANGED, Position, Verdict
 from warp.sources.jsonl import JsonLinesOptions, JsonLinesSource
 from warp.testing.contracts import SourceContract, select
 
@@ -65,6 +65,14 @@ class TestJsonLinesSource(SourceContract):
             file.write("not json\n")
         with pytest.raises(SourceRefused, match=r"shop\.jsonl, line 2 .* found b'not json"):
             self.make().check()
+
+    def test_every_broken_line_is_told_by_a_look_up_to_a_few(self) -> None:
+        with self.path.open("a") as file:
+            file.write("not json\n[1]\n" + "{}\n" * 9)
+        found = self.make().diagnose()
+        assert [one.verdict for one in found] == [Verdict.FAILED] * 5
+        assert found[1].subject.startswith(f"{self.path}, line 3 ")
+        assert found[1].mend == "mend or remove the line"
 
     def test_a_file_that_shrank_is_a_lost_position(self) -> None:
         with pytest.raises(PositionLost, match="was cut or replaced"):

@@ -20,6 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pymongo.database import Database
 
+from commands.cli import cli
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions
 from warp.errors import DestinationRefused, SourceRefused
 from warp.leases.redis import RedisLeaseStore
@@ -423,7 +424,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env=inherited,
-        timeout=60,
+        timeout=150,
         check=False,
     )
 
@@ -453,10 +454,11 @@ def test_what_cannot_be_asked_exits_with_1_and_shows_no_password(
     assert "hunter2" not in done.stdout + done.stderr
 
 
-def test_a_mistake_in_the_configuration_exits_with_2(
-    doctor: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    assert doctor("--redis", "http://localhost").returncode == 2
+def test_a_mistake_in_the_configuration_exits_with_2() -> None:
+    wrong = ["doctor", "--source", "mongodb://h/shop", "--redis", "http://localhost"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(wrong)
+    assert ended.value.code == 2
 
 
 # -- the least rights at both ends

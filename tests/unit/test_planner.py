@@ -225,11 +225,16 @@ def test_a_run_the_ledger_knows_of_is_not_offered_twice(state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "tries", "again"),
-    [(Phase.SNAPSHOT, 0, True), (Phase.SNAPSHOT, 1, False), (Phase.IDLE, 0, False)],
+    ("phase", "left", "tries", "again"),
+    [
+        (Phase.SNAPSHOT, 600.0, 0, [0.0]),
+        (Phase.SNAPSHOT, 600.0, 1, []),
+        (Phase.IDLE, 600.0, 0, [7.0]),
+        (Phase.IDLE, 7.0, 0, []),
+    ],
 )
 def test_a_run_due_sooner_than_it_was_offered_for_is_offered_again(
-    phase: Phase, tries: int, again: bool
+    phase: Phase, left: float, tries: int, again: list[float]
 ) -> None:
     """A schedule or a clock was changed; a unit that is held back for failing stays so."""
     unit = WorkUnit.poll("shop", ORDERS)
@@ -239,9 +244,9 @@ def test_a_run_due_sooner_than_it_was_offered_for_is_offered_again(
         streams=False,
         scheduled=True,
         tables=POLLED,
-        ledger=(LeasedUnit(unit, "later", tries=tries),),
+        ledger=(LeasedUnit(unit, "later", tries=tries, expires_in=left),),
     )
-    assert (OfferLater(unit, 0.0) in found) is again
+    assert [duty.delay for duty in found if isinstance(duty, OfferLater)] == again
 
 
 def test_a_unit_set_aside_is_given_another_chance_only_if_it_came_on() -> None:

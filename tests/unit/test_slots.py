@@ -336,14 +336,27 @@ def test_a_clock_set_forward_makes_up_what_it_passed_by_one_run(
 
 def test_a_schedule_moved_to_sooner_counts_at_once(make: Callable[..., Fleet]) -> None:
     fleet = make(schedule="0 0 1 1 *")
-    fleet.until(TEN + 2 * MINUTE)
-    sooner = make(schedule="*/15 * * * *", shop=fleet.shop)
-    sooner.ledger = fleet.ledger = MemoryLeaseStore(clock=lambda: sooner.now, lease_ttl=1e6)
-    fleet.rounds()
-    sooner.coordinators = [sooner.coordinator(0.0)]
-    sooner.until(TEN + 31 * MINUTE)
-    sooner.coordinators[0].close()
-    assert sooner.fired() == [15, 30]
+    fleet.until(TEN + 2 * MINUTE)  # offered for the first of January
+    (schema,) = fleet.settings.schemas
+    sooner = replace(schema, schedule="*/15 * * * *")
+    fleet.settings = replace(fleet.settings, schemas=(sooner,))
+    for coordinator in fleet.coordinators:
+        coordinator.close()
+    fleet.coordinators = [fleet.coordinator(0.0)]
+    fleet.until(TEN + 31 * MINUTE)
+    fleet.coordinators[0].close()
+    assert fleet.fired() == [15, 30]
+
+
+def test_a_clock_that_was_a_day_ahead_and_was_set_right_stops_no_slot(
+    make: Callable[..., Fleet],
+) -> None:
+    fleet = make()
+    fleet.now += 24 * 60 * MINUTE
+    fleet.until(fleet.now + MINUTE)
+    fleet.now = TEN + 20 * MINUTE
+    fleet.until(TEN + 46 * MINUTE)
+    assert fleet.fired() == [24 * 60, 30, 45]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,13 @@ class _State:
     incarnation: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
+def _left(entry: _Entry, now: float) -> float:
+    """Until the lease expires, or the wait is over."""
+    if entry.state == "later":
+        return max(0.0, entry.at - now)
+    return entry.at - now if entry.state == "leased" else 0.0
+
+
 class MemoryLeaseStore:
     """`warp.interfaces.LeaseStore` without a server.  `clock` gives Unix seconds."""
 
@@ -253,7 +260,7 @@ class MemoryLeaseStore:
                     owner=entry.owner,
                     fence=self._state.fences.get(entry.unit.id, 0),
                     tries=entry.tries,
-                    expires_in=entry.at - now if entry.state == "leased" else 0.0,
+                    expires_in=_left(entry, now),
                 )
                 for entry in self._state.entries.values()
             ]

@@ -47,6 +47,7 @@ from warp.model import (
     TableSchema,
     TableSettings,
     UnitKind,
+    Verdict,
     WorkUnit,
 )
 
@@ -851,6 +852,13 @@ class DestinationContract(ABC):
         assert (marker.slot, marker.phase) == (slot + 60, Phase.IDLE)
         assert Unit(self.make(), poll).marker.slot == slot + 60
 
+    def test_a_look_finds_nothing_that_keeps_work_from_starting(self) -> None:
+        destination = self.make()
+        for prepare in (lambda: None, destination.metadata().prepare):
+            prepare()
+            destination.check()
+            assert not [one for one in destination.diagnose() if one.verdict is Verdict.FAILED]
+
     def test_a_destination_says_whether_it_was_prepared(self) -> None:
         metadata = self.make().metadata()
         assert not metadata.prepared()
@@ -924,6 +932,7 @@ class SourceContract(ABC):
         self.put(1, "a")
         source = self.make()
         source.check()
+        assert not [one for one in source.diagnose() if one.verdict is Verdict.FAILED]
         assert source.tables() == [ORDERS]
         schema = source.get_schema([ORDERS])[ORDERS]
         assert len(schema.key) == 1

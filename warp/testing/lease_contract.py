@@ -618,6 +618,7 @@ class LeaseStoreContract(ABC):
         self.ledger.release(lease, delay=60)
         seen = self.seen(STREAM)
         assert (seen.state, seen.owner, seen.fence) == ("later", "", lease.fence)
+        assert 60 - SLACK < seen.expires_in <= 60  # it still waits so long
 
     def test_nobody_is_there_at_first(self) -> None:
         assert self.ledger.units() == []

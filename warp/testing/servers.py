@@ -692,6 +692,11 @@ def _from_debian(name: str, packages: Sequence[str], program: str) -> _Debian:
     return _Debian(unpacked, unpacked / program)
 
 
+def _debian_cache() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cartridge-warp"
+    return cache / "debian"
+
+
 def _unpack_debian(target: Path, packages: Sequence[str]) -> None:
     wanted = packages[0]
     if not (shutil.which("apt-get") and shutil.which("dpkg")):

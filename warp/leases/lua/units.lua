@@ -1,4 +1,5 @@
 -- units: -> (unit, state, owner, fence, tries, expires_in ms, spec)*
+-- of a unit that is to wait, expires_in is how long it still waits
 -- KEYS   due, later, exp, dead, own, fence, tries, spec read; nothing written
 local now = now_ms()
 local answer = {}
@@ -13,6 +14,7 @@ end
 local leased = redis.call('ZRANGE', EXP, 0, -1, 'WITHSCORES')
 for i = 1, #leased, 2 do show(leased[i], 'leased', tonumber(leased[i + 1]) - now) end
 for _, unit in ipairs(redis.call('ZRANGE', DUE, 0, -1)) do show(unit, 'due', 0) end
-for _, unit in ipairs(redis.call('ZRANGE', LATER, 0, -1)) do show(unit, 'later', 0) end
+local later = redis.call('ZRANGE', LATER, 0, -1, 'WITHSCORES')
+for i = 1, #later, 2 do show(later[i], 'later', math.max(0, tonumber(later[i + 1]) - now)) end
 for _, unit in ipairs(redis.call('ZRANGE', DEAD, 0, -1)) do show(unit, 'dead', 0) end
 return answer

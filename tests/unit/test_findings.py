@@ -166,6 +166,8 @@ def test_a_mongos_and_a_cluster_pass() -> None:
     assert mongodb.topology({"msg": "isdbgrid"}).verdict is Verdict.OK
     hello = {"server": "redis", "version": "7.4.1", "role": "replica", "mode": "cluster"}
     assert set(verdicts(redis.of_server(hello, cluster=True)).values()) == {Verdict.OK}
+    told = verdicts(redis.of_server({**hello, "role": "master"}, cluster=False))
+    assert told["redis-cluster"] is Verdict.WARNING  # the URL must say so
 
 
 @pytest.mark.parametrize(
