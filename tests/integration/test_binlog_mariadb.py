@@ -394,6 +394,24 @@ def test_a_log_without_names_stops_with_what_to_do(mariadb_database: str, mariad
     assert not rows_of(log.steps(wanted=lambda table: None))
 
 
+@pytest.fixture
+def old_times(mariadb: Server) -> Iterator[None]:
+    with session(mariadb.url) as cursor:
+        cursor.execute("SET GLOBAL mysql56_temporal_format = OFF")
+        yield
+        cursor.execute("SET GLOBAL mysql56_temporal_format = ON")
+
+
+def test_times_of_the_old_form_stop_with_what_to_do(mariadb_database: str, old_times: None) -> None:
+    """Their fraction is not in the log: a DATETIME(6) had come as another moment."""
+    log = Log(mariadb_database)
+    with session(mariadb_database) as cursor:
+        cursor.execute("CREATE TABLE o (id INT PRIMARY KEY, d DATETIME(6))")
+        cursor.execute("INSERT INTO o VALUES (1, '2024-01-01 10:11:12.5')")
+    with pytest.raises(SourceRefused, match="mysql56_temporal_format"):
+        log.steps()
+
+
 def test_versioned_tables_show_the_columns_by_which_history_is_told(mariadb_database: str) -> None:
     """A row of history is one whose end is not the last moment there is: docs of the decoder."""
     log = Log(mariadb_database)
