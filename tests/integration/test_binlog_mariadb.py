@@ -293,10 +293,11 @@ def test_every_transaction_begins_and_ends_and_its_place_is_one_to_resume_from(
         cursor.execute("COMMIT")
         cursor.execute("INSERT INTO old VALUES (7)")
         cursor.execute("CREATE TABLE made AS SELECT * FROM t")
-        cursor.execute("TRUNCATE TABLE t")
+        cursor.execute("SET STATEMENT lock_wait_timeout = 9 FOR TRUNCATE TABLE t")
     steps = log.steps()
     ended = [step for step in steps if isinstance(step, Ended)]
     assert len(ended) == len([step for step in steps if isinstance(step, Began)]) == 6
+    assert [step.statement.sort for step in steps if isinstance(step, Noted)][-1] == "truncate"
     assert not any(step.doubtful for step in ended)
     position = MariaPosition()
     for end in ended:

@@ -38,7 +38,7 @@ from warp.sources.mysql.binlog.rows import (
     logged_table,
     table_id_of,
 )
-from warp.sources.mysql.binlog.statements import Sort, Statement, statement_of
+from warp.sources.mysql.binlog.statements import Sort, Statement, outline, statement_of
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -326,7 +326,7 @@ class Transactions:
         if selected or not statement.tables:
             raise SourceRefused(
                 f"expected the rows of every change (binlog_format=ROW), found the statement "
-                f"{statement.text[:200]!r} at {self.place}; a session or the "
+                f"{outline(statement.text)!r} at {self.place}; a session or the "
                 "server writes with binlog_format=STATEMENT or MIXED: set it to ROW, then "
                 "`cartridge-warp resync`, since the rows of this statement are not in the log",
                 place=", ".join(map(str, selected)),
