@@ -135,13 +135,18 @@ class GtidSet:
         return GtidSet({name: intervals for name, intervals in left.items() if intervals})
 
     def encoded(self) -> bytes:
-        """As COM_BINLOG_DUMP_GTID wants it; tags need the second form, which MySQL 8.3 has."""
+        """As COM_BINLOG_DUMP_GTID wants it: a second form where there are tags, which 8.3 has."""
         parts = sorted(self._intervals.items())
-        if any(tag for (_, tag), _ in parts):
-            raise ValueError("a set with tags has another form; resume such a stream by file")
-        body = [len(parts).to_bytes(8, "little")]
-        for (source, _), intervals in parts:
-            body += [uuid.UUID(source).bytes, len(intervals).to_bytes(8, "little")]
+        tagged = any(tag for (_, tag), _ in parts)
+        count = len(parts)
+        body = [
+            b"\1" + count.to_bytes(6, "little") + b"\1" if tagged else count.to_bytes(8, "little")
+        ]
+        for (source, tag), intervals in parts:
+            body.append(uuid.UUID(source).bytes)
+            if tagged:  # a length of up to 32, so always in one byte
+                body.append(bytes((len(tag) << 1,)) + tag.encode("ascii"))
+            body.append(len(intervals).to_bytes(8, "little"))
             for low, high in intervals:
                 body += [low.to_bytes(8, "little"), (high + 1).to_bytes(8, "little")]
         return b"".join(body)
