@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from warp.model import TableId
-from warp.sources.mysql.binlog.statements import Sort, statement_of
+from warp.sources.mysql.binlog.statements import Sort, outline, statement_of
 
 
 def told(text: str) -> tuple[Sort, list[str]]:
@@ -26,6 +26,7 @@ def told(text: str) -> tuple[Sort, list[str]]:
         ('TRUNCATE TABLE "t"', ["d.t"]),
         ("TRUNCATE TABLE t WAIT 5", ["d.t"]),
         ("TRUNCATE TABLE таблица", ["d.таблица"]),
+        ("SET STATEMENT max_statement_time=5, lock_wait_timeout=1 FOR TRUNCATE TABLE t", ["d.t"]),
         # How a restart empties MEMORY tables.
         ("DELETE FROM `d`.`t`", ["d.t"]),
     ],
@@ -123,6 +124,12 @@ def test_a_change_that_is_a_statement_mentions_its_tables(text: str, mentioned: 
 )
 def test_what_begins_and_ends_transactions_is_told(text: str, sort: Sort) -> None:
     assert statement_of(text, "d").sort is sort
+
+
+def test_what_a_statement_says_between_quotes_is_not_shown() -> None:
+    text = "INSERT INTO `users` VALUES (1, 'it''s secret', \"secret\", X'5345')"
+    assert outline(text) == "INSERT INTO `users` VALUES (1, '…', \"…\", X…X)"
+    assert len(outline("UPDATE t SET " + "a = 1, " * 1000)) == 201
 
 
 def test_a_statement_of_megabytes_is_looked_at_only_at_its_beginning() -> None:

@@ -558,7 +558,9 @@ def _as_arguments(settings: Mapping[str, str | int]) -> list[str]:
 
 
 # What mariadbd needs beyond a minimal Debian; the first one carries the server.
-_MARIADB_PACKAGES = ("mariadb-server-core", "liburing2", "libaio1", "libnuma1", "libpcre2-8-0")
+_MARIADB_PACKAGES = (
+    *("mariadb-server-core", "liburing2", "libaio1|libaio1t64", "libnuma1", "libpcre2-8-0"),
+)
 
 
 def _mariadb() -> _Debian:
@@ -697,6 +699,21 @@ def _debian_cache() -> Path:
     return cache / "debian"
 
 
+def _names_here(packages: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    """Of each `old|new` the name that this release has: Ubuntu 24.04 renamed some."""
+    return [_name_here(package.split("|"), options) for package in packages]
+
+
+def _name_here(names: Sequence[str], options: Sequence[str]) -> str:
+    for name in names[:-1]:
+        said = subprocess.run(
+            ["apt-cache", *options, "policy", name], capture_output=True, text=True, check=False
+        )
+        if "Candidate:" in said.stdout and "Candidate: (none)" not in said.stdout:
+            return name
+    return names[-1]
+
+
 def _unpack_debian(target: Path, packages: Sequence[str]) -> None:
     wanted = packages[0]
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
@@ -707,7 +724,7 @@ def _unpack_debian(target: Path, packages: Sequence[str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # Made elsewhere and renamed, since several test processes may come here at once.
     with tempfile.TemporaryDirectory(dir=target.parent) as place:
-        fetched = _apt_get(["download", *packages], place)
+        fetched = _apt_get(["download", *_names_here(packages)], place)
         if fetched.returncode != 0:
             # A fresh machine has no lists of packages; ours need no root.
             own = [
@@ -717,7 +734,7 @@ def _unpack_debian(target: Path, packages: Sequence[str]) -> None:
             (Path(place) / "lists/partial").mkdir(parents=True)
             (Path(place) / "cache/archives/partial").mkdir(parents=True)
             _apt_get([*own, "update"], place)
-            fetched = _apt_get([*own, "download", *packages], place)
+            fetched = _apt_get([*own, "download", *_names_here(packages, own)], place)
         if fetched.returncode != 0:
             raise StartFailed(
                 f"expected `apt-get download {wanted}` to work, found:\n"

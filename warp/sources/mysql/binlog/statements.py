@@ -97,6 +97,9 @@ def statement_of(text: str, namespace: str) -> Statement:
     """`namespace` is the session's default database."""
     # The rows of a statement may make it megabytes long; what it is stands at its beginning.
     words = list(_words(text[:_LONGEST]))
+    bare = [word.bare for word in words]
+    if bare[:2] == ["SET", "STATEMENT"] and "FOR" in bare:  # MariaDB: settings for one statement
+        words = words[bare.index("FOR") + 1 :]
     first = words[0].bare if words else ""
     if first in _PLAIN:
         return Statement(_PLAIN[first], text)
@@ -115,6 +118,16 @@ def statement_of(text: str, namespace: str) -> Statement:
 
 
 _LONGEST: Final = 1 << 16
+
+
+def outline(text: str, limit: int = 200) -> str:
+    """A statement as it may be shown: without what it says between quotes (guarantee 10)."""
+    parts = (
+        match[0][:1] + "…" + match[0][:1] if match.lastgroup in ("text", "double") else match[0]
+        for match in _WORDS.finditer(text[:_LONGEST])
+    )
+    whole = "".join(parts)
+    return whole if len(whole) <= limit else whole[:limit] + "…"
 
 
 def _xa(text: str, words: list[_Word]) -> Statement:
