@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -13,9 +14,9 @@ from psycopg import sql
 from warp.errors import SourceRefused, WarpError
 from warp.model import Capture, ChangeBatch, Position, TableId, TableSelection
 from warp.sources.postgresql import ddl, pgoutput
-from warp.sources.postgresql.catalog import Catalog
+from warp.sources.postgresql.catalog import Catalog, Table
 from warp.sources.postgresql.pgoutput import Commit, Decoder, Reading, RelationMessage
-from warp.sources.postgresql.position import Log, Place, lsn_text
+from warp.sources.postgresql.position import Log, LogEnd, Place, lsn_text
 from warp.sources.postgresql.publication import Publication
 from warp.sources.postgresql.replication import DATA, HEADER, KEEPALIVE, Replication, keepalive
 from warp.sources.postgresql.rows import FULL_BYTES
@@ -43,13 +44,13 @@ class LogStream:
         catalog: Catalog,
         slot: Slot,
         publication: Publication,
-        where: Callable[[], tuple[int, Log]],
+        log_end: Callable[[], LogEnd],
     ) -> None:
         self._server = server
         self._catalog = catalog
         self._slot = slot
         self._publication = publication
-        self._where = where
+        self._log_end = log_end
         self._acknowledged = 0
         self._replication: Replication | None = None
         self._selection: TableSelection = lambda table: None
@@ -79,11 +80,15 @@ class LogStream:
         in_progress = InProgress(self._server.options.spill_after)
         try:
             here = self._same_log(place, replication)
+            self._slot.let_go()
             replication.start(self._slot.name, place.lsn, self._plugin_options())
             self._nothing_skipped(place)
-            self._publication.keep(self._wanted(selection))
-            progress = _Progress(here, place.lsn, position)
-            yield from self._read(replication, in_progress, progress, idle)
+            followed = self._followed()
+            self._publication.keep({table.id for table in followed})
+            self._reload |= self._columns.begin(followed, place.horizon)
+            progress = _Progress(here, place, position)
+            follow = _Following(Decoder(self._describe), in_progress, progress)
+            yield from self._read(replication, follow, idle)
         finally:
             with suppress(WarpError):
                 replication.confirm(self._acknowledged)
@@ -98,7 +103,7 @@ class LogStream:
 
     def _same_log(self, place: Place, replication: Replication) -> Log:
         """The server would follow any LSN of any log; this one must be ours (guarantee 6)."""
-        _, here = self._where()
+        here = self._log_end().log
         lost = self._server.explainer.lost
         if here.system != place.log.system:
             raise lost(
@@ -135,138 +140,144 @@ class LogStream:
                 "made anew or moved on by somebody else"
             )
 
-    def _wanted(self, selection: TableSelection) -> set[TableId]:
-        namespace = getattr(selection, "namespace", None)
+    def _followed(self) -> list[Table]:
+        namespace = getattr(self._selection, "namespace", None)
         tables = self._catalog.tables(None if namespace is None else [namespace])
-        return {table.id for table in tables if self._is_followed(table.id)}
-
-    def _is_followed(self, table: TableId) -> bool:
-        settings = self._selection(table)
-        return settings is not None and settings.capture is Capture.LOG
+        return [
+            table
+            for table in tables
+            if (settings := self._selection(table.id)) is not None
+            and settings.capture is Capture.LOG
+        ]
 
     # -- following
 
     def _read(
-        self, replication: Replication, in_progress: InProgress, progress: _Progress, idle: float
+        self, replication: Replication, follow: _Following, idle: float
     ) -> Iterator[ChangeBatch]:
         """Batches; empty ones while nothing happens."""
-        decoder = Decoder(self._describe)
-        within = False  # between a Begin and its Commit
-        streamed = 0  # the transaction whose block of changes this is, out of its time
+        decoder, progress = follow.decoder, follow.progress
         was_busy = True
         spoken = looked = time.monotonic()
         wait = min(idle, _LONGEST_WAIT)
         while True:
-            frames = replication.read(0.0 if decoder.rows and not within else wait)
+            frames = replication.read(0.0 if decoder.rows and not follow.within else wait)
             asked = False
             for frame in frames:
                 if frame[0] == DATA:
                     kind = frame[_KIND]
-                    if streamed:
-                        if kind == pgoutput.STREAM_STOP:
-                            streamed = 0
-                        else:
-                            message = frame[HEADER:]
-                            in_progress.add(streamed, pgoutput.transaction_of(message), message)
-                    elif kind in pgoutput.ROWS:
+                    if kind in pgoutput.ROWS and not follow.streamed:
                         decoder.row(kind, frame, _BODY)
-                        if self._is_too_large(decoder):
-                            yield self._batch(decoder, progress)
-                            spoken = time.monotonic()
-                    elif kind == pgoutput.BEGIN:
-                        within = True
-                        decoder.begin(frame, _BODY)
-                    elif kind == pgoutput.COMMIT:
-                        within = False
-                        commit = Commit.read(frame, _BODY)
-                        progress.move(commit.end, commit.at)
-                        if decoder.rows >= self._limit:
-                            yield self._batch(decoder, progress)
-                            spoken = time.monotonic()
-                    elif kind == pgoutput.RELATION:
-                        relation = RelationMessage.read(frame, _BODY)
-                        if decoder.reshapes(relation):
-                            yield self._batch(decoder, progress)
-                        decoder.relation(relation)
-                    elif kind == pgoutput.STREAM_START:
-                        streamed = pgoutput.transaction_of(frame[HEADER:])
-                    elif kind == pgoutput.STREAM_ABORT:
-                        in_progress.abort(*pgoutput.aborted(frame, _BODY))
-                    elif kind == pgoutput.STREAM_COMMIT:
-                        xid = pgoutput.transaction_of(frame[HEADER:])
-                        commit = Commit.read(frame, _BODY + 4)
-                        for batch in self._replayed(decoder, in_progress, xid, commit, progress):
-                            yield batch
-                            replication.confirm(self._acknowledged)
-                        progress.move(commit.end, commit.at)
+                        if not self._is_too_large(decoder):
+                            continue
+                        yield self._batch(follow)
                         spoken = time.monotonic()
-                    elif kind not in pgoutput.UNUSED:
-                        raise WarpError(
-                            f"a message of pgoutput was expected, found {frame[25:40]!r}"
-                        )
+                    else:
+                        for batch in self._told(kind, frame, replication, follow):
+                            yield batch
+                            spoken = time.monotonic()
                 elif frame[0] == KEEPALIVE:
                     end, at, must_answer = keepalive(frame)
                     asked |= must_answer
-                    if not within and not decoder.rows:
+                    if not follow.within and not decoder.rows:
                         # Nothing is in flight: what the server has read holds nothing for us.
                         progress.move(end, at)
             replication.confirm(self._acknowledged, at_once=asked)
             now = time.monotonic()
-            if decoder.rows and (not frames or now - spoken >= idle):
-                yield self._batch(decoder, progress)
+            if decoder.rows and not follow.within and (not frames or now - spoken >= idle):
+                yield self._batch(follow)
                 spoken, was_busy = time.monotonic(), True
-            elif now - spoken >= idle or (was_busy and not frames and not within):
-                yield ChangeBatch([], progress.shown, self._reloads(), time.time())
+            elif now - spoken >= idle or (was_busy and not frames and not follow.within):
+                yield self._nothing(follow)
                 spoken, was_busy = time.monotonic(), bool(frames)
             if now - looked >= _LOOK_AFTER:
                 looked = now
-                self._still_published(progress.log)
+                self._look_around(progress)
 
-    def _replayed(
-        self,
-        decoder: Decoder,
-        in_progress: InProgress,
-        xid: int,
-        commit: Commit,
-        progress: _Progress,
+    def _told(
+        self, kind: int, frame: bytes, replication: Replication, follow: _Following
     ) -> Iterator[ChangeBatch]:
+        """All messages but the rows of a transaction that is known to be committed."""
+        if follow.streamed:
+            if kind == pgoutput.STREAM_STOP:
+                follow.streamed = 0
+            else:
+                message = frame[HEADER:]
+                of = pgoutput.transaction_of(message)
+                follow.in_progress.add(follow.streamed, of, message)
+        elif kind == pgoutput.BEGIN:
+            follow.within = True
+            follow.decoder.begin(frame, _BODY)
+        elif kind == pgoutput.COMMIT:
+            follow.within = False
+            commit = Commit.read(frame, _BODY)
+            follow.progress.move(commit.end, commit.at)
+            if follow.decoder.rows >= self._limit:
+                yield self._batch(follow)
+        elif kind == pgoutput.RELATION:
+            yield from self._relation(RelationMessage.read(frame, _BODY), follow)
+        elif kind == pgoutput.STREAM_START:
+            follow.streamed = pgoutput.transaction_of(frame[HEADER:])
+        elif kind == pgoutput.STREAM_ABORT:
+            follow.in_progress.abort(*pgoutput.aborted(frame, _BODY))
+        elif kind == pgoutput.STREAM_COMMIT:
+            xid = pgoutput.transaction_of(frame[HEADER:])
+            commit = Commit.read(frame, _BODY + 4)
+            for batch in self._replayed(xid, commit, follow):
+                yield batch
+                replication.confirm(self._acknowledged)
+            follow.progress.move(commit.end, commit.at)
+        elif kind not in pgoutput.UNUSED:
+            raise WarpError(f"a message of pgoutput was expected, found {frame[25:40]!r}")
+
+    def _replayed(self, xid: int, commit: Commit, follow: _Following) -> Iterator[ChangeBatch]:
         """The batches of a transaction that came in advance, now that it is committed."""
+        decoder = follow.decoder
         decoder.version = commit.lsn
-        for message, aborted in in_progress.commit(xid):
+        for message, aborted in follow.in_progress.commit(xid):
             kind = message[0]
             if kind == pgoutput.RELATION:
-                relation = RelationMessage.read(message, _STREAMED)
-                if decoder.reshapes(relation):
-                    yield self._batch(decoder, progress)
-                decoder.relation(relation)
+                yield from self._relation(RelationMessage.read(message, _STREAMED), follow)
             elif kind in pgoutput.ROWS and not aborted:
                 decoder.row(kind, message, _STREAMED)
                 if self._is_too_large(decoder):
-                    yield self._batch(decoder, progress)
+                    yield self._batch(follow)
 
     def _is_too_large(self, decoder: Decoder) -> bool:
         """Must the batch end amid a transaction?
 
-        A transaction that is not much larger than a batch is kept whole: readers of the
-        destination see all of it at once, and none of it is applied again after a crash.
+        One that is not much larger than a batch is kept whole: readers of the destination see all
+        of it at once, and none of it is applied again after a crash.
         """
         return decoder.rows >= _WHOLE * self._limit or decoder.size >= FULL_BYTES
 
-    def _batch(self, decoder: Decoder, progress: _Progress) -> ChangeBatch:
+    def _relation(self, message: RelationMessage, follow: _Following) -> Iterator[ChangeBatch]:
+        if follow.decoder.reshapes(message):
+            yield self._batch(follow)
+        follow.decoder.relation(message)
+
+    def _batch(self, follow: _Following) -> ChangeBatch:
         """What was gathered.  Amid a transaction its end is the previous commit's."""
-        return ChangeBatch(decoder.take(), progress.shown, self._reloads(), time.time())
+        changes = follow.decoder.take()
+        return ChangeBatch(changes, follow.progress.shown, self._reloads(), time.time())
+
+    def _nothing(self, follow: _Following) -> ChangeBatch:
+        return ChangeBatch([], follow.progress.shown, self._reloads(), time.time())
 
     def _reloads(self) -> tuple[TableId, ...]:
         reload, self._reload = tuple(sorted(self._reload)), set()
         return reload
 
-    def _still_published(self, log: Log) -> None:
-        """PostgreSQL 18 goes on without a word where the publication was dropped."""
-        _, here = self._where()
-        if here.publication != log.publication:
+    def _look_around(self, progress: _Progress) -> None:
+        """What the log does not tell."""
+        end = self._log_end()
+        if end.log.publication != progress.log.publication:
+            # PostgreSQL 18 goes on without a word, and without changes.
             raise self._server.explainer.lost(
                 f"the publication {self._publication.name} was dropped or made anew"
             )
+        if self._columns.all_accounted(self._followed(), progress.horizon):
+            progress.raise_horizon(end)
 
     # -- relations
 
@@ -312,15 +323,34 @@ class LogStream:
 class _Progress:
     """How far the log was read: what the consumer is told."""
 
-    __slots__ = ("_lsn", "log", "shown")
+    __slots__ = ("_later", "_lsn", "horizon", "log", "shown")
 
-    def __init__(self, log: Log, lsn: int, shown: Position) -> None:
+    def __init__(self, log: Log, place: Place, shown: Position) -> None:
         self.log = log
         self.shown = shown
-        self._lsn = lsn
+        self.horizon = place.horizon
+        self._lsn = place.lsn
+        self._later: LogEnd | None = None  # its horizon holds once the log was read up to there
 
     def move(self, lsn: int, at: float) -> None:
         """On to `lsn`, never back."""
         if lsn > self._lsn:
             self._lsn = lsn
-            self.shown = self.log.position(lsn, at)
+            if self._later is not None and self._later.inserted <= lsn:
+                self.horizon, self._later = self._later.horizon, None
+            self.shown = self.log.position(lsn, self.horizon, at)
+
+    def raise_horizon(self, end: LogEnd) -> None:
+        if self._later is None:
+            self._later = end
+
+
+@dataclass(slots=True)
+class _Following:
+    """Where one connection is in what the server tells."""
+
+    decoder: Decoder
+    in_progress: InProgress
+    progress: _Progress
+    within: bool = False  # between a Begin and its Commit
+    streamed: int = 0  # the transaction whose block of changes this is, ahead of its commit
