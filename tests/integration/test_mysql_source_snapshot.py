@@ -182,6 +182,16 @@ def test_a_connection_that_is_killed_ends_the_chunk_with_an_error(
         list(batches)
 
 
+def test_a_column_that_goes_while_a_chunk_is_read_has_the_chunk_read_again(world: World) -> None:
+    source, batches = half_read(world)
+    world.sql("ALTER TABLE t ADD COLUMN more int, RENAME COLUMN id TO nr")
+    with pytest.raises(SourceUnavailable, match="changed or dropped"):
+        list(batches)
+    rows = read(source, world.table("t"))
+    assert [row["nr"] for row in rows] == list(range(12))
+    assert {row["more"] for row in rows} == {None}
+
+
 def test_closing_the_source_ends_a_chunk_with_an_error(world: World, driver: str) -> None:
     source, batches = half_read(world)
     source.close()
