@@ -24,11 +24,11 @@ from warp.sources.mysql.schema import Table
 # Several batches of a chunk are under way at once, each as bytes, as rows or as both, and eight
 # chunks in one worker: they shall fit into 300 MB (guarantee 9).
 _FULL_BYTES: Final = 4 << 20
-_ATTEMPTS: Final = 200
+_ATTEMPTS: Final = 1_000
 _FIRST_PAGE: Final = 1_000  # rows, of a size not yet known
 _LOOKED_UP_AT_ONCE: Final = 200  # keys of one statement
 _SNAPSHOT_STATUS: Final = "SHOW STATUS LIKE 'binlog\\_snapshot\\_%'"
-_LATER: Final = 0.01  # seconds
+_LATER: Final = 0.005  # seconds
 
 
 # -- bounds
@@ -128,8 +128,8 @@ def open_view(reader: Reader, closed: threading.Event) -> Place:
     before that: there a view is taken until its own place in the log is not before that of the
     position, which the server tells with the view.
     """
+    place = read_place(reader)
     for _ in range(_ATTEMPTS):
-        place = read_place(reader)
         reader.one("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         if not reader.server.is_mariadb or _shows(reader, place):
             return place
@@ -137,8 +137,8 @@ def open_view(reader: Reader, closed: threading.Event) -> Place:
         if closed.wait(_LATER):
             raise SourceUnavailable("the connector was closed")
     raise SourceUnavailable(
-        "a read view with everything up to the log's end was expected, found none in "
-        f"{_ATTEMPTS} attempts"
+        f"a read view with everything up to {place.file}:{place.offset} was expected, found none "
+        f"in {_ATTEMPTS} attempts: a commit at the source hangs"
     )
 
 
