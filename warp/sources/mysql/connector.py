@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import ClassVar, Final, TypeVar
 
 import structlog
@@ -182,10 +182,9 @@ class MysqlSource:
             return
         settings = self._selection(chunk.table)
         rows = settings.full_load_batch_size if settings else _READ_SIZE
-        with self._open(open_reader(self._options)) as reader:
-            for place, changes in snapshot.read(reader, described, chunk, rows, self._closed):
-                parts = [] if changes is None else [changes]
-                yield ChangeBatch(parts, place.position(time.time()), read_at=time.time())
+        for place, changes in snapshot.read(self._reader, described, chunk, rows, self._closed):
+            parts = [] if changes is None else [changes]
+            yield ChangeBatch(parts, place.position(time.time()), read_at=time.time())
 
     def look_up(self, rows: TableChanges) -> TableChanges:
         described = self.described(rows.table)
@@ -201,7 +200,7 @@ class MysqlSource:
             )
         places = [rows.schema.names().index(name) for name in described.key]
         keys = list(zip(*(rows.columns[place] for place in places), strict=True))
-        with self._open(open_reader(self._options)) as reader:
+        with self._reader() as reader:
             return snapshot.look_up(reader, described, keys, self._closed)
 
     def poll(
@@ -230,6 +229,10 @@ class MysqlSource:
         reader = open_reader(self._options)
         self._opened.append(reader)
         return reader
+
+
+    def _reader(self) -> AbstractContextManager[Reader]:
+        return self._open(open_reader(self._options))
 
     @contextmanager
     def _open(self, opened: Opened) -> Iterator[Opened]:
