@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from capture_world import Polling, postgresql
+from capture_world import Polling, database_of_postgresql, emptied, postgresql
+from fix_servers import Server
 from psycopg import sql
 
 from warp.capture import timestamp
@@ -22,6 +23,17 @@ SETTINGS = TableSettings(
     ORDERS, ORDERS, "shop", capture=Capture.TIMESTAMP, write_batch_size=10, overlap=0.0
 )
 Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Server) -> Iterator[str]:
+    with database_of_postgresql(postgres.url) as url:
+        yield url
+
+
+@pytest.fixture
+def pg_database(database: str) -> str:
+    return emptied(database)
 
 
 @pytest.fixture
