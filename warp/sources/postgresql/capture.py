@@ -52,6 +52,9 @@ class CaptureSide:
         doing = f"read {schema.table}"
         return reading.read(self._server, self._connection, query, codecs, rows, doing=doing)
 
+    def leads_index(self, table: TableId, column: str) -> bool:
+        return postgresql.leads_index(self.ask, table, column)
+
     def ask(self, statement: str) -> list[TupleRow]:
         with self._server.meaning(statement.split(None, 1)[0]):
             return self._connection.execute(sql.SQL(statement)).fetchall()
