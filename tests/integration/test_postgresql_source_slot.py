@@ -185,11 +185,11 @@ def test_a_position_of_another_server_is_lost(shop: Shop) -> None:
     source = shop.source()
     position = source.position()
     lsn, _, rest = position.token.partition("@")
-    system, timeline, publication = rest.split(".")
-    other = Position(f"{lsn}@{int(system) + 1}.{timeline}.{publication}")
+    system, timeline, publication, horizon = rest.split(".")
+    other = Position(f"{lsn}@{int(system) + 1}.{timeline}.{publication}.{horizon}")
     with pytest.raises(PositionLost, match="a place in the log of the server"):
         next(start(source, other))
-    future = Position(f"{lsn}@{system}.{int(timeline) + 1}.{publication}")
+    future = Position(f"{lsn}@{system}.{int(timeline) + 1}.{publication}.{horizon}")
     with pytest.raises(PositionLost, match="timeline"):
         next(start(source, future))
     with pytest.raises(SourceRefused, match="a position of a PostgreSQL log was expected"):
@@ -244,9 +244,9 @@ def test_a_promoted_server_goes_on_where_its_history_has_the_marker(own: Shop) -
     assert here.token.split(".")[1] == "2"
     assert [row[2]["id"] for row, _ in follow(source, position, 2)] == [1, 2]
     lsn, _, rest = here.token.partition("@")
-    system, _, publication = rest.split(".")
+    system, _, publication, horizon = rest.split(".")
     # A marker that the old primary had reached after the new one left its timeline.
-    beyond = Position(f"{lsn}@{system}.1.{publication}")
+    beyond = Position(f"{lsn}@{system}.1.{publication}.{horizon}")
     with pytest.raises(PositionLost, match="which this server \\(timeline 2\\) left before"):
         next(start(source, beyond))
 

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from postgresql_shop import Shop, everything, follow, read, seen
 
-from warp.model import ABSENT, UNCHANGED, TableId, TableSettings
+from warp.errors import SourceUnavailable
+from warp.model import ABSENT, UNCHANGED, Position, TableId, TableSettings
+from warp.own_process import wait_until
+from warp.sources.postgresql import stream
 from warp.sources.postgresql.transactions import InProgress
 
 ORDERS = TableId("shop", "orders")
@@ -242,9 +245,8 @@ def batches_with(shop: Shop, *statements: str, rows: int) -> list[Any]:
     start = source.position()
     shop.run("insert into shop.orders values (1, 'a', 'l')")
     found = []
-    stream = source.get_changes(start, selection=everything, idle=0.05)
     count = 0
-    for batch in stream:
+    for batch in source.get_changes(start, selection=everything, idle=0.05):
         if len(batch) and not count:
             for statement in statements:
                 shop.run(statement)
@@ -283,6 +285,59 @@ def test_where_old_rows_changed_without_an_event_the_table_is_read_anew(
 ) -> None:
     found = batches_with(shop, statement, "insert into shop.orders values (2)", rows=2)
     assert [batch.reload for batch in found] == [(), (ORDERS,)]
+
+
+def first_reload(shop: Shop, position: Position) -> tuple[TableId, ...]:
+    source = shop.source()
+    batch = next(iter(source.get_changes(position, selection=everything, idle=0.05)))
+    source.close()
+    return batch.reload
+
+
+def test_columns_changed_while_nobody_followed_are_read_anew(shop: Shop) -> None:
+    shop.run("create table shop.quiet (id int primary key)")
+    source = shop.source()
+    position = source.position()
+    shop.run("alter table shop.orders rename column name to title")
+    shop.run("create table shop.new (id int, more text, primary key (id))")
+    source.tables()
+    assert first_reload(shop, position) == (ORDERS,)
+    # Whoever starts at a later place, of which that is known, reads nothing anew.
+    assert first_reload(shop, source.position()) == ()
+
+
+def test_what_was_told_of_columns_is_not_told_again_to_the_next_owner(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_LOOK_AFTER", 0.0)
+    source = shop.source()
+    position = source.position()
+    batches = source.get_changes(position, selection=everything, idle=0.05)
+    next(batches)
+    shop.run("alter table shop.orders rename column name to title")
+    for _ in range(5):
+        ends = [next(batches).end for _ in range(3)]
+        shop.run("select pg_current_xact_id()")  # so that the log goes on
+    # The log has said nothing of it yet, so that it is still to be found out.
+    assert horizon_of(ends[-1]) == horizon_of(position)
+    shop.run("insert into shop.orders values (1)")
+    assert next(batch for batch in batches if len(batch)).reload == (ORDERS,)
+
+    def risen() -> bool:
+        shop.run("select pg_current_xact_id()")
+        ends.append(next(batches).end)
+        return horizon_of(ends[-1]) > horizon_of(position)
+
+    assert wait_until(risen, 20)
+    source.close()
+    with pytest.raises(SourceUnavailable):
+        next(batches)
+    assert first_reload(shop, ends[-1]) == ()
+    assert first_reload(shop, position) == (ORDERS,)
+
+
+def horizon_of(position: Position) -> int:
+    return int(position.token.rpartition(".")[2])
 
 
 def test_rows_of_two_shapes_never_share_a_batch(shop: Shop) -> None:

@@ -35,7 +35,7 @@ from warp.sources.postgresql import look_up, preflight, snapshot
 from warp.sources.postgresql.capture import CaptureSide
 from warp.sources.postgresql.catalog import Catalog, Shape, Table
 from warp.sources.postgresql.options import PostgresSourceOptions
-from warp.sources.postgresql.position import Log, Place, lsn_of
+from warp.sources.postgresql.position import Log, LogEnd, Place, lsn_of
 from warp.sources.postgresql.publication import Publication
 from warp.sources.postgresql.session import Server
 from warp.sources.postgresql.slots import Slot
@@ -153,8 +153,8 @@ class PostgresSource:
         if self._publication.state() is None:
             self._publication.ensure(self._followed())
         self._slot.ensure()
-        lsn, here = self._where()
-        return here.position(lsn, time.time())
+        end = self._log_end()
+        return end.log.position(end.lsn, end.horizon, time.time())
 
     def version(self) -> int:
         return flushed(self.server)
@@ -162,21 +162,21 @@ class PostgresSource:
     def reached(self, position: Position, goal: Position) -> bool:
         return Place.parse(position.token).lsn >= Place.parse(goal.token).lsn
 
-    def _where(self) -> tuple[int, Log]:
-        """Where the log ends, and which log it is."""
-        ((in_recovery, end, system, segment, publication, _),) = self.server.ask(
+    def _log_end(self) -> LogEnd:
+        ((in_recovery, end, system, segment, publication, horizon, inserted),) = self.server.ask(
             "log_end", {"publication": self._publication.name}, doing="read the log's end"
         )
         if in_recovery:
             raise standby(self.server)
         # The name of a segment begins with its timeline.
-        return lsn_of(end), Log(system, int(segment[:8], 16), publication or 0)
+        log = Log(system, int(segment[:8], 16), publication or 0)
+        return LogEnd(lsn_of(end), lsn_of(inserted), horizon, log)
 
     def get_changes(
         self, position: Position, *, selection: TableSelection, idle: float
     ) -> Iterator[ChangeBatch]:
         self._stream = LogStream(
-            self.server, self.catalog, self._slot, self._publication, self._where
+            self.server, self.catalog, self._slot, self._publication, self._log_end
         )
         return self._stream.follow(position, selection, idle)
 
@@ -213,12 +213,12 @@ class PostgresSource:
         settings = self._selection(chunk.table)
         size = settings.full_load_batch_size if settings else _READ_SIZE
         table, shape = self.table(chunk.table)
-        _, here = self._where()
+        here = self._log_end()
         parts = snapshot.read(
             self.server, self.catalog, table, shape, chunk, size, self._publication.name
         )
         for version, changes in parts:
-            end = here.position(version, time.time())
+            end = here.log.position(version, here.horizon, time.time())
             yield ChangeBatch([changes] if changes is not None else [], end, read_at=time.time())
 
     def poll(

@@ -136,6 +136,15 @@ class Catalog:
         """Can this server's log carry generated columns that are stored?"""
         return self._server.version >= 180000
 
+    def changed_since(self, oids: Sequence[int], horizon: int) -> set[int]:
+        """The tables whose columns were changed by a transaction not older than `horizon`."""
+        rows = self._server.ask(
+            "changed_columns",
+            {"oids": list(oids), "horizon": horizon},
+            doing="look for changed columns",
+        )
+        return {oid for (oid,) in rows}
+
     def learn(self, oids: Iterable[int]) -> None:
         """Ask for types not met before; one that is gone stays text."""
         asked: set[int] = set()

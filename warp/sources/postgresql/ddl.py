@@ -3,15 +3,21 @@
 A Relation message lists the columns of a moment.  It does not say whether a column was renamed, nor
 which value an old row has in a new one: such rows have no event (seen on 15 and 18).  A table whose
 old rows are not what the destination makes of them is read anew; the destination keeps its columns.
+
+Between two owners of the stream nobody has seen the columns of before.  So a position carries a
+horizon: what transactions older than it did to columns is accounted for.  A table that a younger
+one has changed is read anew when the stream begins.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
 
-from warp.sources.postgresql.catalog import Catalog
+from warp.model import TableId
+from warp.sources.postgresql.catalog import Catalog, Table
 from warp.sources.postgresql.pgoutput import RelationMessage
 
 log = structlog.get_logger(__name__)
@@ -31,22 +37,55 @@ _SAME_VALUES: Final = frozenset(
 )
 
 
+Columns = tuple[tuple[str, ...], tuple[int, ...]]
+"""Names and type oids, in the table's order."""
+
+
 class SeenColumns:
     """The columns of each relation as its rows last came."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._seen: dict[int, RelationMessage] = {}
+        self._seen: dict[int, Columns] = {}
+        self._accounted: dict[int, Columns] = {}
+
+    def begin(self, tables: Sequence[Table], horizon: int) -> set[TableId]:
+        """Which of the tables to read anew, since their columns changed behind the marker."""
+        changed = self._catalog.changed_since([t.oid for t in tables], horizon)
+        now = self._now([t.oid for t in tables])
+        self._accounted = dict(now)
+        # The log may still hold rows of the older columns of a changed table.
+        self._seen = {oid: columns for oid, columns in now.items() if oid not in changed}
+        reload = {t.id for t in tables if t.oid in changed}
+        for table in sorted(reload):
+            log.warning(
+                "columns_changed",
+                table=str(table),
+                action="the table is read anew: columns changed while nobody followed its log",
+            )
+        return reload
+
+    def all_accounted(self, tables: Sequence[Table], horizon: int) -> bool:
+        """Has the log told of every change of columns since the horizon?"""
+        changed = self._catalog.changed_since([t.oid for t in tables], horizon)
+        return not changed or all(
+            self._accounted.get(oid) == columns for oid, columns in self._now(changed).items()
+        )
+
+    def _now(self, oids: Iterable[int]) -> dict[int, Columns]:
+        return {
+            oid: (tuple(c.name for c in s.columns), tuple(c.type_oid for c in s.columns))
+            for oid, s in self._catalog.shapes(list(oids)).items()
+        }
 
     def ask_for_a_reload(self, now: RelationMessage) -> bool:
         """Did old rows change without an event since the last message of this relation?"""
         before = self._seen.get(now.oid)
-        self._seen[now.oid] = now
-        if before is None:
+        self._seen[now.oid] = self._accounted[now.oid] = now.columns, now.types
+        if before is None or before == self._seen[now.oid]:
             return False
-        if before.table != now.table:
-            log.warning("table_renamed", table=str(before.table), to=str(now.table))
-        old = dict(zip(before.columns, before.types, strict=True))
+        columns_before, types_before = before
+        old = dict(zip(columns_before, types_before, strict=True))
         new = dict(zip(now.columns, now.types, strict=True))
         dropped = [name for name in old if name not in new]
         added = [name for name in new if name not in old]
@@ -57,12 +96,10 @@ class SeenColumns:
         ]
         renamed = [
             (a, b)
-            for a, b in zip(before.columns, now.columns, strict=False)
+            for a, b in zip(columns_before, now.columns, strict=False)
             if a in dropped and b in added
         ]
         filled = self._filled(now, added) if added else []
-        if not (dropped or added or retyped):
-            return False
         reload = bool(renamed or filled or retyped)
         log.warning(
             "columns_changed",

@@ -86,6 +86,9 @@ class Explainer:
         return words.replace(self._password, "***") if self._password else words
 
     def explain(self, error: psycopg.Error, doing: str) -> WarpError:
+        lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        if error.sqlstate is None and not lost:  # the driver's own: we asked it wrongly
+            return WarpError(f"could not {doing}: {self.said(error)}", place=self.place)
         return self.explain_words(error.sqlstate, str(error), doing)
 
     def explain_words(self, state: str | None, words: str, doing: str) -> WarpError:

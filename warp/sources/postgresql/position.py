@@ -1,7 +1,8 @@
-"""Positions of a PostgreSQL log as text:  16/B374D848@7312345678901234567.1.16412
+"""Positions of a PostgreSQL log as text:  16/B374D848@7312345678901234567.1.16412.75310
 
 An LSN, then what it is a place in: the system identifier, the timeline, and the publication that
-was followed.  An LSN alone would be taken by any server, and skipped to (guarantee 6).
+was followed.  An LSN alone would be taken by any server, and skipped to (guarantee 6).  The last
+number is a transaction id: what older ones did to tables' columns is known (see `ddl`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final, Self
 from warp.errors import SourceRefused
 from warp.model import Position
 
-_TOKEN: Final = re.compile(r"([0-9A-F]{1,8})/([0-9A-F]{1,8})@(\d+)\.(\d+)\.(\d+)")
+_TOKEN: Final = re.compile(r"([0-9A-F]{1,8})/([0-9A-F]{1,8})@(\d+)\.(\d+)\.(\d+)\.(\d+)")
 
 
 def lsn_of(text: str) -> int:
@@ -34,15 +35,26 @@ class Log:
     timeline: int
     publication: int  # its oid: one made anew has not published what the old one had
 
-    def position(self, lsn: int, committed_at: float) -> Position:
-        text = f"{lsn_text(lsn)}@{self.system}.{self.timeline}.{self.publication}"
+    def position(self, lsn: int, horizon: int, committed_at: float) -> Position:
+        text = f"{lsn_text(lsn)}@{self.system}.{self.timeline}.{self.publication}.{horizon}"
         return Position(text, committed_at)
+
+
+@dataclass(frozen=True, slots=True)
+class LogEnd:
+    """Where the log of a server ends now."""
+
+    lsn: int  # what comes before would survive a crash
+    inserted: int  # and this much is written in all
+    horizon: int  # every older transaction is over, before `inserted`
+    log: Log
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     lsn: int
     log: Log
+    horizon: int
 
     @classmethod
     def parse(cls, token: str) -> Self:
@@ -53,4 +65,4 @@ class Place:
                 "run `cartridge-warp resync SCHEMA`"
             )
         lsn = int(found[1], 16) << 32 | int(found[2], 16)
-        return cls(lsn, Log(int(found[3]), int(found[4]), int(found[5])))
+        return cls(lsn, Log(int(found[3]), int(found[4]), int(found[5])), int(found[6]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ from warp.sources.postgresql.session import Server
 log = structlog.get_logger(__name__)
 
 PLUGIN: Final = "pgoutput"
+_LETTING_GO: Final = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,16 @@ class Slot:
                 "name another with `slot:`, or drop it",
                 place=self._server.explainer.place,
             )
+
+    def let_go(self) -> None:
+        """Give whoever followed it until now a moment to end: its walsender ends after it."""
+        began = time.monotonic()
+        while time.monotonic() - began < _LETTING_GO:
+            state = self.state()
+            if state is None or state.active_pid is None:
+                return
+            self._server.closed.wait(0.02)
+            self._server.still_open()
 
     def _make(self) -> None:
         """Waits for every transaction that has written and is open; not for long.

@@ -13,9 +13,9 @@ from psycopg import sql
 from warp.errors import SourceRefused, WarpError
 from warp.model import Capture, ChangeBatch, Position, TableId, TableSelection
 from warp.sources.postgresql import ddl, pgoutput
-from warp.sources.postgresql.catalog import Catalog
+from warp.sources.postgresql.catalog import Catalog, Table
 from warp.sources.postgresql.pgoutput import Commit, Decoder, Reading, RelationMessage
-from warp.sources.postgresql.position import Log, Place, lsn_text
+from warp.sources.postgresql.position import Log, LogEnd, Place, lsn_text
 from warp.sources.postgresql.publication import Publication
 from warp.sources.postgresql.replication import DATA, HEADER, KEEPALIVE, Replication, keepalive
 from warp.sources.postgresql.rows import FULL_BYTES
@@ -42,13 +42,13 @@ class LogStream:
         catalog: Catalog,
         slot: Slot,
         publication: Publication,
-        where: Callable[[], tuple[int, Log]],
+        log_end: Callable[[], LogEnd],
     ) -> None:
         self._server = server
         self._catalog = catalog
         self._slot = slot
         self._publication = publication
-        self._where = where
+        self._log_end = log_end
         self._acknowledged = 0
         self._replication: Replication | None = None
         self._selection: TableSelection = lambda table: None
@@ -78,10 +78,13 @@ class LogStream:
         in_progress = InProgress(self._server.options.spill_after)
         try:
             here = self._same_log(place, replication)
+            self._slot.let_go()
             replication.start(self._slot.name, place.lsn, self._plugin_options())
             self._nothing_skipped(place)
-            self._publication.keep(self._wanted(selection))
-            progress = _Progress(here, place.lsn, position)
+            followed = self._followed()
+            self._publication.keep({table.id for table in followed})
+            self._reload |= self._columns.begin(followed, place.horizon)
+            progress = _Progress(here, place, position)
             yield from self._read(replication, in_progress, progress, idle)
         finally:
             with suppress(WarpError):
@@ -97,7 +100,7 @@ class LogStream:
 
     def _same_log(self, place: Place, replication: Replication) -> Log:
         """The server would follow any LSN of any log; this one must be ours (guarantee 6)."""
-        _, here = self._where()
+        here = self._log_end().log
         lost = self._server.explainer.lost
         if here.system != place.log.system:
             raise lost(
@@ -134,14 +137,15 @@ class LogStream:
                 "made anew or moved on by somebody else"
             )
 
-    def _wanted(self, selection: TableSelection) -> set[TableId]:
-        namespace = getattr(selection, "namespace", None)
+    def _followed(self) -> list[Table]:
+        namespace = getattr(self._selection, "namespace", None)
         tables = self._catalog.tables(None if namespace is None else [namespace])
-        return {table.id for table in tables if self._is_followed(table.id)}
-
-    def _is_followed(self, table: TableId) -> bool:
-        settings = self._selection(table)
-        return settings is not None and settings.capture is Capture.LOG
+        return [
+            table
+            for table in tables
+            if (settings := self._selection(table.id)) is not None
+            and settings.capture is Capture.LOG
+        ]
 
     # -- following
 
@@ -216,7 +220,7 @@ class LogStream:
                 spoken, was_busy = time.monotonic(), bool(frames)
             if now - looked >= _LOOK_AFTER:
                 looked = now
-                self._still_published(progress.log)
+                self._look_around(progress)
 
     def _replayed(
         self,
@@ -248,13 +252,16 @@ class LogStream:
         reload, self._reload = tuple(sorted(self._reload)), set()
         return reload
 
-    def _still_published(self, log: Log) -> None:
-        """PostgreSQL 18 goes on without a word where the publication was dropped."""
-        _, here = self._where()
-        if here.publication != log.publication:
+    def _look_around(self, progress: _Progress) -> None:
+        """What the log does not tell."""
+        end = self._log_end()
+        if end.log.publication != progress.log.publication:
+            # PostgreSQL 18 goes on without a word, and without changes.
             raise self._server.explainer.lost(
                 f"the publication {self._publication.name} was dropped or made anew"
             )
+        if self._columns.all_accounted(self._followed(), progress.horizon):
+            progress.raise_horizon(end)
 
     # -- relations
 
@@ -300,15 +307,23 @@ class LogStream:
 class _Progress:
     """How far the log was read: what the consumer is told."""
 
-    __slots__ = ("_lsn", "log", "shown")
+    __slots__ = ("_later", "_lsn", "horizon", "log", "shown")
 
-    def __init__(self, log: Log, lsn: int, shown: Position) -> None:
+    def __init__(self, log: Log, place: Place, shown: Position) -> None:
         self.log = log
         self.shown = shown
-        self._lsn = lsn
+        self.horizon = place.horizon
+        self._lsn = place.lsn
+        self._later: LogEnd | None = None  # its horizon holds once the log was read up to there
 
     def move(self, lsn: int, at: float) -> None:
         """On to `lsn`, never back."""
         if lsn > self._lsn:
             self._lsn = lsn
-            self.shown = self.log.position(lsn, at)
+            if self._later is not None and self._later.inserted <= lsn:
+                self.horizon, self._later = self._later.horizon, None
+            self.shown = self.log.position(lsn, self.horizon, at)
+
+    def raise_horizon(self, end: LogEnd) -> None:
+        if self._later is None:
+            self._later = end

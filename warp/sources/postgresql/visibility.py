@@ -31,9 +31,10 @@ _SPEAK_AFTER: Final = 1.0
 def flushed(server: Server, publication: str = "") -> int:
     """The end of the log that would survive a crash."""
     rows = server.ask("log_end", {"publication": publication}, doing="read the log's end")
-    if rows[0][0]:
+    in_recovery, end, *_ = rows[0]
+    if in_recovery:
         raise standby(server)
-    return lsn_of(rows[0][1])
+    return lsn_of(end)
 
 
 def standby(server: Server) -> SourceRefused:

@@ -12,4 +12,9 @@ SELECT
   (
     SELECT p.oid::bigint FROM pg_catalog.pg_publication AS p WHERE p.pubname = %(publication)s
   ) AS publication,
-  extract(epoch FROM pg_catalog.clock_timestamp())::float8 AS now
+  -- Every older transaction is over, and its end lies before `inserted`.
+  mod(
+    pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::numeric, 4294967296
+  )::bigint AS horizon,
+  CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
+    ELSE pg_catalog.pg_current_wal_insert_lsn()::text END AS inserted
