@@ -68,7 +68,7 @@ class World:
         for statement in statements:
             self.sql(statement)
 
-    def another(self, **options: Any) -> pymysql.Connection[Any]:
+    def another(self, **options: Any) -> pymysql.Connection[pymysql.cursors.Cursor]:
         """One more session as root."""
         return mysql_client(self.url, database=self.database, **options)
 
@@ -104,7 +104,7 @@ Seen = tuple[str, dict[str, Any]]  # operation, cells by column
 
 def seen(batch: ChangeBatch) -> list[tuple[TableId, Operation, dict[str, Any]]]:
     """The rows of a batch, table by table."""
-    found = []
+    found: list[tuple[TableId, Operation, dict[str, Any]]] = []
     for part in batch.changes:
         if part.schema is None:
             raise AssertionError("a relational source says the schema")

@@ -187,7 +187,7 @@ def test_a_server_that_does_not_answer_is_told_within_ten_seconds(listening: boo
 def test_tls_that_is_required_is_refused_where_the_server_has_none(mariadb: Any) -> None:
     source = source_at(mariadb.url, tls="required")
     if "MariaDB" in source_at(mariadb.url)._connection.server.said:
-        with pytest.raises(WarpError, match="(?i)ssl|tls"):
+        with pytest.raises(WarpError, match=r"(?i)ssl|tls"):
             source.position()
     else:
         assert source.position()
@@ -195,7 +195,7 @@ def test_tls_that_is_required_is_refused_where_the_server_has_none(mariadb: Any)
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(mariadb: Any) -> None:
-    with pytest.raises(WarpError, match="(?i)ssl|certificate"):
+    with pytest.raises(WarpError, match=r"(?i)ssl|certificate"):
         source_at(mariadb.url, tls="verify").position()
     with pytest.raises(SourceRefused, match="tls_ca /not/there"):
         source_at(mariadb.url, tls="verify", tls_ca="/not/there").position()

@@ -68,7 +68,7 @@ def test_a_key_that_ignores_case_and_accents_is_cut_by_the_server(world: World) 
         assert chunks >= len(expected) // size
 
 
-KEYS = {
+KEYS: dict[str, list[Any]] = {
     "varchar(10) CHARACTER SET latin1": ["a", "é", "Z", "€"],
     "varchar(10) CHARACTER SET gbk": ["中", "文", "a"],
     "varbinary(10)": [b"\x00", b"\xff'\\", b"a"],
@@ -85,7 +85,7 @@ KEYS = {
     "time(2)": ["-838:59:59", "00:00:00.25", "838:59:59"],
     "year": [1901, 2155, 2000],
 }
-KEYS_OF_MARIADB = {
+KEYS_OF_MARIADB: dict[str, list[Any]] = {
     "uuid": ["00000000-0000-0000-0000-000000000001", "f0000000-0000-1000-8000-000000000000"],
     "inet6": ["::1", "fe80::1", "2001:db8::"],
 }

@@ -133,7 +133,7 @@ OF_MARIADB: dict[str, Draw] = {
         ["00000000-0000-0000-0000-000000000000", "12345678-1234-1234-1234-123456780000"]
     ),
     "inet6": lambda luck: luck.choice(["::", "::1", "fe80::", "2001:db8::1", "::ffff:1.2.3.4"]),
-    "inet4": lambda luck: luck.choice(["0.0.0.0", "1.2.3.0", "255.255.255.255"]),  # noqa: S104
+    "inet4": lambda luck: luck.choice(["0.0.0.0", "1.2.3.0", "255.255.255.255"]),
     "varchar(300) COMPRESSED": _text(WORLD, 300),
     "blob COMPRESSED": _bytes(500),
     "int INVISIBLE": _int(-5, 5),

@@ -209,7 +209,8 @@ class Connection:
             )
         # A server that says nothing at all is told within the time of a connection.
         self.driver._read_timeout = options.read_timeout  # type: ignore[attr-defined]
-        self.server = Server.of(str(self.driver.server_version))
+        said: Any = self.driver.get_server_info()  # type: ignore[no-untyped-call]
+        self.server = Server.of(str(said))
         for statement in session(self.server):
             self.execute(statement)
 
