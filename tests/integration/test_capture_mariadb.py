@@ -347,9 +347,10 @@ def test_the_least_rights_suffice_and_writers_need_none_on_the_queue(
     timed.settings = replace(timed.settings, capture=Capture.TRIGGER)
     login = "cw_reader@'127.0.0.1'"
     for statement in (
+        "drop user if exists cw_reader@'127.0.0.1', cw_writer@'127.0.0.1'",
         "set global log_bin_trust_function_creators = 1",
         f"create user {login} identified by 'secret'",
-        f"grant process, binlog monitor, replication slave on *.* to {login}",
+        f"grant process, replication client on *.* to {login}",
         f"grant select, trigger on `{orders.namespace}`.* to {login}",
         f"grant all on {names.SCHEMA}.* to {login}",
         "create user cw_writer@'127.0.0.1'",

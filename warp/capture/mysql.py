@@ -180,8 +180,9 @@ class MysqlTriggers:
         """A truncation runs no trigger here; it makes the table anew inside the engine."""
         statement = load("capture", "mysql_incarnation").format(
             engine_tables=self._engine_tables,
-            database=_text(table.namespace),
-            table=_text(table.name),
+            pattern=_text(
+                f"^{_file_pattern(table.namespace)}/{_file_pattern(table.name)}(#p#.*)?$"
+            ),
         )
         try:
             [(incarnation,)] = self._ask(statement)
@@ -303,6 +304,22 @@ class MysqlTriggers:
 def _text(value: str) -> str:
     """A text that no setting of the session reads otherwise."""
     return f"_utf8mb4 x'{value.encode().hex()}'"
+
+
+def _file_pattern(name: str) -> str:
+    """The name as the engine's files have it.
+
+    What is no letter, digit or underscore is written as @ and four digits; of letters beyond ASCII
+    some have a sign of two, so each stands for any: a table too many is harmless.
+    """
+    return "".join(
+        c
+        if c.isascii() and (c.isalnum() or c == "_")
+        else f"@{ord(c):04x}"
+        if c.isascii()
+        else "@([0-9a-f]{4}|[0-9a-z]{2})"
+        for c in name
+    )
 
 
 def _number(text: str) -> str:
