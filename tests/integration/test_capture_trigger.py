@@ -252,7 +252,7 @@ def test_a_table_in_use_is_waited_for_briefly_and_named(
     writer.execute("begin")
     writer.execute("insert into orders values (1, 'open')")
     polling = Polling(functools.partial(postgresql, pg_database), SETTINGS)
-    with pytest.raises(SourceUnavailable):
+    with pytest.raises(SourceUnavailable, match=f"pid {writer.info.backend_pid}"):
         polling.start()
     writer.execute("commit")
     polling.start()

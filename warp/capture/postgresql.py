@@ -11,7 +11,7 @@ from psycopg import sql
 from warp.capture import names
 from warp.capture.queue import key_columns
 from warp.capture.side import Clock
-from warp.errors import SourceRefused
+from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import Diagnosis, Kind, TableId, TableSchema, Verdict
 from warp.sql import load
 
@@ -109,7 +109,7 @@ class PostgresTriggers:
         if self._is_installed(table, definition):
             return False
         declared = ", ".join(f"{key} {type_}" for key, (_, type_) in zip(keys, types, strict=True))
-        self._act(
+        statements = [
             f"set local lock_timeout = {_text(_LOCK_TIMEOUT)}",
             f"select pg_advisory_xact_lock({_ALONE})",
             f"create schema if not exists {self._dialect.name(self._schema)}",
@@ -124,7 +124,19 @@ class PostgresTriggers:
                 f" for each statement execute function {place}()"
                 for name, (event, rows) in _EVENTS.items()
             ),
-        )
+        ]
+        try:
+            self._act(*statements)
+        except SourceUnavailable as error:
+            statement = load("capture", "postgresql_holders").format(table=_text(on))
+            [(holders,)] = self._ask(statement)
+            if holders is None:
+                raise
+            raise SourceUnavailable(
+                f"expected {_LOCK_TIMEOUT} to be enough for the transactions that use the table to "
+                f"end, found it in use by pid {', '.join(map(str, holders))}; it is tried again",
+                place=str(table),
+            ) from error
         return True
 
     def changes_unseen(self, table: TableId) -> str:
