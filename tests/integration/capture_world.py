@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import psycopg
+from fix_servers import database_url
 
 from warp import pipeline
 from warp.errors import LeaseLost
@@ -25,6 +29,30 @@ from warp.sources.postgresql import PostgresSource, PostgresSourceOptions
 from warp.testing.memory import MemoryDestination, MemoryDestinationOptions, MemoryWarehouse
 
 NOW = 1_800_000_000.0
+
+
+@contextmanager
+def database_of_postgresql(server_url: str) -> Iterator[str]:
+    """A database for the tests of a module, which is much cheaper than one for each."""
+    name = f"t_{secrets.token_hex(6)}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+        yield database_url(server_url, name)
+        connection.execute(f"drop database {name} with (force)")
+
+
+def emptied(url: str) -> str:
+    """The database as it was made."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        schemas = connection.execute(
+            "select quote_ident(nspname) from pg_namespace"
+            " where nspname !~ '^pg_' and nspname <> 'information_schema'"
+        ).fetchall()
+        connection.execute("set client_min_messages = warning")
+        for (schema,) in schemas:
+            connection.execute(f"drop schema {schema} cascade")
+        connection.execute("create schema public")
+    return url
 
 
 def postgresql(url: str, selection: TableSelection) -> PostgresSource:

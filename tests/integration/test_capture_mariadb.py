@@ -30,6 +30,8 @@ class Application:
 
     def __call__(self, statement: str) -> Rows:
         with self.connection.cursor() as cursor:
+            if statement.startswith("create table orders "):
+                cursor.execute("drop table if exists orders")
             cursor.execute(statement)
             return tuple(cursor.fetchall())
 
@@ -87,6 +89,13 @@ def queued(timed: Polling, app: Application) -> Polling:
 def fill(app: Application, first: int, last: int, name: str = "old") -> None:
     values = ", ".join(f"({n}, '{name}')" for n in range(first, last + 1))
     app(f"insert into orders (id, name) values {values}")
+
+
+def numbers(last: int) -> str:
+    return (
+        "with recursive numbers (seq) as"
+        f" (select 1 union all select seq + 1 from numbers where seq < {last})"
+    )
 
 
 def pass_seconds(app: Application, seconds: int) -> None:
@@ -170,11 +179,11 @@ def test_without_the_look_at_open_transactions_such_a_row_is_lost(
 def test_every_way_to_write_a_time_is_understood(
     timed: Polling, app: Application, type: str, now: str
 ) -> None:
-    app(f"create or replace table orders (id int primary key, updated_at {type})")
+    app(f"create table orders (id int primary key, updated_at {type})")
     timed.settings = replace(timed.settings, timezone="Asia/Kolkata", overlap=2.0)
     timed.run()
     timed.run()
-    app(f"insert into orders select seq, {now} from seq_1_to_15")
+    app(f"insert into orders {numbers(15)} select seq, {now} from numbers")
     timed.run()
     app(f"insert into orders values (99, {now})")
     timed.run()
@@ -185,12 +194,12 @@ def test_keys_that_sort_by_number_or_without_case_are_paged_whole(
     timed: Polling, app: Application
 ) -> None:
     app(
-        "create or replace table orders (kind enum('z', 'a', 'm'), name varchar(20)"
+        "create table orders (kind enum('z', 'a', 'm'), name varchar(20)"
         " collate utf8mb4_general_ci, n bigint unsigned, primary key (kind, name, n))"
     )
     app(
-        "insert into orders select elt(seq % 3 + 1, 'z', 'a', 'm'),"
-        " elt(seq % 4 + 1, 'a', 'B', 'ä', '\\\\%'), 9223372036854775807 + seq from seq_1_to_95"
+        f"insert into orders {numbers(95)} select elt(seq % 3 + 1, 'z', 'a', 'm'),"
+        " elt(seq % 4 + 1, 'a', 'B', 'ä', '\\\\%'), 18446744073709550000 + seq from numbers"
     )
     timed.run()
     assert len(timed.rows()) == 95
@@ -240,7 +249,7 @@ def test_a_key_that_changes_only_its_case_is_another_key_elsewhere(
     queued: Polling, app: Application
 ) -> None:
     app(
-        "create or replace table orders (id varchar(20) collate utf8mb4_general_ci primary key,"
+        "create table orders (id varchar(20) collate utf8mb4_general_ci primary key,"
         " name varchar(20))"
     )
     app("insert into orders values ('a', 'first')")
@@ -338,12 +347,13 @@ def test_the_least_rights_suffice_and_writers_need_none_on_the_queue(
     timed.settings = replace(timed.settings, capture=Capture.TRIGGER)
     login = "cw_reader@'127.0.0.1'"
     for statement in (
+        "drop user if exists cw_reader@'127.0.0.1', cw_writer@'127.0.0.1'",
         "set global log_bin_trust_function_creators = 1",
-        f"create or replace user {login} identified by 'secret'",
-        f"grant process, binlog monitor, replication slave on *.* to {login}",
+        f"create user {login} identified by 'secret'",
+        f"grant process, replication client on *.* to {login}",
         f"grant select, trigger on `{orders.namespace}`.* to {login}",
         f"grant all on {names.SCHEMA}.* to {login}",
-        "create or replace user cw_writer@'127.0.0.1'",
+        "create user cw_writer@'127.0.0.1'",
         f"grant insert, drop on `{orders.namespace}`.* to cw_writer@'127.0.0.1'",
     ):
         app(statement)

@@ -9,19 +9,32 @@ from typing import Any
 
 import psycopg
 import pytest
-from capture_world import Polling, postgresql
+from capture_world import Polling, database_of_postgresql, emptied, postgresql
+from fix_servers import Server
 from psycopg import sql
 
 from warp.capture import timestamp
 from warp.capture.side import Clock
 from warp.errors import SourceRefused
 from warp.model import Capture, TableId, TableSettings
+from warp.testing.servers import Postgres
 
 ORDERS = TableId("public", "orders")
 SETTINGS = TableSettings(
     ORDERS, ORDERS, "shop", capture=Capture.TIMESTAMP, write_batch_size=10, overlap=0.0
 )
 Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Server) -> Iterator[str]:
+    with database_of_postgresql(postgres.url) as url:
+        yield url
+
+
+@pytest.fixture
+def pg_database(database: str) -> str:
+    return emptied(database)
 
 
 @pytest.fixture
@@ -281,3 +294,24 @@ def test_names_and_keys_of_any_letters_are_read(pg_database: str, app: Connectio
     polling = Polling(functools.partial(postgresql, pg_database), settings)
     polling.run()
     assert sorted([row[name] for name in HOSTILE] for row in polling.rows()) == sorted(rows)
+
+
+def test_a_prepared_transaction_is_waited_for_though_nobody_tells_when_it_began(
+    start_server: Callable[[Postgres], Postgres],
+) -> None:
+    server = start_server(Postgres(settings={"max_prepared_transactions": 2}))
+    polling = Polling(functools.partial(postgresql, server.url), SETTINGS)
+    with psycopg.connect(server.url, autocommit=True) as app:
+        app.execute("create table orders (id integer primary key, updated_at timestamptz)")
+        app.execute("insert into orders values (0, now())")
+        polling.run()
+        app.execute("begin; insert into orders values (1, now()); prepare transaction 'slow'")
+        pass_a_second(app)
+        for id in (2, 3):
+            app.execute(f"insert into orders values ({id}, now())")
+            polling.run()
+        assert polling.ids() == {0, 2, 3}
+        app.execute("commit prepared 'slow'")
+        app.execute("insert into orders values (4, now())")
+        polling.run()
+    assert polling.ids() == {0, 1, 2, 3, 4}

@@ -10,7 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from capture_world import Polling, postgresql
+from capture_world import Polling, database_of_postgresql, emptied, postgresql
+from fix_servers import Server
 from psycopg import sql
 
 from warp.capture import names
@@ -21,6 +22,17 @@ from warp.model import Capture, TableId, TableSettings
 ORDERS = TableId("public", "orders")
 SETTINGS = TableSettings(ORDERS, ORDERS, "shop", capture=Capture.TRIGGER, write_batch_size=10)
 Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Server) -> Iterator[str]:
+    with database_of_postgresql(postgres.url) as url:
+        yield url
+
+
+@pytest.fixture
+def pg_database(database: str) -> str:
+    return emptied(database)
 
 
 @pytest.fixture
@@ -240,7 +252,7 @@ def test_a_table_in_use_is_waited_for_briefly_and_named(
     writer.execute("begin")
     writer.execute("insert into orders values (1, 'open')")
     polling = Polling(functools.partial(postgresql, pg_database), SETTINGS)
-    with pytest.raises(SourceUnavailable):
+    with pytest.raises(SourceUnavailable, match=f"pid {writer.info.backend_pid}"):
         polling.start()
     writer.execute("commit")
     polling.start()
@@ -306,8 +318,10 @@ def test_the_least_rights_suffice_and_writers_need_none_on_the_queue(
     for statement in (
         f"create role {reader} login in role pg_read_all_stats",
         f"grant create on database {app.info.dbname} to {reader}",
+        f"grant usage on schema public to {reader}",
         f"grant select, trigger on orders to {reader}",
         f"create role {writer}",
+        f"grant usage on schema public to {writer}",
         f"grant select, insert, update, delete, truncate on orders to {writer}",
     ):
         app.execute(statement)

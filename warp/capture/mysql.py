@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from warp.capture.clocks import SECOND
 from warp.capture.queue import key_columns
 from warp.capture.side import Clock
 from warp.errors import SourceRefused
-from warp.model import Kind, TableId, TableSchema
+from warp.model import Diagnosis, Kind, TableId, TableSchema, Verdict
 from warp.sql import load
 
 log = structlog.get_logger(__name__)
@@ -96,6 +96,14 @@ def clock(ask: Ask) -> Clock:
     return Clock(int(now), oldest, f"connection {_as_text(threads)}" if threads else "a statement")
 
 
+def leads_index(ask: Ask, table: TableId, column: str) -> bool:
+    """As `side.SqlSide.leads_index`."""
+    statement = load("capture", "mysql_leads_index").format(
+        database=_text(table.namespace), table=_text(table.name), column=_text(column)
+    )
+    return bool(ask(statement)[0][0])
+
+
 @dataclass(frozen=True, slots=True)
 class _Declared:
     name: str
@@ -172,8 +180,9 @@ class MysqlTriggers:
         """A truncation runs no trigger here; it makes the table anew inside the engine."""
         statement = load("capture", "mysql_incarnation").format(
             engine_tables=self._engine_tables,
-            database=_text(table.namespace),
-            table=_text(table.name),
+            pattern=_text(
+                f"^{_file_pattern(table.namespace)}/{_file_pattern(table.name)}(#p#.*)?$"
+            ),
         )
         try:
             [(incarnation,)] = self._ask(statement)
@@ -185,6 +194,41 @@ class MysqlTriggers:
             )
             return "unknown"
         return f"table {_as_text(incarnation)}"
+
+    def diagnose(self, table: TableId) -> list[Diagnosis]:
+        return [*self._rights(table), *self._cascades(table)]
+
+    def _rights(self, table: TableId) -> Iterator[Diagnosis]:
+        [(log_bin, trust)] = self._ask(
+            "select @@global.log_bin, @@global.log_bin_trust_function_creators"
+        )
+        grants = " ".join(_as_text(line).upper() for (line,) in self._ask("show grants"))
+        trusted = (
+            not int(log_bin) or int(trust) or "SUPER" in grants or "ALL PRIVILEGES ON *.*" in grants
+        )
+        yield Diagnosis(
+            "capture-trigger-rights",
+            Verdict.OK if trusted else Verdict.FAILED,
+            str(table),
+            "the right to make triggers beside a binary log",
+            "there" if trusted else "log_bin_trust_function_creators is off",
+            "" if trusted else "SET GLOBAL log_bin_trust_function_creators = 1",
+        )
+
+    def _cascades(self, table: TableId) -> Iterator[Diagnosis]:
+        statement = load("capture", "mysql_cascades").format(
+            database=_text(table.namespace), table=_text(table.name)
+        )
+        for (constraint,) in self._ask(statement):
+            yield Diagnosis(
+                "capture-cascade",
+                Verdict.WARNING,
+                f"{table}, {_as_text(constraint)}",
+                "no foreign key that changes rows by itself, which runs no trigger",
+                "one that does",
+                "make it RESTRICT and let the application change the rows; or use the strategy "
+                "log or hash",
+            )
 
     def remove(self, table: TableId) -> None:
         self._act(_SESSION.format("lock_wait_timeout"), *self._drops(table))
@@ -260,6 +304,22 @@ class MysqlTriggers:
 def _text(value: str) -> str:
     """A text that no setting of the session reads otherwise."""
     return f"_utf8mb4 x'{value.encode().hex()}'"
+
+
+def _file_pattern(name: str) -> str:
+    """The name as the engine's files have it.
+
+    What is no letter, digit or underscore is written as @ and four digits; of letters beyond ASCII
+    some have a sign of two, so each stands for any: a table too many is harmless.
+    """
+    return "".join(
+        c
+        if c.isascii() and (c.isalnum() or c == "_")
+        else f"@{ord(c):04x}"
+        if c.isascii()
+        else "@([0-9a-f]{4}|[0-9a-z]{2})"
+        for c in name
+    )
 
 
 def _number(text: str) -> str:

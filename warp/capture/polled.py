@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from warp.capture import batches, timestamp, whole
+from warp.capture import batches, preflight, timestamp, whole
 from warp.capture.places import Place, Strategy, parse
 from warp.capture.side import SqlSide
 from warp.capture.trigger import QueuePolls
 from warp.errors import SourceRefused
-from warp.model import Capture, ChangeBatch, Position, TableId, TableSelection, TableSettings
+from warp.model import (
+    Capture,
+    ChangeBatch,
+    Diagnosis,
+    Position,
+    TableId,
+    TableSelection,
+    TableSettings,
+)
 
 
 class Polled:
@@ -45,6 +53,11 @@ class Polled:
         """As `SourceConnector.acknowledge`, for positions of polls (`places.is_polled`)."""
         for queue in self._queues.values():
             queue.acknowledge(position)
+
+    def diagnose(self, tables: Sequence[TableId]) -> list[Diagnosis]:
+        """As `SourceConnector.diagnose`, about what is polled of these."""
+        settings = [s for table in tables if (s := self._selection(table)) is not None]
+        return preflight.diagnose(self._side, settings)
 
     def close(self) -> None:
         self._side.close()

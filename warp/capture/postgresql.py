@@ -11,8 +11,8 @@ from psycopg import sql
 from warp.capture import names
 from warp.capture.queue import key_columns
 from warp.capture.side import Clock
-from warp.errors import SourceRefused
-from warp.model import Kind, TableId, TableSchema
+from warp.errors import SourceRefused, SourceUnavailable
+from warp.model import Diagnosis, Kind, TableId, TableSchema, Verdict
 from warp.sql import load
 
 Ask = Callable[[str], list[tuple[Any, ...]]]
@@ -68,6 +68,15 @@ def clock(ask: Ask) -> Clock:
     return Clock(now, oldest, holder, unknown=prepared is not None, untold=untold)
 
 
+def leads_index(ask: Ask, table: TableId, column: str) -> bool:
+    """As `side.SqlSide.leads_index`."""
+    place = sql.Identifier(table.namespace, table.name).as_string(None)
+    statement = load("capture", "postgresql_leads_index").format(
+        table=_text(place), column=_text(column)
+    )
+    return ask(statement) == [(True,)]
+
+
 class PostgresTriggers:
     """As `side.Triggers`: of statements, with the rows they wrote, keys only.
 
@@ -100,7 +109,7 @@ class PostgresTriggers:
         if self._is_installed(table, definition):
             return False
         declared = ", ".join(f"{key} {type_}" for key, (_, type_) in zip(keys, types, strict=True))
-        self._act(
+        statements = [
             f"set local lock_timeout = {_text(_LOCK_TIMEOUT)}",
             f"select pg_advisory_xact_lock({_ALONE})",
             f"create schema if not exists {self._dialect.name(self._schema)}",
@@ -115,12 +124,49 @@ class PostgresTriggers:
                 f" for each statement execute function {place}()"
                 for name, (event, rows) in _EVENTS.items()
             ),
-        )
+        ]
+        try:
+            self._act(*statements)
+        except SourceUnavailable as error:
+            statement = load("capture", "postgresql_holders").format(table=_text(on))
+            [(holders,)] = self._ask(statement)
+            if holders is None:
+                raise
+            raise SourceUnavailable(
+                f"expected {_LOCK_TIMEOUT} to be enough for the transactions that use the table to "
+                f"end, found it in use by pid {', '.join(map(str, holders))}; it is tried again",
+                place=str(table),
+            ) from error
         return True
 
     def changes_unseen(self, table: TableId) -> str:
         # Another table of its name has no triggers of ours, so nothing else can change unseen.
         return "triggers"
+
+    def diagnose(self, table: TableId) -> list[Diagnosis]:
+        statement = load("capture", "postgresql_rights").format(
+            table=_text(self._name(table)), schema=_text(self._regname())
+        )
+        [(trigger, create, role, database)] = self._ask(statement)
+        to = self._dialect.name(role)
+        missing = []
+        if not trigger:
+            missing.append(f"GRANT TRIGGER ON {self._name(table)} TO {to}")
+        if not create:
+            missing.append(
+                f"GRANT CREATE ON DATABASE {self._dialect.name(database)} TO {to}, or ALTER SCHEMA "
+                f"{self._regname()} OWNER TO {to}"
+            )
+        return [
+            Diagnosis(
+                "capture-trigger-rights",
+                Verdict.FAILED if missing else Verdict.OK,
+                str(table),
+                "the right to make triggers and their queue",
+                "it is missing" if missing else "there",
+                "; ".join(missing),
+            )
+        ]
 
     def remove(self, table: TableId) -> None:
         self._act(f"set local lock_timeout = {_text(_LOCK_TIMEOUT)}", *self._drops(table))

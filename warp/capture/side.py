@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from warp.model import Kind, TableId, TableSchema
+from warp.model import Diagnosis, Kind, TableId, TableSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,10 @@ class SqlSide(Protocol):
         """
         ...
 
+    def leads_index(self, table: TableId, column: str) -> bool:
+        """Does an index of the table begin with this column?"""
+        ...
+
     @property
     def triggers(self) -> Triggers: ...
 
@@ -116,6 +120,10 @@ class Triggers(Protocol):
 
         Another text than at the last look: they have.
         """
+        ...
+
+    def diagnose(self, table: TableId) -> list[Diagnosis]:
+        """Rights that `install` needs, and changes that run no trigger."""
         ...
 
     def remove(self, table: TableId) -> None:

@@ -63,6 +63,9 @@ class CaptureSide:
                 for declared, cells in zip(columns, zip(*part, strict=True), strict=True)
             ]
 
+    def leads_index(self, table: TableId, column: str) -> bool:
+        return mysql.leads_index(self.ask, table, column)
+
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
         return self._connection().rows(statement)
 

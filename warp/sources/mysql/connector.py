@@ -24,6 +24,7 @@ from warp.model import (
     TableId,
     TableSchema,
     TableSelection,
+    Verdict,
 )
 from warp.sources.mysql import preflight, schema, snapshot
 from warp.sources.mysql.capture import CaptureSide
@@ -75,7 +76,11 @@ class MysqlSource:
         preflight.refuse(self.diagnose())
 
     def diagnose(self) -> list[Diagnosis]:
-        return preflight.diagnose(self._connection, self.tables(), self._try_to_follow)
+        tables = self.tables()
+        found = preflight.diagnose(self._connection, tables, self._try_to_follow)
+        if any(one.verdict is Verdict.FAILED for one in found):
+            return found  # perhaps the tables may not be read, which the rest takes for granted
+        return [*found, *self.polled.diagnose(tables)]
 
     def _try_to_follow(self) -> None:
         with self._open(Dump(self._options, self._closed)) as dump:
@@ -229,7 +234,6 @@ class MysqlSource:
         reader = open_reader(self._options)
         self._opened.append(reader)
         return reader
-
 
     def _reader(self) -> AbstractContextManager[Reader]:
         return self._open(open_reader(self._options))

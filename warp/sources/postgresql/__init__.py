@@ -83,9 +83,13 @@ class PostgresSource:
             raise SourceRefused(said, place=self.server.explainer.place)
 
     def diagnose(self) -> list[Diagnosis]:
-        return preflight.diagnose(
-            self.server, self.catalog, self._slot, self._publication, self._selected()
+        selected = self._selected()
+        found = preflight.diagnose(
+            self.server, self.catalog, self._slot, self._publication, selected
         )
+        if any(one.verdict is Verdict.FAILED for one in found):
+            return found  # perhaps the tables may not be read, which the rest takes for granted
+        return [*found, *self.polled.diagnose([table.id for table, _ in selected])]
 
     def namespaces(self) -> list[str]:
         return self.catalog.namespaces()

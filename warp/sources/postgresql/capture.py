@@ -35,9 +35,11 @@ class CaptureSide:
         return self._catalog.schema(found, self._catalog.shapes([found.oid])[found.oid])
 
     def version(self) -> int:
+        # Where the log is written, not where it is flushed: what commits without waiting for that
+        # (`synchronous_commit = off`) is seen before.
         [(lsn,)] = self.ask(
             "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn()"
-            " else pg_current_wal_flush_lsn() end - '0/0'"
+            " else pg_current_wal_insert_lsn() end - '0/0'"
         )
         return int(lsn)
 
@@ -51,6 +53,9 @@ class CaptureSide:
         query = sql.SQL(statement)
         doing = f"read {schema.table}"
         return reading.read(self._server, self._connection, query, codecs, rows, doing=doing)
+
+    def leads_index(self, table: TableId, column: str) -> bool:
+        return postgresql.leads_index(self.ask, table, column)
 
     def ask(self, statement: str) -> list[TupleRow]:
         with self._server.meaning(statement.split(None, 1)[0]):
