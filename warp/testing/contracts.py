@@ -854,8 +854,9 @@ class DestinationContract(ABC):
 
     def test_a_look_finds_nothing_that_keeps_work_from_starting(self) -> None:
         destination = self.make()
-        for prepare in (lambda: None, destination.metadata().prepare):
-            prepare()
+        for prepared in (False, True):
+            if prepared:
+                destination.metadata().prepare()
             destination.check()
             assert not [one for one in destination.diagnose() if one.verdict is Verdict.FAILED]
 

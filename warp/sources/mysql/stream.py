@@ -43,6 +43,7 @@ _OLDEST: Final = 0.1  # seconds
 # Several batches are under way at once, as bytes of events and as rows (guarantee 9).
 _FULL_BYTES: Final = 4 << 20
 _NO_LIMIT: Final = 1 << 62
+_WHOLE: Final = 4  # batches that a transaction may fill and still be kept whole
 # Where a versioned table's `row_end` begins to mean for ever; 2038, or 2106 from MariaDB 11.5 on.
 _FOR_EVER: Final = 2_147_483_647_999_999
 _NUL: Final = "\0"
@@ -116,6 +117,15 @@ class _Making:
         return self.rows >= self.limit or self.size >= _FULL_BYTES
 
     @property
+    def is_too_large(self) -> bool:
+        """Must it end amid a transaction?
+
+        One that is not much larger than a batch is kept whole: readers of the destination see all
+        of it at once, and none of it is applied again after a crash.
+        """
+        return self.rows >= _WHOLE * self.limit or self.size >= _FULL_BYTES
+
+    @property
     def is_old(self) -> bool:
         return time.monotonic() - self.since >= _OLDEST
 
@@ -149,7 +159,8 @@ class LogStream:
         self._here = Counting(here)  # everything up to here was taken
         # Everything up to there may be forgotten; None: no more than at the start.
         self._resume: tuple[GtidSet | MariaPosition, log.Place] | None = None
-        self._shown, self._shown_for = start, self._resume
+        self._shown = start
+        self._shown_for = self._resume
         self._version = here.version  # of the transaction under way
         self._inside = False
         self._committed_at = start.committed_at
@@ -172,13 +183,16 @@ class LogStream:
                 for step in self._transactions.feed(event):
                     if type(step) is not log.Rows:
                         self._take(step)
+                        if self._making.is_full and not self._inside:
+                            yield self._batch()
+                            spoken = time.monotonic()
                         continue
                     schema = self._schema(step)
                     if self._making.clashes(schema):
                         yield self._batch()
                     self._take_rows(step, schema)
                     self._making.size += len(event)
-                    if self._making.is_full:
+                    if self._making.is_too_large:
                         yield self._batch()
                         spoken = time.monotonic()
             now = time.monotonic()
