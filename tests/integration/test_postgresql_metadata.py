@@ -268,6 +268,19 @@ def test_a_run_that_never_ended_is_abandoned_by_the_next(world: World) -> None:
     ]
 
 
+def test_a_run_of_a_chunk_that_is_gone_is_abandoned_with_it(world: World) -> None:
+    """Nobody opens that chunk again, so no successor would (seen in a storm of faults)."""
+    store = world.prepared().metadata()
+    store.plan_snapshot("shop", ORDERS, CHUNKS[:1], version=0)
+    store.begin_run(Lease(WorkUnit.of_chunk("shop", CHUNKS[0], 0), "killed", 1), "of a chunk")
+    store.begin_run(Lease(STREAM, "one", 1), "of the stream")
+    store.resync("shop", ORDERS, position=Position("1"))
+    assert world.ask(f"select run, status from {META}.sync_runs order by run") == [
+        ("of a chunk", "abandoned"),
+        ("of the stream", "running"),
+    ]
+
+
 def test_no_two_runs_of_a_slot_come_to_their_end(world: World) -> None:
     """Should a worker ever not ask: the database itself refuses the second one, whole."""
     poll = WorkUnit.poll("shop", ORDERS)
