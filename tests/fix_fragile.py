@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from fleet import Servers, servers
+from sql_fleet import MariaDbOrigin, PostgresOrigin
+
+from warp.testing.servers import MariaDb, Postgres
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +16,16 @@ def fragile() -> Iterator[Servers]:
     """Leave them running when you are done: kill them, wipe them, start them again."""
     with servers() as ours:
         yield ours
+
+
+@pytest.fixture(scope="session")
+def postgres_origin() -> Iterator[PostgresOrigin]:
+    """A PostgreSQL of its own to follow, beside the one of the destination."""
+    with Postgres() as server:
+        yield PostgresOrigin(server)
+
+
+@pytest.fixture(scope="session")
+def mariadb_origin() -> Iterator[MariaDbOrigin]:
+    with MariaDb() as server:
+        yield MariaDbOrigin(server)

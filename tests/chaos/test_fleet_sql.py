@@ -8,15 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
 from fleet import Servers
-from sql_fleet import TABLES, MariaDbOrigin, Origin, PostgresOrigin, SqlFleet, SqlWriters
+from sql_fleet import TABLES, Origin, SqlFleet, SqlWriters
 from storm import Storm
-
-from warp.testing.servers import MariaDb, Postgres
 
 pytestmark = [
     pytest.mark.xdist_group("fleet"),
@@ -30,19 +27,7 @@ SEED = int(os.environ.get("CARTRIDGE_WARP_STORM_SEED", "1"))
 ROWS = 3_000  # of each table before the storm
 
 
-@pytest.fixture(scope="module")
-def fragile_postgres() -> Iterator[Origin]:
-    with Postgres() as server:
-        yield PostgresOrigin(server)
-
-
-@pytest.fixture(scope="module")
-def fragile_mariadb() -> Iterator[Origin]:
-    with MariaDb() as server:
-        yield MariaDbOrigin(server)
-
-
-@pytest.fixture(params=["fragile_postgres", "fragile_mariadb"])
+@pytest.fixture(params=["postgres_origin", "mariadb_origin"])
 def origin(request: pytest.FixtureRequest) -> Origin:
     found: Origin = request.getfixturevalue(request.param)
     return found

@@ -18,7 +18,7 @@ import pytest
 from fleet import Servers
 from sql_fleet import MariaDbOrigin, PostgresOrigin, SqlFleet
 
-from warp.testing.servers import MariaDb, Postgres, postgres_program, sysbench_program
+from warp.testing.servers import postgres_program, sysbench_program
 
 SECONDS = float(os.environ.get("CARTRIDGE_WARP_LOAD_SECONDS", "5"))
 MINUTES: Final = 120.0  # seconds
@@ -29,18 +29,6 @@ log = logging.getLogger(__name__)
 
 PGBENCH: Final = ("pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history")
 SYSBENCH: Final = ("sbtest1", "sbtest2")
-
-
-@pytest.fixture(scope="module")
-def postgres_origin() -> Iterator[PostgresOrigin]:
-    with Postgres() as server:
-        yield PostgresOrigin(server)
-
-
-@pytest.fixture(scope="module")
-def mariadb_origin() -> Iterator[MariaDbOrigin]:
-    with MariaDb() as server:
-        yield MariaDbOrigin(server)
 
 
 def run(*command: str | Path, environment: Mapping[str, str] | None = None) -> str:
