@@ -154,6 +154,8 @@ def some(*values: str) -> Callable[[], str]:
 
 
 TYPES: list[tuple[str, Callable[[], Any]]] = [
+    # Before every number: it takes a place among those that are signed or not.
+    ("YEAR", lambda: CHANCE.choice([0, 1901, 2155, CHANCE.randint(1901, 2155)])),
     ("TINYINT", whole(-128, 127)),
     ("TINYINT UNSIGNED", whole(0, 255)),
     ("SMALLINT", whole(-32768, 32767)),
@@ -170,7 +172,6 @@ TYPES: list[tuple[str, Callable[[], Any]]] = [
     ("DECIMAL(10,10)", decimal(10, 10)),
     ("DECIMAL(38,19)", decimal(38, 19)),
     ("DECIMAL(65,30)", decimal(65, 30)),
-    ("YEAR", lambda: CHANCE.choice([0, 1901, 2155, CHANCE.randint(1901, 2155)])),
     ("BIT(1)", whole(0, 1)),
     ("BIT(13)", whole(0, (1 << 13) - 1)),
     ("BIT(64)", whole(0, (1 << 64) - 1)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded_logs import events_of
 
 from warp.errors import WarpError
 from warp.sources.mysql.binlog.gtid import Gtid, GtidSet, MariaGtid, MariaPosition
@@ -85,6 +86,30 @@ def test_a_set_is_encoded_for_the_server_without_tags() -> None:
     assert raw[8:24].hex() == A.replace("-", "")
     numbers = [int.from_bytes(raw[place : place + 8], "little") for place in range(24, 64, 8)]
     assert numbers == [2, 1, 4, 7, 8]
+
+
+def test_a_set_with_tags_is_encoded_as_the_server_writes_it_into_its_own_log() -> None:
+    event = next(event for event in events_of("tagged") if event[4] == 35)  # PREVIOUS_GTIDS
+    raw = event[19:-4]
+    assert (raw[0], raw[7]) == (1, 1)  # the form with tags
+    texts, place = [], 8
+    for _ in range(int.from_bytes(raw[1:7], "little")):
+        source, size = raw[place : place + 16].hex(), raw[place + 16] >> 1
+        tag = raw[place + 17 : place + 17 + size].decode()
+        place += 17 + size
+        count = int.from_bytes(raw[place : place + 8], "little")
+        numbers = [
+            int.from_bytes(raw[place + 8 * n : place + 8 * n + 8], "little")
+            for n in range(1, 2 * count + 1)
+        ]
+        place += 8 + 16 * count
+        parts = [source, *[tag] * bool(tag)]
+        parts += [f"{a}-{b - 1}" for a, b in zip(numbers[::2], numbers[1::2], strict=True)]
+        texts.append(":".join(parts))
+    assert place == len(raw)
+    found = GtidSet.parse(",".join(texts))
+    assert any(tag for _, tag, _ in found)
+    assert found.encoded() == raw
 
 
 POSITIONS = st.lists(st.builds(MariaGtid, *[st.integers(0, 5)] * 2, st.integers(1, 99)), max_size=9)
