@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
+    Capture,
     ChangeBatch,
     Chunk,
     Diagnosis,
@@ -64,7 +65,12 @@ class MysqlSource:
         preflight.refuse(self.diagnose())
 
     def diagnose(self) -> list[Diagnosis]:
-        return preflight.diagnose(self._connection, self.tables(), self._try_to_follow)
+        followed, polled = [], []
+        for table in self.tables():
+            settings = self._selection(table)
+            by_log = settings is not None and settings.capture is Capture.LOG
+            (followed if by_log else polled).append(table)
+        return preflight.diagnose(self._connection, followed, polled, self._try_to_follow)
 
     def _try_to_follow(self) -> None:
         with self._open(Dump(self._options, self._closed)) as dump:

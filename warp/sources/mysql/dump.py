@@ -134,7 +134,7 @@ class Dump:
             if not self._receive(wait):
                 return
         while True:
-            # This loop runs once per event, of which a busy server makes tens of thousands a second.
+            # Once per event, of which a busy server makes tens of thousands a second.
             buffer, start, end = self._buffer, self._start, self._end
             if end - start < 4:
                 return
