@@ -65,7 +65,8 @@ class MysqlSource:
         preflight.refuse(self.diagnose())
 
     def diagnose(self) -> list[Diagnosis]:
-        followed, polled = [], []
+        followed: list[TableId] = []
+        polled: list[TableId] = []
         for table in self.tables():
             settings = self._selection(table)
             by_log = settings is not None and settings.capture is Capture.LOG
