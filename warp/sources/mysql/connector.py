@@ -16,6 +16,7 @@ from warp.capture.polled import Polled
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
+    Capture,
     ChangeBatch,
     Chunk,
     Diagnosis,
@@ -76,11 +77,16 @@ class MysqlSource:
         preflight.refuse(self.diagnose())
 
     def diagnose(self) -> list[Diagnosis]:
-        tables = self.tables()
-        found = preflight.diagnose(self._connection, tables, self._try_to_follow)
+        followed: list[TableId] = []
+        polled: list[TableId] = []
+        for table in self.tables():
+            settings = self._selection(table)
+            by_log = settings is not None and settings.capture is Capture.LOG
+            (followed if by_log else polled).append(table)
+        found = preflight.diagnose(self._connection, followed, polled, self._try_to_follow)
         if any(one.verdict is Verdict.FAILED for one in found):
             return found  # perhaps the tables may not be read, which the rest takes for granted
-        return [*found, *self.polled.diagnose(tables)]
+        return [*found, *self.polled.diagnose(polled)]
 
     def _try_to_follow(self) -> None:
         with self._open(Dump(self._options, self._closed)) as dump:

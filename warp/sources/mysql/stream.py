@@ -17,6 +17,7 @@ from warp.errors import PositionLost, SourceRefused
 from warp.model import (
     ABSENT,
     UNCHANGED,
+    Capture,
     ChangeBatch,
     Invalid,
     Kind,
@@ -26,6 +27,7 @@ from warp.model import (
     TableId,
     TableSchema,
     TableSelection,
+    TableSettings,
 )
 from warp.sources.mysql.binlog import transactions as log
 from warp.sources.mysql.binlog.gtid import GtidSet, MariaPosition
@@ -140,6 +142,16 @@ def _without_nul(cells: list[Any]) -> None:
         cells[:] = [Invalid(cell) if type(cell) is str and _NUL in cell else cell for cell in cells]
 
 
+def _followed(selection: TableSelection) -> TableSelection:
+    """Only the tables whose changes are taken from the log."""
+
+    def select(table: TableId) -> TableSettings | None:
+        settings = selection(table)
+        return settings if settings is not None and settings.capture is Capture.LOG else None
+
+    return select
+
+
 class LogStream:
     """Follows the log of one server from one place."""
 
@@ -148,7 +160,7 @@ class LogStream:
     ) -> None:
         self._dump = dump
         self._catalog = catalog
-        self._selection = selection
+        self._selection = _followed(selection)
         here = Place.parse(start.token)
         if here.flavour is not dump.server.flavour:
             raise PositionLost(
