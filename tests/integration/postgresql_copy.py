@@ -131,6 +131,24 @@ class Copy:
             and all(m.phase is Phase.STREAMING for m in tables)
         )
 
+    def plan(self) -> list[WorkUnit]:
+        """The stream and the chunks of all tables, for a test to start in an order of its own."""
+        with closing(self.destination()) as destination, closing(self._source()) as source:
+            metadata = destination.metadata()
+            metadata.prepare()
+            metadata.register(
+                WorkUnit.stream("shop"), position=source.position(), phase=Phase.STREAMING
+            )
+            for table in source.tables():
+                version = source.version()
+                metadata.plan_snapshot("shop", table, source.chunks(table, 1_000), version=version)
+            kinds = [UnitKind.STREAM, UnitKind.CHUNK]
+            return [marker.unit for kind in kinds for marker in metadata.markers([kind])]
+
+    def start(self, unit: WorkUnit) -> threading.Thread:
+        self._work(unit)
+        return self._working[unit.id][1]
+
     def restart_stream(self) -> None:
         """As when its worker dies: another connects, from the marker."""
         for unit, (hand, thread, source) in list(self._working.items()):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import psycopg
@@ -11,6 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from warp.model import ChangeBatch, Operation, Position, TableId, TableSelection, TableSettings
+from warp.own_process import wait_until
 from warp.sources.postgresql import PostgresSource, PostgresSourceOptions
 from warp.testing.servers import Postgres
 
@@ -169,3 +172,55 @@ def read(source: PostgresSource, table: TableId, rows: int = 1_000) -> list[Seen
         for batch in source.get_full_snapshot(chunk):
             found += seen(batch)
     return found
+
+
+@contextmanager
+def hanging(shop: Shop, *statements: str) -> Iterator[psycopg.Connection[Any]]:
+    """Inside, a transaction is committed in the log and visible to nobody but replication.
+
+    So it is for moments at every commit, and for as long as a synchronous standby takes.
+    """
+    shop.admin.execute("reset role")
+    shop.run("alter system set synchronous_standby_names = 'nobody'")
+    shop.run("select pg_reload_conf()")
+    # Its word, for the server's processes take the setting up in their own time.
+    assert wait_until(lambda: _shown(shop.url, "synchronous_standby_names") == "nobody", 10)
+    connection = shop.another()
+    assert wait_until(lambda: _says(connection, "synchronous_standby_names") == "nobody", 10)
+    for statement in statements:
+        connection.execute(statement.encode())
+    commits = threading.Thread(target=connection.commit)
+    commits.start()
+    try:
+        with psycopg.connect(shop.url, autocommit=True) as looking:
+            pid = connection.info.backend_pid
+            assert wait_until(
+                lambda: (
+                    looking.execute(
+                        "select wait_event from pg_stat_activity where pid = %s", (pid,)
+                    ).fetchone()
+                    == ("SyncRep",)
+                ),
+                10,
+            )
+        yield connection
+    finally:
+        shop.admin.execute("set synchronous_commit = local")
+        shop.run("alter system reset synchronous_standby_names")
+        shop.run("select pg_reload_conf()")
+        shop.admin.execute("reset synchronous_commit")
+        commits.join(20)
+        connection.close()
+
+
+def _shown(url: str, setting: str) -> str:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return _says(connection, setting)
+
+
+def _says(connection: psycopg.Connection[Any], setting: str) -> str:
+    row = connection.execute("select current_setting(%s)", (setting,)).fetchone()
+    assert row is not None
+    if not connection.autocommit:
+        connection.rollback()
+    return str(row[0])

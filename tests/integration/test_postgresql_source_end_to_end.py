@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 
 import psycopg
 import pytest
 from postgresql_copy import Copy
-from postgresql_shop import Shop
+from postgresql_shop import Shop, hanging
 from psycopg import errors
+
+from warp.own_process import wait_until
+from warp.sources.postgresql import visibility
+from warp.testing.servers import Postgres
 
 COLUMNS = "id, part, n, name"
 
@@ -109,3 +115,48 @@ def test_a_renamed_column_loses_no_value(shop: Shop, pg_database: str) -> None:
     here, there = copy.rows("orders", "id, part, n, title, more")
     assert there == here
     assert copy.destination_columns("orders") >= {"name", "title", "more"}  # none is dropped
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Postgres]:
+    """Another server: on the first one the destination's own commits would hang as well."""
+    with Postgres() as server:
+        yield server
+
+
+def raced(shop: Shop, elsewhere: Postgres, database: str) -> tuple[list[object], list[object]]:
+    """Both sides, after a row was streamed that no query at the source could see yet."""
+    with psycopg.connect(elsewhere.url, autocommit=True) as connection:
+        connection.execute(f"create database {database}".encode())
+    shop.run("delete from shop.orders where id > 5")
+    copy = Copy(shop, elsewhere.database_url(database))
+    stream, chunk = copy.plan()
+
+    def streamed() -> bool:
+        with suppress(errors.UndefinedTable), psycopg.connect(copy.url) as looking:
+            found = looking.execute("select name from shop.orders where id = 1").fetchall()
+            return found == [("new",)]
+        return False
+
+    with hanging(shop, "update shop.orders set name = 'new' where id = 1"):
+        copy.start(stream)
+        assert wait_until(streamed, 20)
+        copy.start(chunk).join(1.0)
+    copy.tend_until_equal()
+    return copy.rows("orders", COLUMNS)
+
+
+def test_a_chunk_does_not_bring_back_what_was_streamed_before_it_was_visible(
+    shop: Shop, elsewhere: Postgres
+) -> None:
+    here, there = raced(shop, elsewhere, "waited")
+    assert there == here
+
+
+def test_without_the_wait_for_writers_it_brings_it_back(
+    shop: Shop, elsewhere: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken twin: S is the log's end, and the snapshot is opened at once."""
+    monkeypatch.setattr(visibility, "wait_for_writers", lambda *args: None)
+    here, there = raced(shop, elsewhere, "hasty")
+    assert there != here

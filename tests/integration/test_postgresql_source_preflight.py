@@ -146,7 +146,16 @@ def test_a_role_that_owns_nothing_follows_what_an_administrator_published(shop: 
         shop.run(f"grant create on database {shop.admin.info.dbname} to {shop.reader}")
 
 
-def test_tables_that_cannot_be_followed_are_refused_with_the_reason(shop: Shop) -> None:
+def test_a_policy_that_would_hide_rows_fails_the_read(shop: Shop) -> None:
+    shop.run("insert into shop.orders values (1, 'a')")
+    source = shop.source()
+    shop.run("alter table shop.orders enable row level security")
+    shop.run("alter table shop.orders force row level security")
+    with pytest.raises(SourceRefused, match="row-level security"):
+        read(source, ORDERS)
+
+
+def test_tables_that_cannot_be_followed_are_told_with_the_reason(shop: Shop) -> None:
     shop.run("create table shop.keyless (id int)")
     shop.run("create table shop.mute (id int primary key)")
     shop.run("alter table shop.mute replica identity nothing")
@@ -157,8 +166,15 @@ def test_tables_that_cannot_be_followed_are_refused_with_the_reason(shop: Shop) 
         ("table shop.light", 'ALTER TABLE "shop"."light" SET LOGGED'),
         ("table shop.mute", 'ALTER TABLE "shop"."mute" REPLICA IDENTITY DEFAULT'),
     ]
+    assert {d.verdict for d in found} == {Verdict.WARNING}
     # What is selected can be followed, and the rest of the database is nobody's business.
-    shop.source(only).check()
+    shop.source().check()
+    assert [d for d in shop.source(only).diagnose() if d.code.endswith("identity")] == []
+    # Where nothing can be followed, somebody is mistaken.
+    shop.run("alter table shop.orders drop constraint orders_pkey")
+    shop.run("drop table shop.mute, shop.light")
+    with pytest.raises(SourceRefused, match="ADD PRIMARY KEY"):
+        shop.source().check()
 
 
 def test_partitions_that_are_published_one_by_one_are_refused(shop: Shop) -> None:

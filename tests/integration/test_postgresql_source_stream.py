@@ -140,6 +140,8 @@ def test_what_a_publication_leaves_out_is_in_neither_log_nor_snapshot(shop: Shop
     ]
     assert [row[2] for row in read(source, ORDERS)] == [{"id": 2, "name": "a"}]
     assert source.get_schema([ORDERS])[ORDERS].names() == ("id", "name")
+    [batch] = source.get_full_snapshot(source.chunks(ORDERS, 10)[0])
+    assert list(source.look_up(batch.changes[0]).rows()) == [(2, "a")]
 
 
 def test_stored_columns_are_in_both_and_virtual_ones_in_neither(shop: Shop) -> None:

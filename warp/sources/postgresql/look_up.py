@@ -57,15 +57,17 @@ def look_up(
                 )
                 for values in keys[start : start + _AT_ONCE]
             )
-            names = sql.SQL(", ").join(sql.Identifier(c.name) for c in key)
+            # Names of their own: a row filter of the publication names the table's columns bare.
+            asked = [sql.Identifier(f"_cw_key_{place}") for place in range(len(key))]
+            names = sql.SQL(", ").join(asked)
             same = sql.SQL(" AND ").join(
-                sql.SQL("{} = {}").format(sql.Identifier("t", c.name), sql.Identifier("k", c.name))
-                for c in key
+                sql.SQL("{} = {}").format(sql.Identifier("t", c.name), name)
+                for c, name in zip(key, asked, strict=True)
             )
             join = sql.SQL("JOIN (VALUES {}) AS k ({}) ON {}").format(listed, names, same)
             statement = reading.select(table, shape, join=join)
             for columns in reading.read(
-                server, connection, statement, codecs, _AT_ONCE, doing=doing
+                server, connection, statement, codecs, _AT_ONCE, place=str(table.id)
             ):
                 more = reading.changes(schema, columns, Operation.READ, version)
                 found.operations += more.operations

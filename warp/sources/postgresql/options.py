@@ -53,7 +53,7 @@ class PostgresSourceOptions(ConnectorOptions):
         description="how long making the slot may wait for transactions that are open",
     )
     snapshot_wait: PositiveDuration = Field(
-        default=60.0,
+        default=20.0,
         description="how long a chunk may wait for transactions that wrote to its table",
     )
     spill_after: Size = Field(

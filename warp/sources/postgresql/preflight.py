@@ -292,6 +292,10 @@ def _tables(
         )
     }
     state = publication.state()
+    followed = [table for table, capture in selected if capture is Capture.LOG]
+    # One of many is left out; a schema of which nothing can be followed is a mistake.
+    useless = bool(followed) and all(table.obstacle for table in followed)
+    left_out = Verdict.FAILED if useless else Verdict.WARNING
     found: list[Diagnosis] = []
     for table, capture in selected:
         if table.oid not in rights:  # dropped since
@@ -319,7 +323,7 @@ def _tables(
                     mend = _sql("ALTER TABLE {} SET LOGGED", name)
                 mend += ", or leave the table out (`exclude:`)"
                 told = "a key in the log"
-                bad.append(("replica-identity", told, table.obstacle, mend, Verdict.FAILED))
+                bad.append(("replica-identity", told, table.obstacle, mend, left_out))
             elif not table.published and not (owns and (state is None or state.ours)):
                 mend = "; ".join(s.as_string() for s in publication.adding(table))
                 if state is None:

@@ -6,6 +6,7 @@ taken as it is, and every table it lacks is named with the statement that adds i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +23,7 @@ from warp.sources.postgresql.session import LOCKS_BRIEFLY, Server
 log = structlog.get_logger(__name__)
 
 _ALSO_GENERATED: Final = 180000
+_TRY_AGAIN: Final = 60.0  # seconds after a right was found missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Publication:
         self._server = server
         self.name = name
         self._warned: set[tuple[TableId, str]] = set()
+        self._not_before: dict[TableId, float] = {}
 
     def state(self) -> PublicationState | None:
         rows = self._server.ask(
@@ -95,7 +98,10 @@ class Publication:
         would be in neither (guarantee 4).
         """
         added: set[TableId] = set()
+        now = time.monotonic()
         for table in tables:
+            if self._not_before.get(table.id, 0.0) > now:
+                continue
             try:
                 self._run(*self.adding(table))
             except errors.DuplicateObject:
@@ -103,6 +109,7 @@ class Publication:
             except errors.LockNotAvailable:
                 self._warn(table, "it is being written to; it is added once nobody does")
             except errors.InsufficientPrivilege as error:
+                self._not_before[table.id] = now + _TRY_AGAIN
                 statement = sql.SQL("; ").join(self.adding(table)).as_string()
                 self._warn(
                     table,

@@ -60,21 +60,25 @@ def read(
     codecs: Sequence[Codec],
     rows: int,
     *,
-    doing: str,
+    place: str,
 ) -> Iterator[list[list[Any]]]:
     """Columns of up to `rows` rows, or of so many as make a few megabytes; none of no rows."""
     lines: list[bytes] = []
     size = 0
     copy_out = sql.SQL("COPY ({}) TO STDOUT").format(statement)
-    with server.meaning(doing), connection.cursor() as cursor, cursor.copy(copy_out) as copy:
+    with (
+        server.meaning(f"read {place}"),
+        connection.cursor() as cursor,
+        cursor.copy(copy_out) as copy,
+    ):
         for line in copy:
             lines.append(bytes(line))
             size += len(line)
             if len(lines) >= rows or size >= FULL_BYTES:
                 yield carriers(lines, codecs)
-                server.still_open(doing)
+                server.still_open(place)
                 lines, size = [], 0
-    server.still_open(doing)
+    server.still_open(place)
     if lines:
         yield carriers(lines, codecs)
 

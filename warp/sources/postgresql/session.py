@@ -87,6 +87,8 @@ class Server:
             # A commit that waits for a standby, such as ours of a publication, would hang.
             "synchronous_commit": "local",
             "idle_in_transaction_session_timeout": "0",
+            # A policy that would hide rows is an error then, and not fewer rows (guarantee 4).
+            "row_security": "off",
             "jit": "off",
         }
         with self.meaning("connect"):

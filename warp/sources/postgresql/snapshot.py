@@ -138,7 +138,7 @@ def read(
             ((end,),) = opened.fetchall()
         durable(server, lsn_of(end))
         codecs = rows.codecs_of(catalog, shape)
-        for columns in rows.read(server, connection, statement, codecs, size, doing=doing):
+        for columns in rows.read(server, connection, statement, codecs, size, place=str(table.id)):
             yielded = True
             yield version, rows.changes(schema, columns, Operation.READ, version)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -85,7 +86,8 @@ class LogStream:
             self._publication.keep({table.id for table in followed})
             self._reload |= self._columns.begin(followed, place.horizon)
             progress = _Progress(here, place, position)
-            yield from self._read(replication, in_progress, progress, idle)
+            follow = _Following(Decoder(self._describe), in_progress, progress)
+            yield from self._read(replication, follow, idle)
         finally:
             with suppress(WarpError):
                 replication.confirm(self._acknowledged)
@@ -150,103 +152,106 @@ class LogStream:
     # -- following
 
     def _read(
-        self, replication: Replication, in_progress: InProgress, progress: _Progress, idle: float
+        self, replication: Replication, follow: _Following, idle: float
     ) -> Iterator[ChangeBatch]:
         """Batches; empty ones while nothing happens."""
-        decoder = Decoder(self._describe)
-        within = False  # between a Begin and its Commit
-        streamed = 0  # the transaction whose block of changes this is, out of its time
+        decoder, progress = follow.decoder, follow.progress
         was_busy = True
         spoken = looked = time.monotonic()
         wait = min(idle, _LONGEST_WAIT)
         while True:
-            frames = replication.read(0.0 if decoder.rows and not within else wait)
+            frames = replication.read(0.0 if decoder.rows and not follow.within else wait)
             asked = False
             for frame in frames:
                 if frame[0] == DATA:
                     kind = frame[_KIND]
-                    if streamed:
-                        if kind == pgoutput.STREAM_STOP:
-                            streamed = 0
-                        else:
-                            message = frame[HEADER:]
-                            in_progress.add(streamed, pgoutput.transaction_of(message), message)
-                    elif kind in pgoutput.ROWS:
+                    if kind in pgoutput.ROWS and not follow.streamed:
                         decoder.row(kind, frame, _BODY)
-                        if decoder.rows >= self._limit or decoder.size >= FULL_BYTES:
-                            yield self._batch(decoder, progress)
-                            spoken = time.monotonic()
-                    elif kind == pgoutput.BEGIN:
-                        within = True
-                        decoder.begin(frame, _BODY)
-                    elif kind == pgoutput.COMMIT:
-                        within = False
-                        commit = Commit.read(frame, _BODY)
-                        progress.move(commit.end, commit.at)
-                    elif kind == pgoutput.RELATION:
-                        relation = RelationMessage.read(frame, _BODY)
-                        if decoder.reshapes(relation):
-                            yield self._batch(decoder, progress)
-                        decoder.relation(relation)
-                    elif kind == pgoutput.STREAM_START:
-                        streamed = pgoutput.transaction_of(frame[HEADER:])
-                    elif kind == pgoutput.STREAM_ABORT:
-                        in_progress.abort(*pgoutput.aborted(frame, _BODY))
-                    elif kind == pgoutput.STREAM_COMMIT:
-                        xid = pgoutput.transaction_of(frame[HEADER:])
-                        commit = Commit.read(frame, _BODY + 4)
-                        for batch in self._replayed(decoder, in_progress, xid, commit, progress):
-                            yield batch
-                            replication.confirm(self._acknowledged)
-                        progress.move(commit.end, commit.at)
+                        if decoder.rows < self._limit and decoder.size < FULL_BYTES:
+                            continue
+                        yield self._batch(follow)
                         spoken = time.monotonic()
-                    elif kind not in pgoutput.UNUSED:
-                        raise WarpError(
-                            f"a message of pgoutput was expected, found {frame[25:40]!r}"
-                        )
+                    else:
+                        for batch in self._told(kind, frame, replication, follow):
+                            yield batch
+                            spoken = time.monotonic()
                 elif frame[0] == KEEPALIVE:
                     end, at, must_answer = keepalive(frame)
                     asked |= must_answer
-                    if not within and not decoder.rows:
+                    if not follow.within and not decoder.rows:
                         # Nothing is in flight: what the server has read holds nothing for us.
                         progress.move(end, at)
             replication.confirm(self._acknowledged, at_once=asked)
             now = time.monotonic()
             if decoder.rows and (not frames or now - spoken >= idle):
-                yield self._batch(decoder, progress)
+                yield self._batch(follow)
                 spoken, was_busy = time.monotonic(), True
-            elif now - spoken >= idle or (was_busy and not frames and not within):
-                yield ChangeBatch([], progress.shown, self._reloads(), time.time())
+            elif now - spoken >= idle or (was_busy and not frames and not follow.within):
+                yield self._nothing(follow)
                 spoken, was_busy = time.monotonic(), bool(frames)
             if now - looked >= _LOOK_AFTER:
                 looked = now
                 self._look_around(progress)
 
-    def _replayed(
-        self,
-        decoder: Decoder,
-        in_progress: InProgress,
-        xid: int,
-        commit: Commit,
-        progress: _Progress,
+    def _told(
+        self, kind: int, frame: bytes, replication: Replication, follow: _Following
     ) -> Iterator[ChangeBatch]:
+        """All messages but the rows of a transaction that is known to be committed."""
+        if follow.streamed:
+            if kind == pgoutput.STREAM_STOP:
+                follow.streamed = 0
+            else:
+                message = frame[HEADER:]
+                of = pgoutput.transaction_of(message)
+                follow.in_progress.add(follow.streamed, of, message)
+        elif kind == pgoutput.BEGIN:
+            follow.within = True
+            follow.decoder.begin(frame, _BODY)
+        elif kind == pgoutput.COMMIT:
+            follow.within = False
+            commit = Commit.read(frame, _BODY)
+            follow.progress.move(commit.end, commit.at)
+        elif kind == pgoutput.RELATION:
+            yield from self._relation(RelationMessage.read(frame, _BODY), follow)
+        elif kind == pgoutput.STREAM_START:
+            follow.streamed = pgoutput.transaction_of(frame[HEADER:])
+        elif kind == pgoutput.STREAM_ABORT:
+            follow.in_progress.abort(*pgoutput.aborted(frame, _BODY))
+        elif kind == pgoutput.STREAM_COMMIT:
+            xid = pgoutput.transaction_of(frame[HEADER:])
+            commit = Commit.read(frame, _BODY + 4)
+            for batch in self._replayed(xid, commit, follow):
+                yield batch
+                replication.confirm(self._acknowledged)
+            follow.progress.move(commit.end, commit.at)
+        elif kind not in pgoutput.UNUSED:
+            raise WarpError(f"a message of pgoutput was expected, found {frame[25:40]!r}")
+
+    def _replayed(self, xid: int, commit: Commit, follow: _Following) -> Iterator[ChangeBatch]:
         """The batches of a transaction that came in advance, now that it is committed."""
+        decoder = follow.decoder
         decoder.version = commit.lsn
-        for message, aborted in in_progress.commit(xid):
+        for message, aborted in follow.in_progress.commit(xid):
             kind = message[0]
             if kind == pgoutput.RELATION:
-                relation = RelationMessage.read(message, _STREAMED)
-                if decoder.reshapes(relation):
-                    yield self._batch(decoder, progress)
-                decoder.relation(relation)
+                yield from self._relation(RelationMessage.read(message, _STREAMED), follow)
             elif kind in pgoutput.ROWS and not aborted:
                 decoder.row(kind, message, _STREAMED)
                 if decoder.rows >= self._limit or decoder.size >= FULL_BYTES:
-                    yield self._batch(decoder, progress)
+                    yield self._batch(follow)
 
-    def _batch(self, decoder: Decoder, progress: _Progress) -> ChangeBatch:
+    def _relation(self, message: RelationMessage, follow: _Following) -> Iterator[ChangeBatch]:
+        if follow.decoder.reshapes(message):
+            yield self._batch(follow)
+        follow.decoder.relation(message)
+
+    def _batch(self, follow: _Following) -> ChangeBatch:
         """What was gathered.  Amid a transaction its end is the previous commit's."""
-        return ChangeBatch(decoder.take(), progress.shown, self._reloads(), time.time())
+        changes = follow.decoder.take()
+        return ChangeBatch(changes, follow.progress.shown, self._reloads(), time.time())
+
+    def _nothing(self, follow: _Following) -> ChangeBatch:
+        return ChangeBatch([], follow.progress.shown, self._reloads(), time.time())
 
     def _reloads(self) -> tuple[TableId, ...]:
         reload, self._reload = tuple(sorted(self._reload)), set()
@@ -327,3 +332,14 @@ class _Progress:
     def raise_horizon(self, end: LogEnd) -> None:
         if self._later is None:
             self._later = end
+
+
+@dataclass(slots=True)
+class _Following:
+    """Where one connection is in what the server tells."""
+
+    decoder: Decoder
+    in_progress: InProgress
+    progress: _Progress
+    within: bool = False  # between a Begin and its Commit
+    streamed: int = 0  # the transaction whose block of changes this is, ahead of its commit

@@ -1,6 +1,11 @@
 -- The tables of some schemas (or, with tables given, these) with what makes them publishable.  A
 -- partition is read through its root.  The key is the index by which the log names an old row; of
 -- a table whose log has whole rows, the primary key or any that would do.
+WITH published AS MATERIALIZED (  -- once, and not once for each table
+  SELECT p.schemaname, p.tablename
+  FROM pg_catalog.pg_publication_tables AS p
+  WHERE p.pubname = %(publication)s
+)
 SELECT
   c.oid::bigint,
   n.nspname::text,
@@ -17,11 +22,7 @@ SELECT
     ),
     '{}'
   ) AS key,
-  EXISTS (
-    SELECT FROM pg_catalog.pg_publication_tables AS p
-    WHERE p.pubname = %(publication)s
-      AND p.schemaname = n.nspname AND p.tablename = c.relname
-  ) AS published
+  (n.nspname, c.relname) IN (SELECT p.schemaname, p.tablename FROM published AS p) AS published
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (
