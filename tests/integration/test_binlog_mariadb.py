@@ -18,6 +18,7 @@ from shown import column_types, select_rows, selected_rows
 
 from warp.errors import SourceRefused
 from warp.model import UNCHANGED, Operation, TableId
+from warp.sources.mysql.binlog import charsets
 from warp.sources.mysql.binlog.gtid import MariaGtid, MariaPosition
 from warp.sources.mysql.binlog.rows import Wanted
 from warp.sources.mysql.binlog.transactions import (
@@ -153,6 +154,8 @@ def some(*values: str) -> Callable[[], str]:
 
 
 TYPES: list[tuple[str, Callable[[], Any]]] = [
+    # Before every number: it takes a place among those that are signed or not.
+    ("YEAR", lambda: CHANCE.choice([0, 1901, 2155, CHANCE.randint(1901, 2155)])),
     ("TINYINT", whole(-128, 127)),
     ("TINYINT UNSIGNED", whole(0, 255)),
     ("SMALLINT", whole(-32768, 32767)),
@@ -169,7 +172,6 @@ TYPES: list[tuple[str, Callable[[], Any]]] = [
     ("DECIMAL(10,10)", decimal(10, 10)),
     ("DECIMAL(38,19)", decimal(38, 19)),
     ("DECIMAL(65,30)", decimal(65, 30)),
-    ("YEAR", lambda: CHANCE.choice([0, 1901, 2155, CHANCE.randint(1901, 2155)])),
     ("BIT(1)", whole(0, 1)),
     ("BIT(13)", whole(0, (1 << 13) - 1)),
     ("BIT(64)", whole(0, (1 << 64) - 1)),
@@ -219,6 +221,36 @@ def test_random_rows_of_every_type_come_as_select_shows_them(mariadb_database: s
     assert log.differences() == []
 
 
+def test_text_of_every_character_set_is_read_as_the_server_reads_it(mariadb: Server) -> None:
+    """Every character of one byte, and a part of those of two."""
+    with session(mariadb.url) as cursor:
+        cursor.execute(
+            "SELECT character_set_name, maxlen FROM information_schema.character_sets "
+            "WHERE character_set_name <> 'binary' AND maxlen < 4"
+        )
+        sets = [(str(name), int(size)) for name, size in cursor.fetchall()]
+        assert len(sets) > 30
+        for name, size in sets:
+            raws = [bytes((code,)) for code in range(256 if size == 1 else 128)]
+            if size > 1:
+                pairs = range(0x8140, 0xFEFF, 47)
+                raws += [pair.to_bytes(2, "big") for pair in pairs if pair & 0xFF > 0x40]
+            if name == "ucs2":
+                raws = [raw for raw in raws if len(raw) == 2 and not 0xD8 <= raw[0] <= 0xDF]
+            cells = ", ".join(
+                f"HEX(CONVERT(CONVERT(X'{raw.hex()}' USING {name}) USING utf32))" for raw in raws
+            )
+            cursor.execute(f"SELECT {cells}")
+            decode = charsets.decoder(name)
+            assert decode is not None, name
+            for raw, shown_as in zip(raws, cursor.fetchone() or (), strict=True):
+                if shown_as is None:  # no character of this set
+                    continue
+                expected = bytes.fromhex(shown_as).decode("utf-32-be")
+                if size == 1 or not set(expected) & {"?", "\ufffd"}:
+                    assert decode(raw) == expected, (name, raw)
+
+
 # -- what only MariaDB writes
 
 
@@ -262,10 +294,11 @@ def test_every_transaction_begins_and_ends_and_its_place_is_one_to_resume_from(
         cursor.execute("COMMIT")
         cursor.execute("INSERT INTO old VALUES (7)")
         cursor.execute("CREATE TABLE made AS SELECT * FROM t")
-        cursor.execute("TRUNCATE TABLE t")
+        cursor.execute("SET STATEMENT lock_wait_timeout = 9 FOR TRUNCATE TABLE t")
     steps = log.steps()
     ended = [step for step in steps if isinstance(step, Ended)]
     assert len(ended) == len([step for step in steps if isinstance(step, Began)]) == 6
+    assert [step.statement.sort for step in steps if isinstance(step, Noted)][-1] == "truncate"
     assert not any(step.doubtful for step in ended)
     position = MariaPosition()
     for end in ended:
@@ -361,6 +394,24 @@ def test_a_log_without_names_stops_with_what_to_do(mariadb_database: str, mariad
     with pytest.raises(SourceRefused, match="SET GLOBAL binlog_row_metadata = FULL"):
         log.steps()
     assert not rows_of(log.steps(wanted=lambda table: None))
+
+
+@pytest.fixture
+def old_times(mariadb: Server) -> Iterator[None]:
+    with session(mariadb.url) as cursor:
+        cursor.execute("SET GLOBAL mysql56_temporal_format = OFF")
+        yield
+        cursor.execute("SET GLOBAL mysql56_temporal_format = ON")
+
+
+def test_times_of_the_old_form_stop_with_what_to_do(mariadb_database: str, old_times: None) -> None:
+    """Their fraction is not in the log: a DATETIME(6) had come as another moment."""
+    log = Log(mariadb_database)
+    with session(mariadb_database) as cursor:
+        cursor.execute("CREATE TABLE o (id INT PRIMARY KEY, d DATETIME(6))")
+        cursor.execute("INSERT INTO o VALUES (1, '2024-01-01 10:11:12.5')")
+    with pytest.raises(SourceRefused, match="mysql56_temporal_format"):
+        log.steps()
 
 
 def test_versioned_tables_show_the_columns_by_which_history_is_told(mariadb_database: str) -> None:

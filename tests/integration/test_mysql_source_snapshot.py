@@ -9,8 +9,8 @@ import pytest
 from mysql_world import Selection, World, read, seen, world_at
 
 from warp.errors import SourceRefused, SourceUnavailable
-from warp.model import Chunk
-from warp.sources.mysql import reading, snapshot
+from warp.model import ChangeBatch, Chunk
+from warp.sources.mysql import MysqlSource, reading, snapshot
 from warp.sources.mysql.connection import identifier
 
 HOSTILE = "a`b\"c'd %s \\ ü 中 -- /*"  # no further: names are utf8mb3
@@ -160,16 +160,21 @@ def test_large_rows_come_in_smaller_batches(world: World, driver: str) -> None:
     assert max(sizes) <= 4
 
 
+def half_read(world: World) -> tuple[MysqlSource, Iterator[ChangeBatch]]:
+    """A chunk of twelve rows of which three have been read."""
+    world.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    world.sql(f"INSERT INTO t VALUES {', '.join(f'({n})' for n in range(12))}")
+    source = world.source(Selection(world.database, settings={"full_load_batch_size": 3}))
+    [chunk] = source.chunks(world.table("t"), 100)
+    batches = source.get_full_snapshot(chunk)
+    assert len(next(batches)) == 3
+    return source, batches
+
+
 def test_a_connection_that_is_killed_ends_the_chunk_with_an_error(
     world: World, driver: str
 ) -> None:
-    world.sql("CREATE TABLE t (id int PRIMARY KEY, v longblob)")
-    for n in range(12):
-        world.sql("INSERT INTO t VALUES (%s, REPEAT('x', 4000000))", [n])
-    source = world.source()
-    [chunk] = source.chunks(world.table("t"), 100)
-    batches = source.get_full_snapshot(chunk)
-    next(batches)
+    _, batches = half_read(world)
     for id, user in world.sql("SELECT id, user FROM information_schema.processlist"):
         if user == world.login:
             world.sql(f"KILL {id}")
@@ -177,14 +182,18 @@ def test_a_connection_that_is_killed_ends_the_chunk_with_an_error(
         list(batches)
 
 
+def test_a_column_that_goes_while_a_chunk_is_read_has_the_chunk_read_again(world: World) -> None:
+    source, batches = half_read(world)
+    world.sql("ALTER TABLE t ADD COLUMN more int, RENAME COLUMN id TO nr")
+    with pytest.raises(SourceUnavailable, match="changed or dropped"):
+        list(batches)
+    rows = read(source, world.table("t"))
+    assert [row["nr"] for row in rows] == list(range(12))
+    assert {row["more"] for row in rows} == {None}
+
+
 def test_closing_the_source_ends_a_chunk_with_an_error(world: World, driver: str) -> None:
-    world.sql("CREATE TABLE t (id int PRIMARY KEY, v longblob)")
-    for n in range(12):
-        world.sql("INSERT INTO t VALUES (%s, REPEAT('x', 4000000))", [n])
-    source = world.source()
-    [chunk] = source.chunks(world.table("t"), 100)
-    batches = source.get_full_snapshot(chunk)
-    next(batches)
+    source, batches = half_read(world)
     source.close()
     with pytest.raises(SourceUnavailable):
         list(batches)
@@ -208,18 +217,23 @@ def test_a_view_holds_everything_up_to_the_place_it_tells(world: World) -> None:
         assert source.reached(batch.end, before), statement
 
 
-def test_rows_that_change_while_a_chunk_is_read_are_as_they_were(world: World) -> None:
+def test_a_chunk_that_waits_to_be_written_keeps_nobody_from_altering_its_table(
+    world: World, driver: str
+) -> None:
+    # Seen: an ALTER TABLE that waits for a reader has everybody else wait behind it.
     world.sql("CREATE TABLE t (id int PRIMARY KEY, v longtext)")
-    for n in range(6):
+    for n in range(4):
         world.sql("INSERT INTO t VALUES (%s, REPEAT('x', 3000000))", [n])
     source = world.source()
     batches = source.get_full_snapshot(Chunk(world.table("t"), 0))
     first = next(batches)
+    world.script("SET SESSION lock_wait_timeout = 5", "ALTER TABLE t MODIFY v longblob")
     world.sql("UPDATE t SET v = 'later'")
-    rest = [row["v"] for batch in batches for _, _, row in seen(batch)]
-    assert rest
-    assert "later" not in rest
-    assert source.version() > first.changes[0].versions[0]
+    later = list(batches)
+    assert [row["v"] for batch in later for _, _, row in seen(batch)] == ["later"] * 2
+    versions = [version for batch in later for part in batch.changes for version in part.versions]
+    assert first.changes[0].versions[0] < min(versions)
+    assert set(versions) == {source.version()}
 
 
 def test_a_chunk_reads_no_row_outside_of_it(world: World) -> None:
@@ -234,6 +248,9 @@ def test_a_chunk_reads_no_row_outside_of_it(world: World) -> None:
     assert table is not None
     for chunk in source.chunks(table.id, 25):
         world.sql("FLUSH STATUS")
-        world.sql(snapshot.select(table, snapshot.within(table, chunk.lower, chunk.upper)))
+        world.sql(
+            f"SELECT * FROM {identifier(table.id.name)} FORCE INDEX (PRIMARY)"
+            f"{snapshot.within(table, chunk.lower, chunk.upper)} ORDER BY a, b LIMIT 1000"
+        )
         read_rows = sum(int(n) for _, n in world.sql("SHOW SESSION STATUS LIKE 'Handler_read_%'"))
         assert read_rows <= 25 + 10

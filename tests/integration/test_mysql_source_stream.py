@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from mysql_world import Selection, World, follow, seen, world_at
+from mysql_world import Selection, World, follow, read, seen, world_at
 
 from warp.errors import PositionLost, SourceRefused, SourceUnavailable
 from warp.model import (
     ABSENT,
     UNCHANGED,
+    Capture,
     ChangeBatch,
     Invalid,
     Operation,
@@ -23,7 +24,6 @@ from warp.model import (
 )
 from warp.own_process import wait_until
 from warp.sources.mysql import MysqlSource
-from warp.sources.mysql.binlog.gtid import MariaGtid
 from warp.sources.mysql.position import Place
 from warp.testing.servers import MariaDb
 
@@ -448,7 +448,7 @@ def test_a_position_of_the_future_or_of_another_flavour_is_lost(world: World) ->
     source = world.source()
     now = Place.parse(source.position().token)
     if world.is_mariadb:
-        future = now.after(MariaGtid(0, 1, now.version + 1000)).position()
+        future = Place.of_mariadb(f"0-1-{now.version + 1000}").position()
         foreign = Place.of_mysql("00000000-0000-0000-0000-000000000001:1-5").position()
     else:
         future = Place.of_mysql("00000000-0000-0000-0000-000000000001:1-5").position()
@@ -525,3 +525,18 @@ def test_nothing_to_look_up_of_a_table_that_is_gone(world: World) -> None:
     assert len(source.look_up(asked)) == 0
     world.sql("DROP TABLE t")
     assert len(source.look_up(asked)) == 0
+
+
+def test_a_table_that_is_polled_is_not_followed_and_needs_no_key(world: World) -> None:
+    world.script("CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)")
+    polled = Selection(world.database, frozenset({"t"}), {"capture": Capture.TIMESTAMP})
+    source = world.source(polled)
+    source.check()
+    start = source.position()
+    world.sql("INSERT INTO t VALUES (2)")
+    goal = source.position()
+    for batch in source.get_changes(start, selection=polled, idle=0.05):
+        assert len(batch) == 0
+        if source.reached(batch.end, goal):
+            break
+    assert sorted(row["a"] for row in read(source, world.table("t"))) == [1, 2]

@@ -20,7 +20,7 @@ from recorded_logs import (
 
 from warp.errors import SourceRefused
 from warp.model import UNCHANGED, Kind, Operation, TableId
-from warp.sources.mysql.binlog import gtid, transactions
+from warp.sources.mysql.binlog import gtid, rows, transactions
 from warp.sources.mysql.binlog.gtid import GtidSet
 from warp.sources.mysql.binlog.rows import Wanted
 from warp.sources.mysql.binlog.transactions import Began, Ended, Noted, Rows, Step, Transactions
@@ -151,6 +151,18 @@ def test_cells_that_a_minimal_image_lacks_are_unchanged_and_never_null() -> None
     problems = differences_of_minimal()
     assert [problem for problem in problems if "UNCHANGED" not in problem] == []
     assert len(problems) == 3  # the three defaults of row 4
+
+
+def test_without_the_mark_an_absent_cell_would_be_written_as_null(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The broken twin of the test above."""
+    monkeypatch.setattr(rows, "UNCHANGED", None)
+    for made in (rows._compiled, rows._compiled_update):
+        made.cache_clear()
+    assert len(differences_of_minimal()) > 3
+    for made in (rows._compiled, rows._compiled_update):
+        made.cache_clear()
 
 
 def differences_of_minimal() -> list[str]:

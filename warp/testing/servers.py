@@ -560,7 +560,9 @@ def _as_arguments(settings: Mapping[str, str | int]) -> list[str]:
 
 
 # What mariadbd needs beyond a minimal Debian; the first one carries the server.
-_MARIADB_PACKAGES = ("mariadb-server-core", "liburing2", "libaio1", "libnuma1", "libpcre2-8-0")
+_MARIADB_PACKAGES = (
+    *("mariadb-server-core", "liburing2", "libaio1|libaio1t64", "libnuma1", "libpcre2-8-0"),
+)
 
 
 def _mariadb() -> _Debian:
@@ -699,6 +701,16 @@ def _debian_cache() -> Path:
     return cache / "debian"
 
 
+def _package_of_this_release(names: str) -> str:
+    """Of `old|new` the name that this release has: Ubuntu 24.04 renamed some."""
+    *others, last = names.split("|")
+    for name in others:
+        said = subprocess.run(["apt-cache", "policy", name], capture_output=True, text=True)
+        if "Candidate:" in said.stdout and "Candidate: (none)" not in said.stdout:
+            return name
+    return last
+
+
 def _unpack_debian(target: Path, packages: Sequence[str]) -> None:
     wanted = packages[0]
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
@@ -710,7 +722,7 @@ def _unpack_debian(target: Path, packages: Sequence[str]) -> None:
     # Made elsewhere and renamed, since several test processes may come here at once.
     with tempfile.TemporaryDirectory(dir=target.parent) as place:
         fetched = subprocess.run(
-            ["apt-get", "download", *packages],
+            ["apt-get", "download", *map(_package_of_this_release, packages)],
             cwd=place,
             capture_output=True,
             text=True,

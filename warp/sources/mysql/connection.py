@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pymysql
@@ -160,6 +160,26 @@ def session(server: Server) -> list[str]:
     ]
 
 
+def unverified() -> ssl.SSLContext:
+    """TLS with whoever answers; without the system's certificates, which take long to load."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+if TYPE_CHECKING:
+    _Base = pymysql.Connection[Any]
+else:
+    _Base = pymysql.Connection  # not to be subscripted
+
+
+class _Driver(_Base):
+    def _create_ssl_ctx(self, given: Any) -> ssl.SSLContext:
+        """The driver's own loads the system's certificates, a tenth of a second, for nothing."""
+        return given if isinstance(given, ssl.SSLContext) else unverified()
+
+
 def tls_arguments(options: MysqlOptions) -> dict[str, Any]:
     """What the driver needs to know about TLS."""
     if options.tls is Tls.OFF:
@@ -168,10 +188,9 @@ def tls_arguments(options: MysqlOptions) -> dict[str, Any]:
     if options.tls is Tls.PREFERRED and not any(named.values()):
         return {}
     try:
-        context = ssl.create_default_context(cafile=options.tls_ca)
-        if options.tls is not Tls.VERIFY:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+        context = unverified()
+        if options.tls is Tls.VERIFY:
+            context = ssl.create_default_context(cafile=options.tls_ca)
         if options.tls_cert is not None:
             context.load_cert_chain(options.tls_cert, options.tls_key)
     except (OSError, ssl.SSLError) as error:
@@ -192,7 +211,7 @@ class Connection:
             # An empty mapping of decoders; the encoders are what `execute` quotes values with.
             more = {"use_unicode": False, "conv": dict(pymysql.converters.encoders)}
         with translated(f"connect to {login.place}"):
-            self.driver: pymysql.Connection[Any] = pymysql.connect(
+            self.driver = _Driver(
                 host=login.host,
                 port=login.port,
                 user=login.user,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import ClassVar, Final, TypeVar
 
 import structlog
@@ -16,6 +16,7 @@ from warp.capture.polled import Polled
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
+    Capture,
     ChangeBatch,
     Chunk,
     Diagnosis,
@@ -76,11 +77,16 @@ class MysqlSource:
         preflight.refuse(self.diagnose())
 
     def diagnose(self) -> list[Diagnosis]:
-        tables = self.tables()
-        found = preflight.diagnose(self._connection, tables, self._try_to_follow)
+        followed: list[TableId] = []
+        polled: list[TableId] = []
+        for table in self.tables():
+            settings = self._selection(table)
+            by_log = settings is not None and settings.capture is Capture.LOG
+            (followed if by_log else polled).append(table)
+        found = preflight.diagnose(self._connection, followed, polled, self._try_to_follow)
         if any(one.verdict is Verdict.FAILED for one in found):
             return found  # perhaps the tables may not be read, which the rest takes for granted
-        return [*found, *self.polled.diagnose(tables)]
+        return [*found, *self.polled.diagnose(polled)]
 
     def _try_to_follow(self) -> None:
         with self._open(Dump(self._options, self._closed)) as dump:
@@ -187,10 +193,9 @@ class MysqlSource:
             return
         settings = self._selection(chunk.table)
         rows = settings.full_load_batch_size if settings else _READ_SIZE
-        with self._open(open_reader(self._options)) as reader:
-            for place, changes in snapshot.read(reader, described, chunk, rows, self._closed):
-                parts = [] if changes is None else [changes]
-                yield ChangeBatch(parts, place.position(time.time()), read_at=time.time())
+        for place, changes in snapshot.read(self._reader, described, chunk, rows, self._closed):
+            parts = [] if changes is None else [changes]
+            yield ChangeBatch(parts, place.position(time.time()), read_at=time.time())
 
     def look_up(self, rows: TableChanges) -> TableChanges:
         described = self.described(rows.table)
@@ -206,7 +211,7 @@ class MysqlSource:
             )
         places = [rows.schema.names().index(name) for name in described.key]
         keys = list(zip(*(rows.columns[place] for place in places), strict=True))
-        with self._open(open_reader(self._options)) as reader:
+        with self._reader() as reader:
             return snapshot.look_up(reader, described, keys, self._closed)
 
     def poll(
@@ -235,6 +240,9 @@ class MysqlSource:
         reader = open_reader(self._options)
         self._opened.append(reader)
         return reader
+
+    def _reader(self) -> AbstractContextManager[Reader]:
+        return self._open(open_reader(self._options))
 
     @contextmanager
     def _open(self, opened: Opened) -> Iterator[Opened]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from warp.errors import SourceRefused, WarpError
@@ -41,18 +41,6 @@ class Place:
     @property
     def flavour(self) -> Flavour:
         return Flavour.MARIADB if isinstance(self.gtid, MariaPosition) else Flavour.MYSQL
-
-    def after(self, gtid: Gtid | MariaGtid) -> Place:
-        """Where this place is once one more transaction was delivered."""
-        here = self.gtid
-        if isinstance(here, MariaPosition) and isinstance(gtid, MariaGtid):
-            return replace(self, gtid=here.add(gtid))
-        if isinstance(here, GtidSet) and isinstance(gtid, Gtid):
-            return replace(self, gtid=here.add(gtid))
-        raise AssertionError("a stream has one flavour")
-
-    def at(self, file: str, offset: int) -> Place:
-        return replace(self, file=file, offset=offset)
 
     @property
     def version(self) -> int:
@@ -88,6 +76,30 @@ class Place:
         if isinstance(here, MariaPosition):
             return isinstance(there, MariaPosition) and all(g in here for g in there.domains)
         return isinstance(there, GtidSet) and there <= here
+
+
+class Counting:
+    """A place that moves on by one transaction at a time."""
+
+    __slots__ = ("_version", "gtid")
+
+    def __init__(self, start: Place) -> None:
+        self.gtid = start.gtid
+        self._version = start.version
+
+    def add(self, gtid: Gtid | MariaGtid) -> int:
+        """The version of the rows of this transaction, which comes next."""
+        here = self.gtid
+        if isinstance(here, MariaPosition) and isinstance(gtid, MariaGtid):
+            self.gtid = moved = here.add(gtid)
+            self._version = gtid.sequence if len(moved.domains) == 1 else moved.count()
+        elif isinstance(here, GtidSet) and isinstance(gtid, Gtid):
+            if gtid not in here:
+                self.gtid = here.add(gtid)
+                self._version += 1
+        else:
+            raise AssertionError("a stream has one flavour")
+        return self._version
 
 
 def file_number(name: str) -> int:

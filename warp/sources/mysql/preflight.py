@@ -20,6 +20,7 @@ _SETTINGS: Final = (
     *("binlog_row_value_options", "gtid_mode", "gtid_strict_mode", "binlog_order_commits"),
     *("binlog_expire_logs_seconds", "expire_logs_days"),
 )
+_NEEDED_TO_NUMBER_ROWS: Final = frozenset({"mysql-log-bin", "mysql-gtid", "mysql-commit-order"})
 _DAY: Final = 86_400
 _OLDEST: Final = {"MariaDB": (10, 5, 0), "MySQL": (8, 0, 1)}
 # From here on MySQL's log has the rows that a foreign key changed; seen on 9.7.4.
@@ -27,13 +28,25 @@ _CASCADES_ARE_LOGGED: Final = (9, 7, 0)
 
 
 def diagnose(
-    connection: Connection, tables: Sequence[TableId], follow: Callable[[], None]
+    connection: Connection,
+    followed: Sequence[TableId],
+    polled: Sequence[TableId],
+    follow: Callable[[], None],
 ) -> list[Diagnosis]:
-    """`follow` begins to read the log and stops again: the proof that it may be read."""
-    variables = connection.variables(*_SETTINGS)
-    found = [_version(connection.server), *settings(variables, connection.server)]
-    found += [_may_ask_where_the_log_ends(connection), _may_follow(connection, follow)]
-    found += _tables(connection, tables)
+    """Of tables that are followed by the log, and of those that only need to be read.
+
+    `follow` begins to read the log and stops again: the proof that it may be read.
+    """
+    said = settings(connection.variables(*_SETTINGS), connection.server)
+    if polled and not followed:  # the log only numbers the rows
+        said = (d for d in said if d.code in _NEEDED_TO_NUMBER_ROWS)
+    found = [_version(connection.server), *said, _may_ask_where_the_log_ends(connection)]
+    if followed or not polled:
+        found.append(_may_follow(connection, follow))
+    for table in followed:
+        found += _table(connection, table)
+    for table in polled:
+        found += _may_select(connection, table)
     return found
 
 
@@ -192,15 +205,9 @@ def _try(connection: Connection, code: str, right: str, action: Callable[[], Non
 # -- tables
 
 
-def _tables(connection: Connection, tables: Sequence[TableId]) -> Iterator[Diagnosis]:
-    for table in tables:
-        yield from _table(connection, table)
-
-
-def _table(connection: Connection, table: TableId) -> Iterator[Diagnosis]:
-    name = identifier(table.namespace, table.name)
+def _may_select(connection: Connection, table: TableId) -> Iterator[Diagnosis]:
     try:
-        connection.execute(f"SELECT 1 FROM {name} LIMIT 0")
+        connection.execute(f"SELECT 1 FROM {identifier(table.namespace, table.name)} LIMIT 0")
     except SourceRefused as error:
         user = connection.driver.escape(connection.login.user)
         yield Diagnosis(
@@ -211,7 +218,14 @@ def _table(connection: Connection, table: TableId) -> Iterator[Diagnosis]:
             error.message,
             f"GRANT SELECT ON {identifier(table.namespace)}.* TO {user}",
         )
+
+
+def _table(connection: Connection, table: TableId) -> Iterator[Diagnosis]:
+    refused = list(_may_select(connection, table))
+    if refused:
+        yield from refused
         return
+    name = identifier(table.namespace, table.name)
     described = schema.describe(connection, table)
     if described is None:  # dropped meanwhile
         return

@@ -1,4 +1,4 @@
-"""Cutting a table into key ranges, and reading one of them in one consistent view.
+"""Cutting a table into key ranges, and reading one of them in short consistent views.
 
 Keys are compared by the server only: where 'a' and 'A' are one key, where a column sorts by a
 collation or by the numbers of an enum, only the server knows what lies between two of them.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise, repeat
 from typing import Any, Final
 
@@ -23,10 +24,11 @@ from warp.sources.mysql.schema import Table
 # Several batches of a chunk are under way at once, each as bytes, as rows or as both, and eight
 # chunks in one worker: they shall fit into 300 MB (guarantee 9).
 _FULL_BYTES: Final = 4 << 20
-_ATTEMPTS: Final = 200
+_ATTEMPTS: Final = 1_000
+_FIRST_PAGE: Final = 1_000  # rows, of a size not yet known
 _LOOKED_UP_AT_ONCE: Final = 200  # keys of one statement
 _SNAPSHOT_STATUS: Final = "SHOW STATUS LIKE 'binlog\\_snapshot\\_%'"
-_LATER: Final = 0.01  # seconds
+_LATER: Final = 0.005  # seconds
 
 
 # -- bounds
@@ -68,11 +70,14 @@ def _beyond(keys: Sequence[Declared], values: Sequence[str], strict: str, last: 
     return f"({name} {strict} {value} OR ({name} = {value} AND {rest}))"
 
 
-def within(table: Table, lower: str | None, upper: str | None) -> str:
-    """The rows of a key range as a WHERE clause."""
+def within(table: Table, lower: str | None, upper: str | None, *, after: bool = False) -> str:
+    """The rows of a key range as a WHERE clause; without its lower end where `after` says so."""
     parts = []
     if lower is not None:
-        parts.append(at_least(table.keys, unbound(lower, table.keys, table.id)))
+        values = unbound(lower, table.keys, table.id)
+        parts.append(
+            _beyond(table.keys, values, ">", ">") if after else at_least(table.keys, values)
+        )
     if upper is not None:
         parts.append(below(table.keys, unbound(upper, table.keys, table.id)))
     return f" WHERE {' AND '.join(parts)}" if parts else ""
@@ -123,8 +128,8 @@ def open_view(reader: Reader, closed: threading.Event) -> Place:
     before that: there a view is taken until its own place in the log is not before that of the
     position, which the server tells with the view.
     """
+    place = read_place(reader)
     for _ in range(_ATTEMPTS):
-        place = read_place(reader)
         reader.one("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         if not reader.server.is_mariadb or _shows(reader, place):
             return place
@@ -132,8 +137,8 @@ def open_view(reader: Reader, closed: threading.Event) -> Place:
         if closed.wait(_LATER):
             raise SourceUnavailable("the connector was closed")
     raise SourceUnavailable(
-        "a read view with everything up to the log's end was expected, found none in "
-        f"{_ATTEMPTS} attempts"
+        f"a read view with everything up to {place.file}:{place.offset} was expected, found none "
+        f"in {_ATTEMPTS} attempts: a commit at the source hangs"
     )
 
 
@@ -160,22 +165,87 @@ def _shows(reader: Reader, place: Place) -> bool:
 
 # -- rows
 
+Opener = Callable[[], AbstractContextManager[Reader]]
+Parts = Iterator[tuple[Place, TableChanges | None]]
 
-def read(
-    reader: Reader, table: Table, chunk: Chunk, rows: int, closed: threading.Event
-) -> Iterator[tuple[Place, TableChanges | None]]:
-    """(where the view stands, rows of it); at least one pair, also of an empty range."""
-    statement = select(table, within(table, chunk.lower, chunk.upper))
-    place = open_view(reader, closed)
-    yielded = False
-    for cells in sized(reader.stream(statement), rows):
-        yielded = True
-        yield place, changes(table, Operation.READ, place.version, cells)
+
+def read(opener: Opener, table: Table, chunk: Chunk, rows: int, closed: threading.Event) -> Parts:
+    """(where a view stood, rows of it); at least one pair, also of an empty range."""
+    found = (
+        _pages(opener, table, chunk, rows, closed)
+        if table.key
+        else _whole(opener, table, rows, closed)
+    )
+    for place, cells in found:
+        changed = changes(table, Operation.READ, place.version, cells) if cells else None
+        yield place, changed
         if closed.is_set():
             # To end without an error would look like the end of the rows (guarantee 8).
-            raise SourceUnavailable("the connector was closed", place=str(chunk.table))
-    if not yielded:
-        yield place, None
+            raise SourceUnavailable("the connector was closed", place=str(table.id))
+
+
+def _pages(
+    opener: Opener, table: Table, chunk: Chunk, rows: int, closed: threading.Event
+) -> Iterator[tuple[Place, list[Row]]]:
+    """Rows in the order of their key, each page in a view of its own.
+
+    It ends before the page is handed over: whoever is slow to write it holds up neither the
+    server's cleaning of old rows nor an ALTER TABLE, and with that everybody behind it.
+    """
+    where = within(table, chunk.lower, chunk.upper)
+    limit = min(rows, _FIRST_PAGE)
+    done = False
+    while not done:
+        with opener() as reader:
+            cut_short = False
+            while not done and not cut_short:
+                place = open_view(reader, closed)
+                page, size = _fill(reader.stream(_page_of(table, where, limit)))
+                cut_short = size >= _FULL_BYTES and len(page) < limit
+                if cut_short:
+                    reader.close()  # the rest of the page would have to be read first
+                else:
+                    reader.one("COMMIT")
+                done = len(page) < limit and not cut_short
+                yield place, page
+                if not done:
+                    last = bound([_shown(cell) for cell in page[-1][len(table.columns) :]])
+                    where = within(table, last, chunk.upper, after=True)
+                    limit = max(1, min(rows, _FULL_BYTES * len(page) // max(1, 2 * size)))
+
+
+def _fill(stream: Iterator[Row]) -> tuple[list[Row], int]:
+    """(rows until there are none or they are many bytes, how many bytes they are)."""
+    page: list[Row] = []
+    size = 0
+    for row in stream:
+        page.append(row)
+        size += sum(map(len, filter(None, row)))
+        if size >= _FULL_BYTES:
+            break
+    return page, size
+
+
+def _page_of(table: Table, where: str, limit: int) -> str:
+    """The first rows of a range, each with its key as a bound has it."""
+    listed = [column.selected for column in table.columns]
+    listed += [key.as_bound for key in table.keys]
+    order = ", ".join(identifier(key.name) for key in table.keys)
+    return f"SELECT {', '.join(listed)} FROM {_of(table)}{where} ORDER BY {order} LIMIT {limit}"
+
+
+def _whole(
+    opener: Opener, table: Table, rows: int, closed: threading.Event
+) -> Iterator[tuple[Place, list[Row]]]:
+    """A table without a key, in one view: where to go on from, nobody could say."""
+    with opener() as reader:
+        place = open_view(reader, closed)
+        empty = True
+        for page in sized(reader.stream(select(table)), rows):
+            empty = False
+            yield place, page
+        if empty:
+            yield place, []
 
 
 def look_up(

@@ -17,6 +17,7 @@ from warp.errors import PositionLost, SourceRefused
 from warp.model import (
     ABSENT,
     UNCHANGED,
+    Capture,
     ChangeBatch,
     Invalid,
     Kind,
@@ -26,13 +27,15 @@ from warp.model import (
     TableId,
     TableSchema,
     TableSelection,
+    TableSettings,
 )
 from warp.sources.mysql.binlog import transactions as log
+from warp.sources.mysql.binlog.gtid import GtidSet, MariaPosition
 from warp.sources.mysql.binlog.rows import Row, Wanted, columns_of
 from warp.sources.mysql.binlog.transactions import Transactions
 from warp.sources.mysql.ddl import Effect, effect
 from warp.sources.mysql.dump import Dump
-from warp.sources.mysql.position import Place
+from warp.sources.mysql.position import Counting, Place
 from warp.sources.mysql.schema import Table
 
 # After activity the server is given so long before the stream says that it has caught up.
@@ -85,18 +88,20 @@ class _Making:
     parts: dict[TableId, _Part] = field(default_factory=dict)
     reload: list[TableId] = field(default_factory=list)
     limit: int = _NO_LIMIT  # rows: the least of what its tables are written by
+    rows: int = 0
     size: int = 0  # bytes of the events
     since: float = 0.0  # when the first change came
 
     def __bool__(self) -> bool:
         return bool(self.parts or self.reload)
 
-    def part(self, table: TableId, schema: TableSchema, limit: int) -> _Part:
-        found = self.parts.get(table)
+    def part(self, schema: TableSchema, selection: TableSelection) -> _Part:
+        found = self.parts.get(schema.table)
         if found is None:
             self.since = self.since or time.monotonic()
-            self.limit = min(self.limit, limit)
-            found = self.parts[table] = _Part(schema)
+            settings = selection(schema.table)
+            self.limit = min(self.limit, settings.write_batch_size if settings else 1)
+            found = self.parts[schema.table] = _Part(schema)
         return found
 
     def clashes(self, schema: TableSchema) -> bool:
@@ -108,15 +113,9 @@ class _Making:
         self.reload += [table for table in tables if table not in self.reload]
         self.since = self.since or time.monotonic()
 
-    def weigh(self, event: bytes) -> None:
-        if self.parts:
-            self.size += len(event)
-
     @property
     def is_full(self) -> bool:
-        if self.size >= _FULL_BYTES:
-            return True
-        return sum(len(part.rows) for part in self.parts.values()) >= self.limit
+        return self.rows >= self.limit or self.size >= _FULL_BYTES
 
     @property
     def is_old(self) -> bool:
@@ -133,6 +132,16 @@ def _without_nul(cells: list[Any]) -> None:
         cells[:] = [Invalid(cell) if type(cell) is str and _NUL in cell else cell for cell in cells]
 
 
+def _followed(selection: TableSelection) -> TableSelection:
+    """Only the tables whose changes are taken from the log."""
+
+    def select(table: TableId) -> TableSettings | None:
+        settings = selection(table)
+        return settings if settings is not None and settings.capture is Capture.LOG else None
+
+    return select
+
+
 class LogStream:
     """Follows the log of one server from one place."""
 
@@ -141,16 +150,18 @@ class LogStream:
     ) -> None:
         self._dump = dump
         self._catalog = catalog
-        self._selection = selection
+        self._selection = _followed(selection)
         here = Place.parse(start.token)
         if here.flavour is not dump.server.flavour:
             raise PositionLost(
                 f"a server of {here.flavour} was expected, where the marker comes from, found "
                 f"{dump.server.flavour}; run `cartridge-warp resync SCHEMA`"
             )
-        self._here = here  # everything up to here was taken
-        self._resume = here  # and everything up to there may be forgotten
-        self._shown = start
+        self._start = here
+        self._here = Counting(here)  # everything up to here was taken
+        # Everything up to there may be forgotten; None: no more than at the start.
+        self._resume: tuple[GtidSet | MariaPosition, log.Place] | None = None
+        self._shown, self._shown_for = start, self._resume
         self._version = here.version  # of the transaction under way
         self._inside = False
         self._committed_at = start.committed_at
@@ -164,20 +175,24 @@ class LogStream:
 
     def follow(self, idle: float, closed: Callable[[], bool]) -> Iterator[ChangeBatch]:
         """Batches as they come; empty ones while nothing happens."""
-        self._dump.begin(self._here)
+        self._dump.begin(self._start)
         spoken, busy = time.monotonic(), True
         while not closed():
             heard = False
             for event in self._dump.read(_QUICK if busy else idle):
                 heard = True
                 for step in self._transactions.feed(event):
-                    if isinstance(step, log.Rows) and self._making.clashes(self._schema(step)):
+                    if type(step) is not log.Rows:
+                        self._take(step)
+                        continue
+                    schema = self._schema(step)
+                    if self._making.clashes(schema):
                         yield self._batch()
-                    self._take(step)
-                self._making.weigh(event)
-                if self._making.is_full:
-                    yield self._batch()
-                    spoken = time.monotonic()
+                    self._take_rows(step, schema)
+                    self._making.size += len(event)
+                    if self._making.is_full:
+                        yield self._batch()
+                        spoken = time.monotonic()
             now = time.monotonic()
             if self._making:
                 due = not self._inside and (not heard or self._making.is_old)
@@ -194,16 +209,16 @@ class LogStream:
 
     def _shown_now(self) -> Position:
         """The place to resume at, as text; the same object while it does not move."""
-        if self._shown.token != (token := self._resume.token):
-            self._shown = Position(token, self._committed_at)
+        if self._resume is not None and self._resume is not self._shown_for:
+            gtid, place = self._shown_for = self._resume
+            shown = Place(gtid, place.file, place.position)
+            self._shown = shown.position(self._committed_at)
         return self._shown
 
     # -- steps
 
     def _take(self, step: log.Step) -> None:
         match step:
-            case log.Rows():
-                self._take_rows(step)
             case log.Began(gtid, committed_at):
                 if gtid is None:
                     raise SourceRefused(
@@ -211,20 +226,18 @@ class LogStream:
                         "gtid_mode = ON, then run `cartridge-warp resync SCHEMA`"
                     )
                 self._inside = True
-                self._here = self._here.after(gtid)
-                self._version = self._here.version
+                self._version = self._here.add(gtid)
                 self._began_at = committed_at
             case log.Noted(statement):
                 known = self._listed | self._schemas.keys()
                 self._take_effect(effect(statement, self._selection, known))
             case log.Ended(place, _, held, doubtful):
                 self._inside = False
-                self._here = self._here.at(place.file, place.position)
                 if not held:
-                    self._resume = self._here
+                    self._resume = (self._here.gtid, place)
                     self._committed_at = self._began_at
-                # What a rollback left of tables without transactions only they can tell.
-                self._making.read_anew(t for t in doubtful if self._selection(t) is not None)
+                if doubtful:  # what a rollback left of tables without transactions
+                    self._making.read_anew(t for t in doubtful if self._selection(t) is not None)
 
     def _take_effect(self, found: Effect) -> None:
         for table in found.emptied:
@@ -239,13 +252,10 @@ class LogStream:
         if schema is None:
             described = self._catalog.describe(table)
             schema = described.proposal() if described else TableSchema(table, (), ())
-        part = self._making.part(table, schema, self._limit(table))
+        part = self._making.part(schema, self._selection)
         row = (ABSENT,) * len(part.schema.columns)
         part.add(Operation.TRUNCATE, version, [row])
-
-    def _limit(self, table: TableId) -> int:
-        settings = self._selection(table)
-        return settings.write_batch_size if settings else 1
+        self._making.rows += 1
 
     # -- rows
 
@@ -275,20 +285,23 @@ class LogStream:
     def _schema(self, step: log.Rows) -> TableSchema:
         schema = step.table.schema
         described = self._tables.get(schema.table)
-        if described is None or not described.versioned:
-            return schema
-        return _as_shown(described, schema)
+        return _as_shown(described, schema) if described and described.versioned else schema
 
-    def _take_rows(self, step: log.Rows) -> None:
-        schema, rows, moved = step.table.schema, step.rows, step.moved
+    def _take_rows(self, step: log.Rows, schema: TableSchema) -> None:
+        """`schema` is the table as everybody sees it, without the columns of its versions."""
+        rows, moved = step.rows, step.moved
         if not schema.key or not rows:
             return  # a table without a key that is gone by now: its statement follows
+        self._making.rows += len(rows)
         table, operation = schema.table, step.operation
-        described = self._tables.get(table)
-        shown = self._schemas[table] = self._schema(step)
-        part = self._making.part(table, shown, self._limit(table))
-        if described is not None and described.versioned:
-            for code, row in _as_of_now(described, schema, shown, operation, rows):
+        self._schemas[table] = schema
+        part = self._making.part(schema, self._selection)
+        if schema is not step.table.schema:
+            described = self._tables[table]
+            if described is None:
+                raise AssertionError("a versioned table was described")
+            logged = step.table.schema
+            for code, row in _as_of_now(described, logged, schema, operation, rows):
                 part.add(code, self._version, [row])
             return
         if operation is Operation.CREATE and UNCHANGED in rows[0]:

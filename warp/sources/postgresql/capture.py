@@ -51,8 +51,8 @@ class CaptureSide:
     ) -> Iterator[list[list[Any]]]:
         codecs = self._codecs_of(statement, schema)
         query = sql.SQL(statement)
-        doing = f"read {schema.table}"
-        return reading.read(self._server, self._connection, query, codecs, rows, doing=doing)
+        place = str(schema.table)
+        return reading.read(self._server, self._connection, query, codecs, rows, place=place)
 
     def leads_index(self, table: TableId, column: str) -> bool:
         return postgresql.leads_index(self.ask, table, column)

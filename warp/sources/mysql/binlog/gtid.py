@@ -341,3 +341,25 @@ def mariadb_gtid_event(event: bytes, end: int) -> MariaBeginning:
         place = 32 + (8 if flags & _GROUP_COMMIT else 0)
         xid = event[place : place + 6 + event[place + 4] + event[place + 5]]
     return MariaBeginning(gtid, flags, xid)
+
+
+# -- names of XA transactions
+
+
+def xid_key(text: str) -> str:
+    """The name of an XA transaction, however it is written: X'61',X'62',1."""
+    parts = [*text.split(","), "''", "1"] if text.count(",") == 0 else text.split(",")
+    names = [part[1:].strip("'").lower() if part[:1] in "xX" else _hex(part) for part in parts[:2]]
+    number = parts[2] if len(parts) > 2 else "1"
+    return f"X'{names[0]}',X'{names[1]}',{number}"
+
+
+def _hex(quoted: str) -> str:
+    return quoted.strip("'").encode().hex()
+
+
+def xid_text(raw: bytes) -> str:
+    """The same from a MariaDB GTID event: format u32, two lengths, two parts."""
+    number, first = int.from_bytes(raw[:4], "little"), raw[4]
+    parts = raw[6:]
+    return f"X'{parts[:first].hex()}',X'{parts[first:].hex()}',{number}"

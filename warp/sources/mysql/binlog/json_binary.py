@@ -8,10 +8,12 @@ their digits, doubles as the shortest text that reads back the same.
 from __future__ import annotations
 
 import base64
-import json
 import struct
-from collections.abc import Iterator
+from functools import lru_cache
+from math import isfinite
 from typing import Final
+
+import orjson
 
 from warp.errors import WarpError
 from warp.sources.mysql.binlog.events import damaged
@@ -20,16 +22,22 @@ _SMALL_OBJECT, _LARGE_OBJECT, _SMALL_ARRAY, _LARGE_ARRAY = range(4)
 _LITERAL, _INT16, _UINT16, _INT32, _UINT32, _INT64, _UINT64 = range(4, 11)
 _DOUBLE, _STRING, _OPAQUE = 11, 12, 15
 
-_LITERALS: Final = {0: "null", 1: "true", 2: "false"}
+_LITERALS: Final = {0: b"null", 1: b"true", 2: b"false"}
 _NUMBERS: Final = {
-    _INT16: struct.Struct("<h"),
-    _UINT16: struct.Struct("<H"),
-    _INT32: struct.Struct("<i"),
-    _UINT32: struct.Struct("<I"),
-    _INT64: struct.Struct("<q"),
-    _UINT64: struct.Struct("<Q"),
+    _INT16: struct.Struct("<h").unpack_from,
+    _UINT16: struct.Struct("<H").unpack_from,
+    _INT32: struct.Struct("<i").unpack_from,
+    _UINT32: struct.Struct("<I").unpack_from,
+    _INT64: struct.Struct("<q").unpack_from,
+    _UINT64: struct.Struct("<Q").unpack_from,
 }
-_REAL: Final = struct.Struct("<d")
+_REAL: Final = struct.Struct("<d").unpack_from
+_SMALL_ENTRY: Final = struct.Struct("<BH").unpack_from  # of a value: type, and offset or itself
+_LARGE_ENTRY: Final = struct.Struct("<BI").unpack_from
+_SMALL_KEY: Final = struct.Struct("<HH").unpack_from  # offset, length
+_LARGE_KEY: Final = struct.Struct("<IH").unpack_from
+_INLINE: Final = (_LITERAL, _INT16, _UINT16)
+_INLINE_LARGE: Final = (_INT32, _UINT32)
 # Types of MySQL columns that a document may hold whole.
 _NEWDECIMAL, _TIMESTAMP, _DATE, _TIME, _DATETIME = 246, 7, 10, 11, 12
 _DEEPEST: Final = 120  # the server allows 100 levels
@@ -44,8 +52,8 @@ def json_text(raw: bytes) -> bytes:
     if not raw:
         return b"null"
     try:
-        return "".join(_value(raw[0], raw, 1, len(raw), 0)).encode()
-    except (IndexError, struct.error, UnicodeDecodeError, KeyError, RecursionError) as error:
+        return _value(raw[0], raw, 1, len(raw), 0)
+    except (IndexError, struct.error, UnicodeDecodeError, KeyError) as error:
         raise _damaged(f"{type(error).__name__}: {error}") from error
 
 
@@ -53,57 +61,67 @@ def _damaged(what: str) -> WarpError:
     return damaged(f"a JSON value that is damaged ({what})")
 
 
-def _value(kind: int, raw: bytes, place: int, end: int, depth: int) -> Iterator[str]:
+def _value(kind: int, raw: bytes, place: int, end: int, depth: int) -> bytes:
+    if kind == _STRING:
+        return _string(_counted(raw, place, end))
     if kind <= _LARGE_ARRAY:
-        yield from _container(kind, raw, place, end, depth)
-    elif kind == _LITERAL:
-        yield _LITERALS[raw[place]]
-    elif kind in _NUMBERS:
-        yield str(_NUMBERS[kind].unpack_from(raw, place)[0])
-    elif kind == _DOUBLE:
-        yield double_text(_REAL.unpack_from(raw, place)[0])
-    elif kind == _STRING:
-        yield _string(_counted(raw, place, end))
-    elif kind == _OPAQUE:
-        yield _opaque(raw[place], _counted(raw, place + 1, end))
-    else:
-        raise _damaged(f"type {kind}")
+        return _container(kind, raw, place, end, depth)
+    if kind == _LITERAL:
+        return _LITERALS[raw[place]]
+    if kind in _NUMBERS:
+        return b"%d" % _NUMBERS[kind](raw, place)[0]
+    if kind == _DOUBLE:
+        value: float = _REAL(raw, place)[0]
+        if not isfinite(value):
+            raise _damaged(str(value))
+        return double_text(value).encode()
+    if kind == _OPAQUE:
+        return _opaque(raw[place], _counted(raw, place + 1, end)).encode()
+    raise _damaged(f"type {kind}")
 
 
-def _container(kind: int, raw: bytes, start: int, end: int, depth: int) -> Iterator[str]:
+def _container(kind: int, raw: bytes, start: int, end: int, depth: int) -> bytes:
     if depth > _DEEPEST:
         raise _damaged("too deep")
-    width = 4 if kind in (_LARGE_OBJECT, _LARGE_ARRAY) else 2
+    large = kind in (_LARGE_OBJECT, _LARGE_ARRAY)
+    width = 4 if large else 2
     is_object = kind in (_SMALL_OBJECT, _LARGE_OBJECT)
     count = _number(raw, start, width, end)
     size = _number(raw, start + width, width, end)
     if start + size > end:
         raise _damaged("a container longer than its surroundings")
     end = start + size
-    key_at = start + 2 * width
-    value_at = key_at + (count * (width + 2) if is_object else 0)
-    yield "{" if is_object else "["
-    for index in range(count):
-        if index:
-            yield ", "
-        if is_object:
-            entry = key_at + index * (width + 2)
-            key_start = start + _number(raw, entry, width, end)
-            key_end = key_start + _number(raw, entry + width, 2, end)
-            if key_end > end:
-                raise _damaged("a key beyond its object")
-            yield _string(raw[key_start:key_end])
-            yield ": "
-        entry = value_at + index * (1 + width)
-        inner = raw[entry]
-        if inner in (_LITERAL, _INT16, _UINT16) or (width == 4 and inner in (_INT32, _UINT32)):
+    keys_at = start + 2 * width
+    values_at = keys_at + (count * (width + 2) if is_object else 0)
+    if values_at + count * (1 + width) > end:
+        raise _damaged("more values than their container holds")
+    unpack = _LARGE_ENTRY if large else _SMALL_ENTRY
+    parts = []
+    for entry in range(values_at, values_at + count * (1 + width), 1 + width):
+        inner, place = unpack(raw, entry)
+        if inner in _INLINE or (large and inner in _INLINE_LARGE):
             place = entry + 1  # small enough to stand in the entry itself
         else:
-            place = start + _number(raw, entry + 1, width, end)
+            place += start
         if place >= end:
             raise _damaged("a value beyond its container")
-        yield from _value(inner, raw, place, end, depth + 1)
-    yield "}" if is_object else "]"
+        parts.append(_value(inner, raw, place, end, depth + 1))
+    if not is_object:
+        return b"[" + b", ".join(parts) + b"]"
+    unpack = _LARGE_KEY if large else _SMALL_KEY
+    for number, entry in enumerate(range(keys_at, values_at, width + 2)):
+        place, length = unpack(raw, entry)
+        place += start
+        if place + length > end:
+            raise _damaged("a key beyond its object")
+        parts[number] = _key(raw[place : place + length]) + parts[number]
+    return b"{" + b", ".join(parts) + b"}"
+
+
+@lru_cache(maxsize=10_000)
+def _key(raw: bytes) -> bytes:
+    """Documents of one column have the same few keys."""
+    return _string(raw) + b": "
 
 
 def _number(raw: bytes, place: int, width: int, end: int) -> int:
@@ -129,8 +147,8 @@ def _counted(raw: bytes, place: int, end: int) -> bytes:
     return raw[place : place + length]
 
 
-def _string(raw: bytes) -> str:
-    return json.dumps(raw.decode(), ensure_ascii=False)
+def _string(raw: bytes) -> bytes:
+    return orjson.dumps(raw.decode())
 
 
 def double_text(value: float) -> str:

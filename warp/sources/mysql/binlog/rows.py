@@ -111,7 +111,10 @@ class LoggedTable:
         return self._width + (len(self.map.columns) + 7) // 8 * update
 
     def _present(self, there: bytes) -> tuple[bool, ...]:
-        count, place = length_at(there, 0)
+        try:
+            count, place = length_at(there, 0)
+        except IndexError as error:
+            raise self._damaged(error) from error
         if count != len(self.map.columns):
             raise damaged(
                 f"rows of {count} columns where the table map before has {len(self.map.columns)}",
@@ -197,9 +200,9 @@ class _Code:
     def image(self, depth: int, there: Sequence[bool], wanted: Sequence[bool], name: str) -> None:
         """Read one row: `{name}{place}` for each column there and wanted, past the others."""
         places = [place for place, is_there in enumerate(there) if is_there]
-        size = (len(places) + 7) // 8
-        if not size:
+        if not places:
             return
+        size = (len(places) + 7) // 8
         mask = (1 << len(places)) - 1
         if size == 1:
             self.add(depth, f"z=b[p]&{mask}; p+=1")
@@ -279,6 +282,11 @@ def _left_out(column: LoggedColumn) -> Reading:
     return reading(replace(column, collation=None))
 
 
+def _no_columns(found: TableMap) -> WarpError:
+    """Rows of no bytes, of which nobody can say how many they are."""
+    return damaged("rows that hold no column", place=str(found))
+
+
 def _tuple(cells: Sequence[str]) -> str:
     return f"({','.join(cells)},)" if cells else "()"
 
@@ -288,6 +296,8 @@ def _compiled(
     found: TableMap, wanted: Wanted, present: tuple[bool, ...], missing: Any
 ) -> Callable[..., list[Row]]:
     """read(event, place, end) -> rows, for images that hold the columns `present`."""
+    if not any(present):
+        raise _no_columns(found)
     code = _Code(found, wanted)
     code.names["missing"] = missing
     code.add(0, "def read(b,p,e):")
@@ -308,6 +318,8 @@ def _compiled_update(
 
     Of the row before, only the key is read, and what the row after lacks.
     """
+    if not any(before):
+        raise _no_columns(found)
     code = _Code(found, wanted)
     code.names["missing"] = UNCHANGED
     key = [place for place in _key(found, wanted) if before[place]]

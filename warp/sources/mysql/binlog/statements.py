@@ -15,14 +15,15 @@ from typing import Final
 
 from warp.model import TableId
 
+# Nothing here goes back over what it has taken, so that a text of megabytes takes no longer.
 # An executable comment (`/*!50100 … */`, `/*M! … */`) is part of the statement; its marks are not.
 _WORDS: Final = re.compile(
     r"""
-      (?P<space>\s+ | /\*M?!\d* | \*/ | /\*(?!M?!).*?\*/)
+      (?P<space>\s+ | /\*M?!\d* | \*/ | /\*(?!M?!).*?(?:\*/|\Z))
     | (?P<comment>(?:--(?=\s|$) | \#)[^\n]*)
-    | (?P<quoted>`(?:[^`]|``)*`)
-    | (?P<double>"(?:[^"\\]|\\.|"")*")
-    | (?P<text>[xXbBnN]?'(?:[^'\\]|\\.|'')*')
+    | (?P<quoted>`(?:[^`]|``)*+(?:`|\Z))
+    | (?P<double>"(?:[^"\\]|\\.|"")*+(?:"|\Z))
+    | (?P<text>[xXbBnN]?'(?:[^'\\]|\\.|'')*+(?:'|\Z))
     | (?P<name>[\w$@\u0080-\U0010ffff]+)
     | (?P<sign>.)
     """,
@@ -70,9 +71,9 @@ class _Word:
 def _words(text: str) -> Iterator[_Word]:
     for match in _WORDS.finditer(text):
         if match.lastgroup == "quoted":
-            yield _Word(match[0][1:-1].replace("``", "`"), "")
+            yield _Word(match[0][1:].removesuffix("`").replace("``", "`"), "")
         elif match.lastgroup == "double":
-            yield _Word(match[0][1:-1].replace('""', '"'), "")
+            yield _Word(match[0][1:].removesuffix('"').replace('""', '"'), "")
         elif match.lastgroup == "text":
             yield _Word(match[0], "'")
         elif match.lastgroup in ("name", "sign"):
@@ -96,6 +97,9 @@ def statement_of(text: str, namespace: str) -> Statement:
     """`namespace` is the session's default database."""
     # The rows of a statement may make it megabytes long; what it is stands at its beginning.
     words = list(_words(text[:_LONGEST]))
+    bare = [word.bare for word in words]
+    if bare[:2] == ["SET", "STATEMENT"] and "FOR" in bare:  # MariaDB: settings for one statement
+        words = words[bare.index("FOR") + 1 :]
     first = words[0].bare if words else ""
     if first in _PLAIN:
         return Statement(_PLAIN[first], text)
@@ -114,6 +118,16 @@ def statement_of(text: str, namespace: str) -> Statement:
 
 
 _LONGEST: Final = 1 << 16
+
+
+def outline(text: str, limit: int = 200) -> str:
+    """A statement as it may be shown: without what it says between quotes (guarantee 10)."""
+    parts = (
+        match[0][:1] + "…" + match[0][:1] if match.lastgroup in ("text", "double") else match[0]
+        for match in _WORDS.finditer(text[:_LONGEST])
+    )
+    whole = "".join(parts)
+    return whole if len(whole) <= limit else whole[:limit] + "…"
 
 
 def _xa(text: str, words: list[_Word]) -> Statement:

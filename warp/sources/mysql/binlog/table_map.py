@@ -153,8 +153,8 @@ def table_map_of(event: bytes, end: int, *, mariadb: bool = False) -> TableMap:
         if place > end or len(kinds) != count:
             raise damaged("a table map that is cut short", place=table)
         details = _details(event[place:end])
-    except IndexError as error:
-        raise damaged("a table map that is cut short", place=table) from error
+    except (IndexError, ValueError) as error:
+        raise damaged(f"a table map that cannot be read ({error})", place=table) from error
     if len(details.names) != count:
         raise SourceRefused(
             "expected the names of the columns in the log, found none: "
@@ -163,10 +163,34 @@ def table_map_of(event: bytes, end: int, *, mariadb: bool = False) -> TableMap:
             "`cartridge-warp resync`, since the older part stays as it is",
             place=table,
         )
+    if any(place >= count for place in details.primary_key):
+        raise damaged("a table map with a key of columns that are not there", place=table)
+    if mariadb:
+        _refuse_old_times(shapes, details.names, table)
     character = _CHARACTER | {T.GEOMETRY} if mariadb else _CHARACTER
-    return TableMap(
-        namespace, name, tuple(_columns(shapes, details, character)), details.primary_key
-    )
+    try:
+        columns = tuple(_columns(shapes, details, character))
+    except IndexError as error:
+        raise damaged("a table map with fewer character sets than texts", place=table) from error
+    return TableMap(namespace, name, columns, details.primary_key)
+
+
+def _refuse_old_times(
+    shapes: list[tuple[ColumnType, int, int]], names: list[str], table: str
+) -> None:
+    """MariaDB's old form of times has the same type with and without a fraction.
+
+    The log does not say which it is, and a guess has shown wrong values.
+    """
+    for name, (kind, _, _) in zip(names, shapes, strict=True):
+        if kind in (T.TIME, T.DATETIME, T.TIMESTAMP):
+            raise SourceRefused(
+                f"expected times in the form of MySQL 5.6, found the column {name} in MariaDB's "
+                "older one (mysql56_temporal_format was OFF when it was made); run `SET GLOBAL "
+                "mysql56_temporal_format = ON` and `ALTER TABLE … FORCE` at the source, then "
+                "`cartridge-warp resync`, since the older part of the log stays as it is",
+                place=table,
+            )
 
 
 def _shapes(kinds: bytes, meta: bytes, table: str) -> Iterator[tuple[ColumnType, int, int]]:
@@ -248,7 +272,7 @@ def _numbers(raw: bytes) -> Iterator[int]:
 
 
 def _default(raw: bytes) -> tuple[int, dict[int, int]]:
-    first, *others = _numbers(raw)
+    first, *others = _numbers(raw)  # ValueError where there is none
     return first, dict(zip(others[::2], others[1::2], strict=True))
 
 

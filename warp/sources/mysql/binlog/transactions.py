@@ -16,7 +16,7 @@ from warp.errors import PositionLost, SourceRefused
 from warp.model import Operation, TableId
 from warp.sources.mysql.binlog import events
 from warp.sources.mysql.binlog.events import EventType as E
-from warp.sources.mysql.binlog.events import damaged
+from warp.sources.mysql.binlog.events import damaged, ends_with_checksum
 from warp.sources.mysql.binlog.gtid import (
     COMPLETED_XA,
     PREPARED_XA,
@@ -27,6 +27,8 @@ from warp.sources.mysql.binlog.gtid import (
     gtid_event,
     mariadb_gtid_event,
     tagged_gtid_event,
+    xid_key,
+    xid_text,
 )
 from warp.sources.mysql.binlog.rows import (
     LoggedTable,
@@ -36,7 +38,7 @@ from warp.sources.mysql.binlog.rows import (
     logged_table,
     table_id_of,
 )
-from warp.sources.mysql.binlog.statements import Sort, Statement, statement_of
+from warp.sources.mysql.binlog.statements import Sort, Statement, outline, statement_of
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -104,6 +106,12 @@ _NO_TABLE: Final = b"\xff\xff\xff\0\0\0"  # the id of rows that are none, which 
 _INSERTS: Final = (E.WRITE_ROWS_V1, E.WRITE_ROWS)
 _UPDATES: Final = (E.UPDATE_ROWS_V1, E.UPDATE_ROWS)
 _DELETES: Final = (E.DELETE_ROWS_V1, E.DELETE_ROWS)
+_FIRST_FORM: Final = frozenset(
+    {
+        *(E.WRITE_ROWS_V1, E.UPDATE_ROWS_V1, E.DELETE_ROWS_V1, E.WRITE_ROWS_COMPRESSED_V1),
+        *(E.UPDATE_ROWS_COMPRESSED_V1, E.DELETE_ROWS_COMPRESSED_V1),
+    }
+)
 _COMPRESSED_ROWS: Final = {
     E.WRITE_ROWS_COMPRESSED_V1: E.WRITE_ROWS_V1,
     E.UPDATE_ROWS_COMPRESSED_V1: E.UPDATE_ROWS_V1,
@@ -141,6 +149,7 @@ class Transactions:
         self._file, self._high, self._low = "", 0, 0  # the place, as two halves of 32 bits
         self._move(start)
         self._verify = verify
+        self._checked = False  # verify, and this file has checksums
         self._held_limit = held_rows
         self._tail = 0
         self._by_mariadb = False
@@ -154,7 +163,7 @@ class Transactions:
         self._undone = False
         self._xid: str | None = None  # of the XA transaction whose rows come now
         self._held: dict[str, _Held] = {}
-        self._kinds: dict[int, Callable[[bytes, int], Iterable[Step]]] = {
+        known: dict[int, Callable[[bytes, int], Iterable[Step]]] = {
             E.FORMAT_DESCRIPTION: self._format,
             E.ROTATE: self._rotate,
             E.HEARTBEAT: self._heartbeat,
@@ -181,6 +190,9 @@ class Transactions:
             E.INCIDENT: self._incident,
             **dict.fromkeys(events.PASSED_OVER, self._pass_over),
         }
+        self._meanings: list[Callable[[bytes, int], Iterable[Step]]] = [
+            known.get(kind, self._unknown) for kind in range(256)
+        ]
 
     @property
     def place(self) -> Place:
@@ -192,28 +204,22 @@ class Transactions:
 
     def feed(self, event: bytes) -> Iterable[Step]:
         """What one event means.  Use it up before the next event is fed."""
+        kind: int
+        size: int
         try:
             _, kind, _, size, next_position, flags = events.unpack_header(event)
         except struct.error:
             raise damaged(f"{len(event)} bytes, fewer than a header has") from None
         if size != len(event):
             raise damaged(f"{len(event)} bytes where the header says {size}")
-        tail = self._tail
-        if (
-            tail
-            and self._verify
-            and not events.ends_with_checksum(event)
-            and kind not in _MADE_FOR_US
-        ):
+        if self._checked and not ends_with_checksum(event) and kind not in _MADE_FOR_US:
             raise damaged(f"a wrong checksum in {events.type_name(kind)}")
-        if next_position and not flags & events.ARTIFICIAL:
-            if next_position < self._low:  # 32 bits, which a file beyond 4 GiB counts anew from 0
-                self._high += 1 << 32
+        if next_position >= self._low:
             self._low = next_position
-        meaning = self._kinds.get(kind)
-        if meaning is None:
-            return self._unknown(event)
-        return meaning(event, size - tail)
+        elif next_position and not flags & events.ARTIFICIAL:
+            # 32 bits, which a file beyond 4 GiB counts anew from 0.
+            self._high, self._low = self._high + (1 << 32), next_position
+        return self._meanings[kind](event, size - self._tail)
 
     def _move(self, place: Place) -> None:
         self._file = place.file
@@ -224,11 +230,12 @@ class Transactions:
     def _format(self, event: bytes, end: int) -> Iterable[Step]:
         form = events.format_of(event)
         self._tail = events.CHECKSUM_SIZE if form.checksums else 0
+        self._checked = form.checksums and self._verify
         self._by_mariadb = "MariaDB" in form.server_version
         return self._cut_short()
 
     def _rotate(self, event: bytes, end: int) -> Iterable[Step]:
-        tail = events.CHECKSUM_SIZE if events.ends_with_checksum(event) else 0
+        tail = events.CHECKSUM_SIZE if ends_with_checksum(event) else 0
         file, position = events.rotation_of(event, len(event) - tail)
         steps = self._cut_short()
         self._move(Place(file, position))
@@ -238,7 +245,7 @@ class Transactions:
     def _cut_short(self) -> tuple[Step, ...]:
         """No transaction goes on in another file: one that is open was never committed."""
         if self._touched and self._xid is None:
-            self._undone = True
+            self._undone, self._gtid = True, None
             return tuple(self._end())
         self._begun = self._open = False
         self._xid = None
@@ -260,7 +267,7 @@ class Transactions:
         beginning = mariadb_gtid_event(event, end)
         self._open = not beginning.flags & STANDALONE
         if beginning.flags & PREPARED_XA:
-            self._xid = _xid_text(beginning.xid)
+            self._xid = xid_text(beginning.xid)
         elif beginning.flags & COMPLETED_XA:
             self._open = False
         return self._begin(beginning.gtid, int.from_bytes(event[:4], "little"))
@@ -294,7 +301,7 @@ class Transactions:
         elif sort is Sort.ROLLBACK_TO:
             self._undone = True
         elif sort is Sort.XA_START:
-            self._open, self._xid = True, _xid_key(statement.xid)
+            self._open, self._xid = True, xid_key(statement.xid)
         elif sort in (Sort.XA_COMMIT, Sort.XA_ROLLBACK):
             steps += self._decided(statement)
         elif sort in (Sort.SAVEPOINT, Sort.XA_END):
@@ -319,7 +326,7 @@ class Transactions:
         if selected or not statement.tables:
             raise SourceRefused(
                 f"expected the rows of every change (binlog_format=ROW), found the statement "
-                f"{statement.text[:200]!r} at {self.place}; a session or the "
+                f"{outline(statement.text)!r} at {self.place}; a session or the "
                 "server writes with binlog_format=STATEMENT or MIXED: set it to ROW, then "
                 "`cartridge-warp resync`, since the rows of this statement are not in the log",
                 place=", ".join(map(str, selected)),
@@ -363,35 +370,29 @@ class Transactions:
                 f"rows of a table that no table map names before them, at {self.place}"
             ) from None
 
-    def _start_of_rows(self, event: bytes) -> int:
-        """After the table's id and flags, and in the second form after what else is said."""
-        if event[4] < E.WRITE_ROWS or event[4] in (166, 167, 168):
-            return 27
-        return 27 + (event[27] | event[28] << 8)
-
     def _insert(self, event: bytes, end: int) -> Iterable[Step]:
         table = self._table(event)
         if table is None:
             return ()
-        rows = table.inserted(event, self._start_of_rows(event), end)
-        return self._rows(Rows(table, Operation.CREATE, rows, []))
+        rows = table.inserted(event, _start_of_rows(event), end)
+        return self._rows(table, Rows(table, Operation.CREATE, rows, []))
 
     def _delete(self, event: bytes, end: int) -> Iterable[Step]:
         table = self._table(event)
         if table is None:
             return ()
-        rows = table.deleted(event, self._start_of_rows(event), end)
-        return self._rows(Rows(table, Operation.DELETE, rows, []))
+        rows = table.deleted(event, _start_of_rows(event), end)
+        return self._rows(table, Rows(table, Operation.DELETE, rows, []))
 
     def _update(self, event: bytes, end: int) -> Iterable[Step]:
         table = self._table(event)
         if table is None:
             return ()
-        rows, moved = table.updated(event, self._start_of_rows(event), end)
-        return self._rows(Rows(table, Operation.UPDATE, rows, moved))
+        rows, moved = table.updated(event, _start_of_rows(event), end)
+        return self._rows(table, Rows(table, Operation.UPDATE, rows, moved))
 
-    def _rows(self, step: Rows) -> Iterable[Step]:
-        self._touched[id(step.table)] = step.table
+    def _rows(self, table: LoggedTable, step: Rows) -> Iterable[Step]:
+        self._touched[id(table)] = table
         if self._xid is None:
             return (step,)
         held = self._held.setdefault(self._xid, _Held())
@@ -410,11 +411,11 @@ class Transactions:
         if table is None:
             return ()
         kind = _COMPRESSED_ROWS[E(event[4])]
-        rows_at = self._start_of_rows(event) + table.header_size(update=kind in _UPDATES)
+        rows_at = _start_of_rows(event) + table.header_size(update=kind in _UPDATES)
         plain = (
             event[:4] + bytes((kind,)) + event[5:rows_at] + events.uncompressed(event[rows_at:end])
         )
-        return self._kinds[kind](plain, len(plain))
+        return self._meanings[kind](plain, len(plain))
 
     def _partial(self, event: bytes, end: int) -> Iterable[Step]:
         table = self._table(event)
@@ -431,8 +432,7 @@ class Transactions:
         tail, self._tail = self._tail, 0
         try:
             for inner in events.events_of_payload(event, end):
-                meaning = self._kinds.get(inner[4])
-                yield from (self._unknown(inner) if meaning is None else meaning(inner, len(inner)))
+                yield from self._meanings[inner[4]](inner, len(inner))
         finally:
             self._tail = tail
 
@@ -463,7 +463,7 @@ class Transactions:
         return steps + self._end()
 
     def _decided(self, statement: Statement) -> list[Step]:
-        name = _xid_key(statement.xid)
+        name = xid_key(statement.xid)
         held = self._held.pop(name, None)
         if statement.sort is Sort.XA_ROLLBACK:
             return self._end()
@@ -487,7 +487,7 @@ class Transactions:
     def _pass_over(self, event: bytes, end: int) -> Iterable[Step]:
         return ()
 
-    def _unknown(self, event: bytes) -> Iterable[Step]:
+    def _unknown(self, event: bytes, end: int) -> Iterable[Step]:
         flags = int.from_bytes(event[17:19], "little")
         if flags & events.IGNORABLE:
             return ()
@@ -498,20 +498,8 @@ class Transactions:
         )
 
 
-def _xid_key(text: str) -> str:
-    """The name of an XA transaction, however it is written: X'61',X'62',1."""
-    parts = [part.strip() for part in text.split(",")]
-    names = [part[1:].strip("'").lower() if part[:1] in "xX" else _hex(part) for part in parts[:2]]
-    number = int(parts[2]) if len(parts) > 2 else 1
-    return f"X'{names[0]}',X'{names[1] if len(names) > 1 else ''}',{number}"
-
-
-def _hex(quoted: str) -> str:
-    return quoted.strip("'").encode().hex()
-
-
-def _xid_text(raw: bytes) -> str:
-    """The same from a MariaDB GTID event: format u32, two lengths, two parts."""
-    number, first = int.from_bytes(raw[:4], "little"), raw[4]
-    parts = raw[6:]
-    return f"X'{parts[:first].hex()}',X'{parts[first:].hex()}',{number}"
+def _start_of_rows(event: bytes) -> int:
+    """After the table's id and flags, and in the second form after what else is said."""
+    if event[4] in _FIRST_FORM:
+        return 27
+    return 27 + (event[27] | event[28] << 8)

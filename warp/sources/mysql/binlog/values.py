@@ -7,7 +7,6 @@ with the server's own text; it is never NULL and never another value.
 
 from __future__ import annotations
 
-import datetime as dt
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -19,6 +18,17 @@ from typing import Any, Final
 from warp.errors import SourceRefused
 from warp.model import Invalid, Kind
 from warp.sources.mysql.binlog import charsets
+from warp.sources.mysql.binlog.dates import (
+    DATES,
+    DATETIMES,
+    bad_date,
+    bad_datetime,
+    fraction_size,
+    fraction_text,
+    old_datetime_value,
+    old_time_text,
+    time_text,
+)
 from warp.sources.mysql.binlog.events import damaged
 from warp.sources.mysql.binlog.json_binary import json_text
 from warp.sources.mysql.binlog.table_map import ColumnType, LoggedColumn
@@ -146,53 +156,6 @@ def _bit(column: LoggedColumn, declared: str) -> Reading:
 
 # -- dates and times
 
-_EPOCH: Final = dt.date(1970, 1, 1).toordinal()
-_DAY_US: Final = 86_400_000_000
-_MEMORY: Final = 100_000  # days: more than two centuries
-
-
-class _Days(dict[int, Any]):
-    """Packed year, month and day -> its value; KeyError where there is no such day."""
-
-    def __init__(self, unpack: Callable[[int], tuple[int, int, int]], value: Any) -> None:
-        self._unpack, self._value = unpack, value
-
-    def __missing__(self, packed: int) -> Any:
-        try:
-            found = self._value(dt.date(*self._unpack(packed)))
-        except ValueError:
-            raise KeyError(packed) from None
-        if len(self) >= _MEMORY:
-            self.clear()
-        self[packed] = found
-        return found
-
-
-def _unpack_date(packed: int) -> tuple[int, int, int]:
-    return packed >> 9, packed >> 5 & 15, packed & 31
-
-
-def _unpack_datetime(packed: int) -> tuple[int, int, int]:
-    """Seventeen bits of `year * 13 + month`, five of the day, above a sign that is always set."""
-    year, month = divmod(packed >> 5 & 0x1FFFF, 13)
-    return year, month, packed & 31
-
-
-def _microseconds(day: dt.date) -> int:
-    return (day.toordinal() - _EPOCH) * _DAY_US
-
-
-_DATES: Final = _Days(_unpack_date, lambda day: day)
-_DATETIMES: Final = _Days(_unpack_datetime, _microseconds)
-
-
-def _date_text(year: int, month: int, day: int) -> str:
-    return f"{year:04}-{month:02}-{day:02}"
-
-
-def _bad_date(packed: int) -> Invalid:
-    return Invalid(_date_text(*_unpack_date(packed)))
-
 
 def _date(column: LoggedColumn, declared: str) -> Reading:
     lines = (
@@ -200,76 +163,45 @@ def _date(column: LoggedColumn, declared: str) -> Reading:
         "try: {c}=dates[v]",
         "except KeyError: {c}=bad_date(v)",
     )
-    names = {"dates": _DATES, "bad_date": _bad_date}
+    names = {"dates": DATES, "bad_date": bad_date}
     return Reading(Kind.DATE, lines, skip=("p+=3",), names=names)
 
 
-def _fraction(digits: int) -> tuple[int, int]:
-    """(bytes of a fraction of so many digits, what its unit is in microseconds)."""
-    size = (digits + 1) // 2
-    return size, 10 ** (6 - 2 * size)
-
-
-def _fraction_text(microseconds: int, digits: int) -> str:
-    return f".{microseconds:06}"[: digits + 1] if digits else ""
-
-
-def _bad_datetime(whole: int, microseconds: int, digits: int) -> Invalid:
-    clock = f"{whole >> 12 & 31:02}:{whole >> 6 & 63:02}:{whole & 63:02}"
-    fraction = _fraction_text(microseconds, digits)
-    return Invalid(f"{_date_text(*_unpack_datetime(whole >> 17))} {clock}{fraction}")
-
-
 def _datetime2(column: LoggedColumn, declared: str) -> Reading:
-    size, unit = _fraction(column.size)
+    size, unit = fraction_size(column.size)
     fraction = f"number(b[p-{size}:p],'big')*{unit}" if size else "0"
     lines = (
         f"v=number(b[p:p+5],'big'); p+={5 + size}",
         f"try: {{c}}=datetimes[v>>17]+((v>>12&31)*3600+(v>>6&63)*60+(v&63))*1000000+{fraction}",
         f"except KeyError: {{c}}=bad_datetime(v,{fraction},{column.size})",
     )
-    names = {"datetimes": _DATETIMES, "bad_datetime": _bad_datetime}
+    names = {"datetimes": DATETIMES, "bad_datetime": bad_datetime}
     return Reading(Kind.DATETIME, lines, skip=(f"p+={5 + size}",), names=names)
 
 
 def _timestamp2(column: LoggedColumn, declared: str) -> Reading:
-    size, unit = _fraction(column.size)
-    zero = Invalid("0000-00-00 00:00:00" + _fraction_text(0, column.size))
+    size, unit = fraction_size(column.size)
+    zero = Invalid("0000-00-00 00:00:00" + fraction_text(0, column.size))
     fraction = f"+number(b[p+4:p+{4 + size}],'big')*{unit}" if size else ""
     lines = (f"{{c}}=number(b[p:p+4],'big')*1000000{fraction} or zero{{i}}; p+={4 + size}",)
     # Zero seconds and no fraction is how the zero date is kept: no row can say 1970-01-01 00:00:00.
     return Reading(Kind.TIMESTAMP, lines, skip=(f"p+={4 + size}",), names={"zero{i}": zero})
 
 
-def _time_text(packed: int, fraction_size: int, digits: int) -> str:
-    sign = "-" if packed < 0 else ""
-    packed = abs(packed)
-    seconds = packed >> 8 * fraction_size
-    fraction = packed & (1 << 8 * fraction_size) - 1
-    clock = f"{sign}{seconds >> 12 & 0x3FF:02}:{seconds >> 6 & 63:02}:{seconds & 63:02}"
-    return clock + _fraction_text(fraction * 10 ** (6 - 2 * fraction_size), digits)
-
-
 def _time2(column: LoggedColumn, declared: str) -> Reading:
     """Text: TIME is a span of up to 838 hours, not a time of day."""
-    size, _ = _fraction(column.size)
+    size, _ = fraction_size(column.size)
     width, zero = 3 + size, 1 << 8 * (3 + size) - 1
     read = f"time_text(number(b[p:p+{width}],'big')-{zero},{size},{column.size})"
     return Reading(
         Kind.TEXT,
         (f"{{c}}={read}; p+={width}",),
         skip=(f"p+={width}",),
-        names={"time_text": _time_text},
+        names={"time_text": time_text},
     )
 
 
 # Before MySQL 5.6, and MariaDB with mysql56_temporal_format=OFF; without fractions.
-
-
-def _old_time_text(value: int) -> str:
-    sign = "-" if value < 0 else ""
-    hours, rest = divmod(abs(value), 10_000)
-    return f"{sign}{hours:02}:{rest // 100:02}:{rest % 100:02}"
 
 
 def _old_time(column: LoggedColumn, declared: str) -> Reading:
@@ -278,19 +210,8 @@ def _old_time(column: LoggedColumn, declared: str) -> Reading:
         Kind.TEXT,
         (f"{{c}}={read}; p+=3",),
         skip=("p+=3",),
-        names={"old_time_text": _old_time_text},
+        names={"old_time_text": old_time_text},
     )
-
-
-def _old_datetime_value(value: int) -> int | Invalid:
-    days, clock = divmod(value, 1_000_000)
-    year, month, day = days // 10_000, days // 100 % 100, days % 100
-    hours, minutes, seconds = clock // 10_000, clock // 100 % 100, clock % 100
-    try:
-        start = _microseconds(dt.date(year, month, day))
-    except ValueError:
-        return Invalid(f"{_date_text(year, month, day)} {hours:02}:{minutes:02}:{seconds:02}")
-    return start + (hours * 3600 + minutes * 60 + seconds) * 1_000_000
 
 
 def _old_datetime(column: LoggedColumn, declared: str) -> Reading:
@@ -298,7 +219,7 @@ def _old_datetime(column: LoggedColumn, declared: str) -> Reading:
         Kind.DATETIME,
         fixed="Q",
         then="{c}=old_datetime({c})",
-        names={"old_datetime": _old_datetime_value},
+        names={"old_datetime": old_datetime_value},
     )
 
 
@@ -411,7 +332,10 @@ def _choices(column: LoggedColumn) -> list[str]:
         decode = partial(str, encoding="latin-1")
     if decode is None:
         raise _UnknownCharset(charset or f"collation {column.collation}")
-    return [decode(value) for value in column.values]
+    try:
+        return [decode(value) for value in column.values]
+    except UnicodeDecodeError as error:
+        raise damaged(f"the values of {column.name}, which are no text ({error})") from error
 
 
 def _enum(column: LoggedColumn, declared: str) -> Reading:
@@ -422,6 +346,9 @@ def _enum(column: LoggedColumn, declared: str) -> Reading:
     return Reading(Kind.TEXT, lines, (f"p+={column.size}",), names={"values{i}": values})
 
 
+_REMEMBERED: Final = 100_000  # combinations of a set's values
+
+
 class _Sets(dict[int, str]):
     def __init__(self, values: list[str]) -> None:
         self._values = values
@@ -430,7 +357,7 @@ class _Sets(dict[int, str]):
         if bits >> len(self._values):
             raise IndexError(bits)
         text = ",".join(value for n, value in enumerate(self._values) if bits >> n & 1)
-        if len(self) < _MEMORY:
+        if len(self) < _REMEMBERED:
             self[bits] = text
         return text
 
