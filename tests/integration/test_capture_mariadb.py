@@ -367,7 +367,7 @@ def test_the_least_rights_suffice_and_writers_need_none_on_the_queue(
     timed.run()
     assert timed.values("name") == {1: "new"}
     with closing(timed.connect(timed.select)) as source:
-        source.polled.remove(orders)  # type: ignore[attr-defined]
+        source.polled.remove(orders)
     assert installed(app, orders) == (0, 0)
     app("drop user cw_reader@'127.0.0.1', cw_writer@'127.0.0.1'")
     app("set global log_bin_trust_function_creators = 0")

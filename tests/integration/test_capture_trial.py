@@ -61,7 +61,7 @@ class Application:
             self.connection.rollback()
 
     def run(self, statement: str, *values: Any) -> None:
-        self.connection.execute(statement, values)  # type: ignore[arg-type]
+        self.connection.execute(statement, values)
 
 
 POLLED = pytest.mark.parametrize("capture", [Capture.TIMESTAMP, Capture.TRIGGER])
@@ -117,5 +117,5 @@ def trial(database: str, capture: Capture, seed: int) -> None:
         while not polling.run():
             pass
         polling.run()
-        live = dict(admin.execute("select id, name from orders").fetchall())
+        live: dict[int, str] = dict(admin.execute("select id, name from orders").fetchall())
         assert polling.values("name") == live
