@@ -15,7 +15,7 @@ from fix_servers import Server, mysql_client
 
 from warp.capture import names, timestamp
 from warp.capture.side import Clock
-from warp.errors import SourceUnavailable
+from warp.errors import LeaseLost, SourceUnavailable
 from warp.model import Capture, TableId, TableSettings
 from warp.testing.memory import MemoryWarehouse
 
@@ -314,6 +314,8 @@ def test_a_trigger_that_is_missing_is_made_again_and_the_table_compared(
 ) -> None:
     app(f"drop trigger cw_delete_{names.queue(orders)}")
     app("delete from orders where id = 3")
+    with pytest.raises(LeaseLost):
+        queued.run(lost=True)  # the one that makes it anew
     queued.run()
     assert queued.ids() == set(range(1, 26)) - {3}
 

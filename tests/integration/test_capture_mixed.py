@@ -1,4 +1,4 @@
-"""Log, timestamps and triggers side by side on one PostgreSQL database, by a real fleet."""
+"""All four ways to capture a table, side by side on one PostgreSQL database, by a real fleet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fix_servers import Server, database_url
 from processes import Fleet, eventually, fleet_between
 from psycopg import sql
 
-TABLES = ("logged", "stamped", "queued")
+TABLES = ("logged", "stamped", "queued", "compared")
 
 
 @pytest.fixture
@@ -65,6 +65,7 @@ def fleet(
                     "logged": {},
                     "stamped": {"change_detection": {"strategy": "timestamp"}},
                     "queued": {"change_detection": {"strategy": "trigger"}},
+                    "compared": {"change_detection": {"strategy": "hash"}},
                 },
                 "polling_interval": "300ms",
             }
@@ -94,7 +95,7 @@ def test_each_table_is_captured_by_its_own_strategy(
     fleet.coordinator()
     fleet.worker()
     eventually(
-        lambda: len(fleet.asked("select from pg_tables where schemaname = 'public'")) == 3, "tables"
+        lambda: len(fleet.asked("select from pg_tables where schemaname = 'public'")) == 4, "tables"
     )
     arrived("the first rows")
     change("insert into {} values (41, 'new')")
@@ -103,6 +104,6 @@ def test_each_table_is_captured_by_its_own_strategy(
     published = "select tablename from pg_publication_tables"
     assert app.execute(published).fetchall() == [("logged",)]
     change("delete from {} where id = 5")
-    arrived("a delete", ("logged", "queued"))
+    arrived("a delete", ("logged", "queued", "compared"))
     seen = fleet.asked("select count(*) from public.stamped where id = 5")
     assert tuple(seen[0]) == (1,)  # a column of times shows no delete

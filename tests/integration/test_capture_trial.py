@@ -117,5 +117,5 @@ def trial(database: str, capture: Capture, seed: int) -> None:
         while not polling.run():
             pass
         polling.run()
-        live: dict[Any, Any] = dict(admin.execute("select id, name from orders").fetchall())
+        live: dict[int, str] = dict(admin.execute("select id, name from orders").fetchall())
         assert polling.values("name") == live

@@ -224,6 +224,17 @@ def test_triggers_that_are_missing_are_made_again_and_the_table_compared(
     assert polling.ids() == live | {91}
 
 
+def test_a_comparison_that_was_never_begun_is_not_forgotten(
+    polling: Polling, app: Connection
+) -> None:
+    """The run that made the triggers anew was killed before its first row was durable."""
+    app.execute("alter table orders disable trigger user; delete from orders where id = 3")
+    with pytest.raises(LeaseLost):
+        polling.run(lost=True)
+    polling.run()
+    assert polling.ids() == set(range(1, 26)) - {3}
+
+
 def test_a_comparison_that_is_cut_short_is_brought_to_its_end(
     polling: Polling, app: Connection
 ) -> None:

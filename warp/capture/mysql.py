@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -155,8 +156,9 @@ class MysqlTriggers:
         declared = ", ".join(f"k{n} {c.kept_as} null default null" for n, c in enumerate(columns))
         bodies = self._bodies(place, [column.name for column in columns])
         of = hashlib.sha256(f"{declared} {bodies}".encode()).hexdigest()[:16]
-        comment = f"cartridge-warp {of}"
-        if self._found(table) == {"queue": comment} | {
+        found = self._found(table)
+        comment = f"cartridge-warp {of} "
+        if found.pop("queue", "").startswith(comment) and found == {
             self._trigger(table, event): body for event, body in bodies.items()
         }:
             return False
@@ -167,7 +169,7 @@ class MysqlTriggers:
             *self._drops(table),
             f"create table {place} (id bigint not null auto_increment primary key,"
             f" truncated tinyint not null default 0, {declared}) engine = InnoDB"
-            f" comment = '{comment}'",
+            f" comment = '{comment}{secrets.token_hex(4)}'",
             *(
                 f"create trigger {quoted(table.namespace, self._trigger(table, event))}"
                 f" after {event} on {quoted(table.namespace, table.name)} for each row {body}"
@@ -177,7 +179,12 @@ class MysqlTriggers:
         return True
 
     def changes_unseen(self, table: TableId) -> str:
-        """A truncation runs no trigger here; it makes the table anew inside the engine."""
+        """Which queue it is, and which table inside the engine: a truncation, which runs no
+        trigger here, makes it anew."""
+        queue = self._found(table).get("queue", "").rpartition(" ")[2]
+        return f"queue {queue}, table {self._incarnation(table)}"
+
+    def _incarnation(self, table: TableId) -> str:
         statement = load("capture", "mysql_incarnation").format(
             engine_tables=self._engine_tables,
             pattern=_text(
@@ -193,7 +200,7 @@ class MysqlTriggers:
                 mend="GRANT PROCESS ON *.* TO the user that polls",
             )
             return "unknown"
-        return f"table {_as_text(incarnation)}"
+        return _as_text(incarnation)
 
     def diagnose(self, table: TableId) -> list[Diagnosis]:
         return [*self._rights(table), *self._cascades(table)]

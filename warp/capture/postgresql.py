@@ -140,8 +140,11 @@ class PostgresTriggers:
         return True
 
     def changes_unseen(self, table: TableId) -> str:
-        # Another table of its name has no triggers of ours, so nothing else can change unseen.
-        return "triggers"
+        # Each installation makes another queue; what happened before it, it has not seen.
+        [(queue,)] = self._ask(
+            f"select to_regclass({_text(self._name(self.queue(table)))})::oid::bigint"
+        )
+        return f"queue {queue}"
 
     def diagnose(self, table: TableId) -> list[Diagnosis]:
         statement = load("capture", "postgresql_rights").format(

@@ -116,9 +116,10 @@ class Triggers(Protocol):
         ...
 
     def changes_unseen(self, table: TableId) -> str:
-        """What can tell that rows changed without their triggers, such as when the table was made.
+        """What can tell that rows changed without their triggers, such as which queue it is.
 
-        Another text than at the last look: they have.
+        Another text than at the last look: they have.  It is another after each installation, so
+        that one whose run was killed before the table was compared is not forgotten.
         """
         ...
 

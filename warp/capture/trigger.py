@@ -16,9 +16,9 @@ Why no entry is missed and none comes out of order:
   in the order of delivery, so the state read last stays.
 * A truncation is an entry too.  In its batch it comes first: rows that live again after it are
   looked up after it.  It excludes every writer of the table, so entries with lower ids are from
-  before it, and their rows, delivered in earlier batches, are rightly gone.
-* What changes rows without a trigger shows in `Triggers.changes_unseen`, or by the triggers being
-  gone: then the table is compared whole, with the triggers back in place before its first row.
+  before it; a row of theirs that lives again has an entry with a higher id, still to come.
+* What changes rows without a trigger shows in `Triggers.changes_unseen`, as does that the triggers
+  had to be made anew: then the table is compared whole, with them in place before its first row.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class QueuePolls:
             yield batches.batch([], (place or Place(Strategy.TRIGGER)).position(fire_time))
             return
         schema = self._schema()
-        installed = self._side.triggers.install(self._table, schema)
+        self._side.triggers.install(self._table, schema)
         unseen = self._side.triggers.changes_unseen(self._table)
-        place = self._begin(place, unseen, installed=installed)
+        place = self._begin(place, unseen)
         if place.reading is not None:
 
             def at(reached: Place) -> Position:
@@ -104,14 +104,12 @@ class QueuePolls:
             )
         return schema
 
-    def _begin(self, place: Place | None, unseen: str, *, installed: bool) -> Place:
+    def _begin(self, place: Place | None, unseen: str) -> Place:
         """Where this run begins; with a reading where the table must be compared whole first."""
         if place is None:
             reason = "nothing is known of it"
-        elif installed:
-            reason = "its triggers were missing"
         elif unseen != (place.reading.unseen if place.reading else place.about):
-            reason = "it changed without its triggers"
+            reason = "it may have changed without its triggers"
         else:
             return place  # perhaps in the middle of a comparison that was cut short
         log.info("table_compared_whole", table=str(self._table), reason=reason)

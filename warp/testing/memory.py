@@ -308,7 +308,8 @@ class MemoryWarehouse:
 
     def rows(self, table: TableId) -> list[Row]:
         """The rows a reader sees."""
-        return [dict(r.cells) for r in self.tables.get(table, {}).values() if not r.deleted]
+        with self.lock:  # tests look while others write
+            return [dict(r.cells) for r in self.tables.get(table, {}).values() if not r.deleted]
 
     def supersede(self, table: TableId, why: str, older: Callable[[SetAside], bool]) -> None:
         """Rows of the quarantine that something newer overrules will not land any more."""
