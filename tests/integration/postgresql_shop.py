@@ -64,9 +64,13 @@ class Shop:
         for source in self.made:
             source.close()
         self.made = []
+        self.admin.execute("RESET ROLE")
+        prepared = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
+        for (name,) in self.admin.execute(prepared).fetchall():
+            self.admin.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(name)))
         self.drop_slot()
-        name = sql.Identifier(self.publication)
-        self.admin.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(name))
+        name_ = sql.Identifier(self.publication)
+        self.admin.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(name_))
 
     def __exit__(self, *exc: object) -> None:
         self.tidy()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
+import psycopg
 import pytest
-from postgresql_shop import Shop, everything, follow, read
+from postgresql_shop import Shop, everything, follow, hanging, read
 
 from warp.errors import PositionLost, SourceUnavailable
 from warp.model import ABSENT, UNCHANGED, TableId
+from warp.own_process import wait_until
 from warp.testing.servers import Postgres
 
 ORDERS = TableId("shop", "orders")
@@ -16,7 +19,11 @@ ORDERS = TableId("shop", "orders")
 
 @pytest.fixture(scope="module")
 def old() -> Iterator[Shop]:
-    with Postgres(flavour="debian15") as server, Shop(server.url) as shop:
+    settings = {"max_prepared_transactions": 5}
+    with (
+        Postgres(flavour="debian15", settings=settings) as server,
+        Shop(server.url) as shop,
+    ):
         yield shop
 
 
@@ -76,3 +83,45 @@ def test_lost_and_taken_slots_of_15_are_told(shop: Shop) -> None:
     shop.drop_slot()
     with pytest.raises(PositionLost, match="does not exist"):
         next(second.get_changes(start, selection=everything, idle=0.05))
+
+
+def test_a_prepared_transaction_holds_no_chunk_up_until_it_is_being_committed(shop: Shop) -> None:
+    shop.run("insert into shop.orders values (1, 'old')")
+    source = shop.source(snapshot_wait="500ms")
+    start = source.position()
+    with shop.another() as other:
+        other.execute("update shop.orders set name = 'new'")
+        other.execute("prepare transaction 'later'")
+    [(_, version, cells)] = read(source, ORDERS)
+    assert cells["name"] == "old"
+    shop.run("commit prepared 'later'")
+    [(change, _)] = follow(source, start, 1)
+    assert change[2]["name"] == "new"
+    assert change[1] >= version
+    # Somebody who commits one is not told apart from who commits this one.
+    with shop.another() as other:
+        other.execute("update shop.orders set name = 'newest'")
+        other.execute("prepare transaction 'last'")
+    shop.run("create table shop.other (id int)")
+
+    def commit() -> None:
+        with psycopg.connect(shop.url, autocommit=True) as connection:
+            connection.execute("commit prepared 'last'")
+
+    committing = threading.Thread(target=commit)
+    with hanging(shop, "insert into shop.other values (1)"):
+        committing.start()
+        assert wait_until(lambda: active(shop, "commit prepared"), 10)
+        with pytest.raises(SourceUnavailable, match="prepared transaction"):
+            read(source, ORDERS)
+    committing.join()
+    assert [row[2]["name"] for row in read(source, ORDERS)] == ["newest"]
+
+
+def active(shop: Shop, words: str) -> bool:
+    with psycopg.connect(shop.url) as looking:
+        found = looking.execute(
+            "select 1 from pg_stat_activity where query ilike %s and wait_event = 'SyncRep'",
+            (f"%{words}%",),
+        )
+        return found.fetchone() is not None

@@ -199,6 +199,7 @@ def test_a_position_of_another_server_is_lost(shop: Shop) -> None:
 def test_an_invalidated_slot_stops_and_a_resync_makes_it_anew(own: Shop) -> None:
     source = own.source()
     position = source.position()
+    assert source.observe()["slot_safe_bytes"] > 0
 
     def lost() -> bool:
         own.admin.execute("reset role")

@@ -218,6 +218,42 @@ def test_a_session_that_is_idle_in_a_transaction_holds_no_chunk_up(shop: Shop) -
     assert change[1] >= version
 
 
+def test_one_that_may_have_written_before_the_table_was_published_is_waited_for(
+    shop: Shop,
+) -> None:
+    source = shop.source(snapshot_wait="300ms")
+    source.position()
+    with shop.another() as other:
+        other.execute("create table shop.late (id int primary key)")
+        other.commit()
+        other.execute("insert into shop.late values (1)")  # the log will never tell of it
+        shop.admin.execute("reset role")
+        # Without the lock that we take.
+        shop.run(f'alter publication "{shop.publication}" add table only shop.late')
+        with pytest.raises(SourceUnavailable, match=r"\(idle in transaction\)"):
+            read(source, TableId("shop", "late"))
+        other.commit()
+    assert [row[2]["id"] for row in read(source, TableId("shop", "late"))] == [1]
+
+
+def test_a_role_that_may_not_see_what_others_do_waits_for_them_all(shop: Shop) -> None:
+    shop.admin.execute("reset role")
+    shop.run(f"revoke pg_read_all_stats from {shop.reader}")
+    shop.run(f"revoke {shop.owner} from {shop.reader}")
+    shop.run(f"grant usage on schema shop to {shop.reader}")
+    shop.run(f"grant select on shop.orders to {shop.reader}")
+    try:
+        source = shop.source(snapshot_wait="300ms")
+        with shop.another() as other:
+            other.execute("insert into shop.orders values (1)")
+            with pytest.raises(SourceUnavailable, match=r"pid \d+ \(unknown\)"):
+                read(source, ORDERS)
+            other.rollback()
+        assert read(source, ORDERS) == []
+    finally:
+        shop.run(f"grant pg_read_all_stats, {shop.owner} to {shop.reader}")
+
+
 def test_one_that_is_at_work_is_waited_for_and_named(shop: Shop) -> None:
     source = shop.source(snapshot_wait="300ms")
     with shop.another() as other:

@@ -22,11 +22,16 @@ member AS (
   WHERE p.pubname = %(publication)s AND p.puballtables
 ),
 writers AS (
-  SELECT DISTINCT
+  SELECT
     l.virtualtransaction,
     l.pid,
-    CASE WHEN l.pid IS NULL THEN split_part(l.virtualtransaction, '/', 2)::xid
-      ELSE a.backend_xid END AS xid,
+    CASE WHEN l.pid IS NULL THEN (
+      SELECT x.transactionid FROM pg_catalog.pg_locks AS x
+      WHERE x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock' AND x.pid IS NULL
+        AND x.virtualtransaction = l.virtualtransaction
+      ORDER BY pg_catalog.age(x.transactionid) DESC
+      LIMIT 1
+    ) ELSE a.backend_xid END AS xid,
     a.state
   FROM pg_catalog.pg_locks AS l
   LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
@@ -36,7 +41,7 @@ writers AS (
     AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
     AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
 )
-SELECT
+SELECT DISTINCT
   w.virtualtransaction,
   w.pid,
   coalesce(w.state, CASE WHEN w.pid IS NULL THEN 'prepared' ELSE 'unknown' END),
