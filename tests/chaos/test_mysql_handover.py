@@ -63,6 +63,6 @@ def test_with_a_version_taken_after_the_view_changes_are_lost(
     monkeypatch.setattr(snapshot, "open_view", after)
     seeds = range(FIRST_SEED, FIRST_SEED + TWIN_TRIALS)
     assert any(
-        run(varied(seed, changes=300, documents=80, late=0.0, structural=0.0)).wrong
+        run(varied(seed, changes=120, documents=400, late=0.0, structural=0.0)).wrong
         for seed in seeds
     )

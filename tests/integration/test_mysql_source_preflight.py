@@ -99,6 +99,15 @@ def test_settings_of_mysql_that_are_wrong_are_told_with_what_mends_them(
     assert told.mend
 
 
+def test_a_replica_that_keeps_to_itself_what_it_replicates_is_told() -> None:
+    mariadb = Server.of("10.11.19-MariaDB")
+    good = GOOD | {"gtid_strict_mode": "ON", "log_slave_updates": "OFF", "gtid_slave_pos": ""}
+    assert [d for d in preflight.settings(good, mariadb) if d.verdict is not Verdict.OK] == []
+    replica = good | {"gtid_slave_pos": "0-1-5"}
+    [told] = [d for d in preflight.settings(replica, mariadb) if d.verdict is not Verdict.OK]
+    assert (told.code, told.verdict) == ("mysql-replica-updates", FAILED)
+
+
 @pytest.mark.parametrize("right", RIGHTS_OF_MARIADB)
 def test_a_right_that_is_missing_is_told_and_the_statement_told_gives_it(
     world: World, right: str

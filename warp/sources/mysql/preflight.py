@@ -19,6 +19,7 @@ _SETTINGS: Final = (
     *("log_bin", "binlog_format", "binlog_row_image", "binlog_row_metadata"),
     *("binlog_row_value_options", "gtid_mode", "gtid_strict_mode", "binlog_order_commits"),
     *("binlog_expire_logs_seconds", "expire_logs_days"),
+    *("log_slave_updates", "gtid_slave_pos"),
 )
 _NEEDED_TO_NUMBER_ROWS: Final = frozenset({"mysql-log-bin", "mysql-gtid", "mysql-commit-order"})
 _DAY: Final = 86_400
@@ -129,6 +130,15 @@ def settings(variables: Mapping[str, str], server: Server) -> Iterator[Diagnosis
             "ON",  # else a snapshot cannot tell which transactions it shows
             value("binlog_order_commits", "ON"),
             "SET GLOBAL binlog_order_commits = ON",
+        )
+    if value("log_slave_updates", "ON") == "OFF" and value("gtid_slave_pos", ""):
+        yield Diagnosis(
+            "mysql-replica-updates",
+            Verdict.FAILED,
+            "log_slave_updates",
+            "ON, for this server is, or was, a replica",
+            "OFF: what it replicates is not in its own log",
+            "set log_slave_updates in the server's configuration and restart it",
         )
     yield _retention(variables)
 

@@ -161,7 +161,8 @@ class LogStream:
         self._here = Counting(here)  # everything up to here was taken
         # Everything up to there may be forgotten; None: no more than at the start.
         self._resume: tuple[GtidSet | MariaPosition, log.Place] | None = None
-        self._shown, self._shown_for = start, self._resume
+        self._shown = start
+        self._shown_for: tuple[GtidSet | MariaPosition, log.Place] | None = None
         self._version = here.version  # of the transaction under way
         self._inside = False
         self._committed_at = start.committed_at
