@@ -338,6 +338,26 @@ def test_a_poll_run_ends_idle_and_the_next_one_starts_where_it_ended(
     assert warehouse.markers[unit.id].phase == Phase.IDLE
 
 
+def test_a_poll_acknowledges_a_batch_once_it_is_durable(
+    database: MemoryDatabase, warehouse: MemoryWarehouse
+) -> None:
+    unit = WorkUnit.poll("shop", ORDERS)
+    lease = Lease(unit, "w", 1)
+    database.put(ORDERS, id=1, name="x")
+    source, destination = source_of(database), destination_of(warehouse)
+    there: list[set[int]] = []
+
+    def acknowledge(position: Position) -> None:
+        there.append(set(names(warehouse)))
+
+    source.acknowledge = acknowledge  # type: ignore[method-assign]
+    marker = destination.open(lease)
+    hold = Held(lease, lambda: False)
+    meter = pipeline.NoMeter()
+    pipeline.poll(source, destination, marker, hold, selection=select, meter=meter, fire_time=0.0)
+    assert there == [{1}]
+
+
 def test_two_workers_that_take_turns_lose_and_repeat_nothing(
     database: MemoryDatabase, warehouse: MemoryWarehouse
 ) -> None:
