@@ -214,7 +214,8 @@ class ChangeStream:
         known: int,
     ) -> Iterator[ChangeBatch]:
         """The batches of one reply.  It holds 16 MB at most, so only rows need counting."""
-        parts: dict[bytes, _Part | None] = {}
+        parts: dict[TableId, _Part] = {}
+        chosen: dict[bytes, _Part | None] = {}  # by namespace, as events name their table
         reload: list[TableId] = []
         rows, limit = 0, _NO_LIMIT
         wall_ms = 0
@@ -228,11 +229,11 @@ class ChangeStream:
             if version <= known or document is None:
                 continue
             try:
-                part = parts[namespace]
+                part = chosen[namespace]
             except KeyError:
                 table = TableId(*table_of(namespace))
                 settings = selection(table)
-                part = parts[namespace] = None if settings is None else _Part(table)
+                part = chosen[namespace] = None if settings is None else _part(parts, table)
                 if settings is not None:
                     limit = min(limit, settings.write_batch_size)
             if part is None:
@@ -244,7 +245,7 @@ class ChangeStream:
             if rows >= limit:
                 place.move(_token(token), wall_ms)
                 yield _batch(parts, reload, place.shown)
-                parts, reload, rows, limit = {}, [], 0, _NO_LIMIT
+                parts, chosen, reload, rows, limit = {}, {}, [], 0, _NO_LIMIT
         if reply.resume is not None:
             place.move(Token.of(reply.resume, drained=not reply.documents), wall_ms)
         if rows or reload:
@@ -276,16 +277,22 @@ class _Place:
             self.shown = token.position(committed_at)
 
 
-def _batch(parts: dict[bytes, _Part | None], reload: list[TableId], end: Position) -> ChangeBatch:
-    changes = [part.changes() for part in parts.values() if part is not None and part.operations]
+def _batch(parts: dict[TableId, _Part], reload: list[TableId], end: Position) -> ChangeBatch:
+    changes = [part.changes() for part in parts.values() if part.operations]
     return ChangeBatch(changes, end, tuple(reload), time.time())
 
 
-def _truncate(parts: dict[bytes, _Part | None], table: TableId, version: int) -> int:
-    part = next((p for p in parts.values() if p is not None and p.table == table), None)
-    if part is None:
-        part = _Part(table)
-        parts[str(table).encode()] = part  # no event's namespace looks like this
+def _part(parts: dict[TableId, _Part], table: TableId) -> _Part:
+    """The table's one part of the batch, for its rows and its truncations alike.
+
+    In two parts they would lose their order: rows between a drop and a rename that came in one
+    reply outlived the rename (guarantee 5).
+    """
+    return parts.setdefault(table, _Part(table))
+
+
+def _truncate(parts: dict[TableId, _Part], table: TableId, version: int) -> int:
+    part = _part(parts, table)
     part.operations.append(Operation.TRUNCATE)
     part.versions.append(version)
     part.documents.append(EMPTY)
@@ -298,7 +305,7 @@ def _token(token: bytes | dict[str, Any]) -> Token:
 
 def _structural(
     event: OtherEvent,
-    parts: dict[bytes, _Part | None],
+    parts: dict[TableId, _Part],
     reload: list[TableId],
     selection: TableSelection,
 ) -> int:
