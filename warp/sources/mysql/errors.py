@@ -91,6 +91,11 @@ def translate(code: int, said: str, doing: str) -> WarpError:
     """The error of ours that a server's error is.  `doing` completes "could not …"."""
     if code == FATAL_READING_BINLOG:
         return of_the_log(said)
+    if "CERTIFICATE_VERIFY_FAILED" in said or "server doesn't support" in said or code == 2026:
+        return SourceRefused(
+            f"TLS as the configuration asks for it was expected; could not {doing}: {said} "
+            f"({code}); correct `tls` and `tls_ca`, or the server's certificate"
+        )
     if code in _LOGIN:
         return SourceRefused(
             f"a login that works was expected; could not {doing}: {said} ({code}); check user, "

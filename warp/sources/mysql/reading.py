@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import pymysql
 
@@ -26,6 +26,7 @@ from warp.sources.mysql.connection import (
 )
 from warp.sources.mysql.errors import code_of, text_of, translate, translated
 
+_NO_TLS: Final = 2026  # the server offers none
 Row = tuple[bytes | None, ...]
 
 
@@ -51,7 +52,10 @@ class Reader(Protocol):
 
 def open_reader(options: MysqlOptions) -> Reader:
     fast = fast_driver()
-    return PlainReader(options) if fast is None else FastReader(fast, options)
+    # The C driver was seen to take any certificate (3.4.11, ssl_mode VERIFY_IDENTITY).
+    if fast is None or options.tls is Tls.VERIFY:
+        return PlainReader(options)
+    return FastReader(fast, options)
 
 
 def fast_driver() -> ModuleType | None:
@@ -101,11 +105,23 @@ class FastReader:
         self._driver = driver
         login = Login.parse(options)
         self._place = login.place
-        with self._translated(f"connect to {login.place}"):
-            self._connection = driver.connect(**self._arguments(login, options))
+        self._connection = self._connect(login, options)
         self.server = Server.of(self._connection.get_server_info())
         for statement in session(self.server):
             self.one(statement)
+
+    def _connect(self, login: Login, options: MysqlOptions) -> Any:
+        arguments = self._arguments(login, options)
+        with self._translated(f"connect to {login.place}"):
+            if options.tls is Tls.OFF:
+                return self._driver.connect(**arguments, ssl_mode="DISABLED")
+            # Its PREFERRED was seen to use no TLS where the server has it.
+            try:
+                return self._driver.connect(**arguments, ssl_mode="REQUIRED")
+            except self._driver.MySQLError as error:
+                if options.tls is Tls.REQUIRED or code_of(error) != _NO_TLS:
+                    raise
+            return self._driver.connect(**arguments, ssl_mode="DISABLED")
 
     @staticmethod
     def _arguments(login: Login, options: MysqlOptions) -> dict[str, Any]:
@@ -121,13 +137,6 @@ class FastReader:
         }
         if login.unix_socket:
             arguments["unix_socket"] = login.unix_socket
-        modes = {
-            Tls.OFF: "DISABLED",
-            Tls.PREFERRED: "PREFERRED",
-            Tls.REQUIRED: "REQUIRED",
-            Tls.VERIFY: "VERIFY_IDENTITY",
-        }
-        arguments["ssl_mode"] = modes[options.tls]
         files = {"ca": options.tls_ca, "cert": options.tls_cert, "key": options.tls_key}
         if any(files.values()):
             arguments["ssl"] = {name: str(path) for name, path in files.items() if path}
