@@ -48,7 +48,8 @@ def effect(statement: Statement, selection: TableSelection, known: Collection[Ta
         case Sort.TRUNCATE | Sort.DROP:
             return Effect(emptied=selected(tables))
         case Sort.DROP_DATABASE:
-            return Effect(emptied=selected(t for t in known if t.namespace == statement.namespace))
+            dropped = sorted(t for t in known if t.namespace == statement.namespace)
+            return Effect(emptied=selected(dropped))
         case Sort.CREATE if _replaces(statement.text):
             return Effect(emptied=selected(tables))
         case Sort.RENAME:
