@@ -77,7 +77,7 @@ def run(settings: Settings, *, once: bool, processes: int, slots: int) -> int:
         stack.enter_context(
             carried_out(redis_url, namespace, ledger, assembly, send_again_every=look)
         )
-        pools = start_pools(nursery, settings, redis_url, processes)
+        pools = start_pools(nursery, settings, redis_url, processes, once=once)
         stack.callback(end_all, pools, END_LIMIT)
         while not asked[0]:
             for pool in pools:
@@ -105,8 +105,13 @@ def quietened(settings: Settings) -> Settings:
     return dataclasses.replace(settings, logging=quiet, environment=environment)
 
 
-def start_pools(nursery: Nursery, settings: Settings, redis_url: str, processes: int) -> list[Pool]:
-    """One coordinator and the workers, with the secrets in their environment only."""
+def start_pools(
+    nursery: Nursery, settings: Settings, redis_url: str, processes: int, *, once: bool
+) -> list[Pool]:
+    """One coordinator and the workers, with the secrets in their environment only.
+
+    What `--once` asks for is brought over now, also where the schedule says later.
+    """
     environment = {**settings.environment, PREFIX + "REDIS_URL": redis_url}
 
     def pool(name: str, module: str, count: int, *flags: str) -> Pool:
@@ -114,7 +119,7 @@ def start_pools(nursery: Nursery, settings: Settings, redis_url: str, processes:
 
     return [
         pool("coordinator", "coordinator.cli", 1, "--served-by-parent"),
-        pool("worker", "workers.cli", processes),
+        pool("worker", "workers.cli", processes, *(["--off-schedule"] if once else [])),
     ]
 
 

@@ -41,11 +41,14 @@ GRACE = 5.0  # seconds a child has beyond its own drain limit before it is kille
 @click.option("--schema", multiple=True, metavar="NAME", help="Only this schema; may be repeated.")
 @click.option("--served-by-parent", is_flag=True, hidden=True)
 @click.option("--child-of", type=int, hidden=True)
-def command(served_by_parent: bool, child_of: int | None, **flags: Any) -> None:
+@click.option("--off-schedule", is_flag=True, hidden=True)
+def command(served_by_parent: bool, child_of: int | None, off_schedule: bool, **flags: Any) -> None:
     """Carry changes: claim units from the ledger, run them, give them back."""
     config = flags.pop("config")
     if child_of is not None:
-        code = startup.exit_code(lambda: run_child(config, flags, child_of))
+        code = startup.exit_code(
+            lambda: run_child(config, flags, child_of, off_schedule=off_schedule)
+        )
     else:
         code = startup.exit_code(lambda: run_pool(config, flags, serve=not served_by_parent))
     sys.exit(code)
@@ -58,7 +61,10 @@ def main() -> None:
 # One worker process
 
 
-def run_child(config: str | None, flags: Mapping[str, Any], parent: int) -> int:
+def run_child(
+    config: str | None, flags: Mapping[str, Any], parent: int, *, off_schedule: bool
+) -> int:
+    """`off_schedule`: a poll that is offered is run, whatever slot it is and whoever ran that."""
     settings = startup.read_settings(config, flags, process="worker")
     ledger = startup.open_ledger(settings)
     meters = Meters(settings.source.database or "")
@@ -70,7 +76,7 @@ def run_child(config: str | None, flags: Mapping[str, Any], parent: int) -> int:
         slots=settings.coordination.slots,
         pace=pace_of(settings),
         repeat_after=Repeats(settings, assembly),
-        schedule_of=Schedules(settings, assembly),
+        schedule_of=(lambda unit: None) if off_schedule else Schedules(settings, assembly),
     )
     startup.on_signals(worker.drain)
     startup.watch_parent(parent, worker.drain)
