@@ -289,6 +289,24 @@ def test_where_old_rows_changed_without_an_event_the_table_is_read_anew(
     assert [batch.reload for batch in found] == [(), (ORDERS,)]
 
 
+def test_a_table_in_the_place_of_another_is_read_anew_and_keeps_its_place_in_the_order(
+    shop: Shop,
+) -> None:
+    shop.run("create table shop.twin (like shop.orders including all)")
+    found = batches_with(
+        shop,
+        "do $$ begin"
+        " insert into shop.orders values (2, 'gone', 'l');"
+        " alter table shop.orders rename to former; alter table shop.twin rename to orders;"
+        " insert into shop.orders values (3, 'new', 'l'); end $$",
+        rows=3,
+    )
+    rows = [row[2]["id"] for batch in found for row in seen(batch)]
+    assert rows == [1, 2, 3]
+    assert len(found) == 3  # the rows of two relations of one name are in no batch together
+    assert found[-1].reload == (ORDERS,)
+
+
 def first_reload(shop: Shop, position: Position) -> tuple[TableId, ...]:
     source = shop.source()
     batch = next(iter(source.get_changes(position, selection=everything, idle=0.05)))

@@ -48,12 +48,14 @@ class SeenColumns:
         self._catalog = catalog
         self._seen: dict[int, Columns] = {}
         self._accounted: dict[int, Columns] = {}
+        self._oids: dict[TableId, int] = {}
 
     def begin(self, tables: Sequence[Table], horizon: int) -> set[TableId]:
         """Which of the tables to read anew, since their columns changed behind the marker."""
         changed = self._catalog.changed_since([t.oid for t in tables], horizon)
         now = self._now([t.oid for t in tables])
         self._accounted = dict(now)
+        self._oids = {t.id: t.oid for t in tables}
         # The log may still hold rows of the older columns of a changed table.
         self._seen = {oid: columns for oid, columns in now.items() if oid not in changed}
         reload = {t.id for t in tables if t.oid in changed}
@@ -82,6 +84,11 @@ class SeenColumns:
         """Did old rows change without an event since the last message of this relation?"""
         before = self._seen.get(now.oid)
         self._seen[now.oid] = self._accounted[now.oid] = now.columns, now.types
+        former, self._oids[now.table] = self._oids.get(now.table, now.oid), now.oid
+        if former != now.oid:
+            # Renamed into its place, or made anew: its rows may be there without an event.
+            log.warning("table_replaced", table=str(now.table), action="the table is read anew")
+            return True
         if before is None or before == self._seen[now.oid]:
             return False
         columns_before, types_before = before

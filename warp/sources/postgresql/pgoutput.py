@@ -193,9 +193,17 @@ class Decoder:
         self.version = _begin(message, at)[0]
 
     def reshapes(self, message: RelationMessage) -> bool:
-        """Must the rows gathered so far go first, since this relation's have other columns?"""
-        known = self._relations.get(message.oid)
-        return known is not None and bool(known.operations) and known.message != message
+        """Must the rows gathered so far go first?
+
+        Where this relation's have other columns from here on, or where they were of another
+        relation of the same name: within a batch the order between the two would be lost.
+        """
+        return any(
+            known.operations
+            and known.message != message
+            and (oid == message.oid or known.message.table == message.table)
+            for oid, known in self._relations.items()
+        )
 
     def relation(self, message: RelationMessage) -> None:
         """What the rows that follow look like.  None of the old shape may be gathered."""
