@@ -68,6 +68,8 @@ def test_counters_and_logs_say_what_was_injected(fleet: Fleet) -> None:
     fleet.until_running()
     processed = "cartridge_warp_records_processed_total"
     before = scraped(worker, "orders").get((processed, 'operation="create"'), 0)
+    # Of the first rows some may have waited for parents that another chunk brought.
+    waited = scraped(worker, "lines").get(("cartridge_warp_deferred_total", ""), 0)
 
     orders, lines = fleet.source["orders"], fleet.source["lines"]
     orders.insert_many([{"_id": 100 + n, "n": "text"} for n in range(STRINGS)])
@@ -96,7 +98,7 @@ def test_counters_and_logs_say_what_was_injected(fleet: Fleet) -> None:
     warned = "cartridge_warp_type_conversion_warnings_total"
     assert of_orders[warned, ""] == STRINGS + OBJECTS + LONG
     assert of_orders["cartridge_warp_quarantined_total", ""] == SMALL
-    assert of_lines["cartridge_warp_deferred_total", ""] == ORPHANS
+    assert of_lines["cartridge_warp_deferred_total", ""] - waited == ORPHANS
     landed = of_orders[processed, 'operation="create"'] - before
     assert landed == STRINGS + OBJECTS + LONG
     assert (processed, 'operation="create"') not in of_lines
