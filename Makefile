@@ -24,7 +24,7 @@ demo: $(READY) ## Real MongoDB to real PostgreSQL on this machine, with a worker
 	@$(BIN)/cartridge-warp demo $(ARGS)
 
 test: $(READY) ## All tests, on real servers started from PyPI packages (about 15 minutes on two cores)
-	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --durations 20 $(ARGS)
 
 check: $(READY) ## Format, lint, types, import contracts, generated documents
 	$(BIN)/ruff format --check .

@@ -8,7 +8,7 @@ import pytest
 from fleet import Servers, servers
 from sql_fleet import MariaDbOrigin, PostgresOrigin
 
-from warp.testing.servers import MariaDb, Postgres
+from warp.testing.servers import MariaDb, Mongod, Postgres, RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +16,13 @@ def fragile() -> Iterator[Servers]:
     """Leave them running when you are done: kill them, wipe them, start them again."""
     with servers() as ours:
         yield ours
+
+
+@pytest.fixture(scope="session")
+def fragile_sql() -> Iterator[Servers]:
+    """The same for tests whose source is a SQL server: MongoDB is not started."""
+    with Postgres() as postgres, RedisServer() as redis:
+        yield Servers(Mongod(), postgres, redis)
 
 
 @pytest.fixture(scope="session")

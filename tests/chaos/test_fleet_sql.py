@@ -16,7 +16,7 @@ from sql_fleet import TABLES, Origin, SqlFleet, SqlWriters
 from storm import Storm
 
 pytestmark = [
-    pytest.mark.xdist_group("fleet"),
+    pytest.mark.xdist_group("sql-fleet"),
     pytest.mark.timeout(600 + int(os.environ.get("CARTRIDGE_WARP_STORM_SECONDS", "0"))),
 ]
 
@@ -34,10 +34,10 @@ def origin(request: pytest.FixtureRequest) -> Origin:
 
 
 def test_after_a_storm_of_faults_the_destination_equals_the_source(
-    fragile: Servers, origin: Origin
+    fragile_sql: Servers, origin: Origin
 ) -> None:
     with SqlFleet(
-        fragile, origin, chunk_rows=400, full_load_batch_size=100, write_batch_size=100
+        fragile_sql, origin, chunk_rows=400, full_load_batch_size=100, write_batch_size=100
     ) as fleet:
         fleet.preload(ROWS, random.Random(SEED))
         with SqlWriters(origin, fleet.name, ROWS + 500, SEED) as writers:

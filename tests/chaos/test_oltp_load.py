@@ -23,7 +23,7 @@ from warp.testing.servers import postgres_program, sysbench_program
 SECONDS = float(os.environ.get("CARTRIDGE_WARP_LOAD_SECONDS", "5"))
 MINUTES: Final = 120.0  # seconds
 
-pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.timeout(600 + int(SECONDS))]
+pytestmark = [pytest.mark.xdist_group("sql-fleet"), pytest.mark.timeout(600 + int(SECONDS))]
 
 log = logging.getLogger(__name__)
 
@@ -124,26 +124,26 @@ def under_sysbench(servers: Servers, origin: MariaDbOrigin, seconds: float) -> N
 
 
 def test_after_pgbench_the_destination_equals_the_source(
-    fragile: Servers, postgres_origin: PostgresOrigin
+    fragile_sql: Servers, postgres_origin: PostgresOrigin
 ) -> None:
-    under_pgbench(fragile, postgres_origin, SECONDS)
+    under_pgbench(fragile_sql, postgres_origin, SECONDS)
 
 
 def test_after_sysbench_the_destination_equals_the_source(
-    fragile: Servers, mariadb_origin: MariaDbOrigin
+    fragile_sql: Servers, mariadb_origin: MariaDbOrigin
 ) -> None:
-    under_sysbench(fragile, mariadb_origin, SECONDS)
+    under_sysbench(fragile_sql, mariadb_origin, SECONDS)
 
 
 @pytest.mark.soak
 def test_after_minutes_of_pgbench_the_destination_equals_the_source(
-    fragile: Servers, postgres_origin: PostgresOrigin
+    fragile_sql: Servers, postgres_origin: PostgresOrigin
 ) -> None:
-    under_pgbench(fragile, postgres_origin, max(SECONDS, MINUTES))
+    under_pgbench(fragile_sql, postgres_origin, max(SECONDS, MINUTES))
 
 
 @pytest.mark.soak
 def test_after_minutes_of_sysbench_the_destination_equals_the_source(
-    fragile: Servers, mariadb_origin: MariaDbOrigin
+    fragile_sql: Servers, mariadb_origin: MariaDbOrigin
 ) -> None:
-    under_sysbench(fragile, mariadb_origin, max(SECONDS, MINUTES))
+    under_sysbench(fragile_sql, mariadb_origin, max(SECONDS, MINUTES))
