@@ -162,17 +162,28 @@ def test_a_large_transaction_comes_in_parts_that_end_before_it(shop: Shop) -> No
     source = shop.source()
     start = source.position()
     shop.run("insert into shop.orders values (0)")
-    shop.run("insert into shop.orders select generate_series(1, 50)")
-    shop.run("insert into shop.orders values (51)")
-    got = follow(source, start, 52)
-    assert [row[2]["id"] for row, _ in got] == list(range(52))
-    versions = {row[1] for row, _ in got[1:51]}
+    shop.run("insert into shop.orders select generate_series(1, 120)")
+    shop.run("insert into shop.orders values (121)")
+    got = follow(source, start, 122)
+    assert [row[2]["id"] for row, _ in got] == list(range(122))
+    versions = {row[1] for row, _ in got[1:121]}
     assert len(versions) == 1
-    assert got[0][0][1] < min(versions) < got[51][0][1]
+    assert got[0][0][1] < min(versions) < got[121][0][1]
     # Resumed from within, the whole transaction comes again, and nothing before it.
     middle = got[30][1]
     again = [row[2]["id"] for row, _ in follow(shop.source(), middle, 3)]
     assert again[0] in (0, 1)
+
+
+def test_a_transaction_that_is_not_much_larger_than_a_batch_is_kept_whole(shop: Shop) -> None:
+    source = shop.source()
+    start = source.position()
+    shop.run("insert into shop.orders select generate_series(1, 50)")  # batches are of 20
+    shop.run("insert into shop.orders values (51)")
+    batches = (b for b in source.get_changes(start, selection=everything, idle=0.05) if len(b))
+    assert len(next(batches)) == 50
+    assert len(next(batches)) == 1
+    source.close()
 
 
 @pytest.fixture

@@ -321,7 +321,7 @@ def _tables(
                     mend = _sql("ALTER TABLE {} REPLICA IDENTITY DEFAULT", name)
                 if not table.logged:
                     mend = _sql("ALTER TABLE {} SET LOGGED", name)
-                mend += ", or leave the table out (`exclude:`)"
+                mend += f", or leave the table out: `!{table.id.name}` under `tables`"
                 told = "a key in the log"
                 bad.append(("replica-identity", told, table.obstacle, mend, left_out))
             elif not table.published and not (owns and (state is None or state.ours)):

@@ -240,7 +240,8 @@ class LogStream:
                 yield from self._relation(RelationMessage.read(message, _STREAMED), follow)
             elif kind in pgoutput.ROWS and not aborted:
                 decoder.row(kind, message, _STREAMED)
-                if self._is_too_large(decoder):
+                # Too large to be kept whole, or the server would not have sent it in advance.
+                if decoder.rows >= self._limit or decoder.size >= FULL_BYTES:
                     yield self._batch(follow)
 
     def _is_too_large(self, decoder: Decoder) -> bool:
