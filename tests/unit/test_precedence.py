@@ -214,7 +214,10 @@ def test_a_conversion_is_exact_or_refused(case: tuple[tuple[Kind, Kind], Any]) -
     if K.TEXT in (have, want):
         # 007 and 7 are one number, so it is the number that must come back.
         number, kind = (made, want) if have is K.TEXT else (value, have)
-        if kind in (K.FLOAT32, K.FLOAT64, K.DECIMAL) and not 1e-300 < abs(number) < 1e300:
+        if kind in (K.FLOAT32, K.FLOAT64, K.DECIMAL) and (
+            # A decimal NaN can be compared for equality only.
+            number != number or not 1e-300 < abs(number) < 1e300
+        ):
             return  # NaN, the infinities and numbers of a thousand digits are not read from text
         read = converter(K.TEXT, kind)
         assert read is not None
