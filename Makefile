@@ -23,7 +23,7 @@ $(READY): pyproject.toml
 demo: $(READY) ## Real MongoDB to real PostgreSQL on this machine, with a worker killed on the way
 	@$(BIN)/cartridge-warp demo $(ARGS)
 
-test: $(READY) ## All tests, on real servers started from PyPI packages (about 15 minutes on two cores)
+test: $(READY) ## All tests, on real servers from PyPI and Debian (about 16 minutes on two cores)
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --durations 20 $(ARGS)
 
 check: $(READY) ## Format, lint, types, import contracts, generated documents
