@@ -15,6 +15,7 @@ import signal
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -572,17 +573,15 @@ def preload(source: Database[Document], rows: int, chosen: random.Random) -> Non
         source[table].insert_many([document(table, n, chosen) for n in range(rows)])
 
 
-@dataclass
-class Writers:
-    """Threads that write with w:majority and retryable writes until told to stop."""
+class Load(ABC):
+    """Threads that write until told to stop, each by a seed of its own."""
 
-    url: str
-    database: str
-    keys: int  # documents are made, changed and deleted among so many ids of each table
     seed: int
-    threads: int = 2
-    pause: float = 0.002  # between writes, so that two cores are left something to do
-    made: Counter[str] = field(default_factory=Counter)
+    threads: int
+
+    @abstractmethod
+    def _run(self, seed: int) -> None:
+        """Write until `_stop` is set."""
 
     def __enter__(self) -> Self:
         self._stop = threading.Event()
@@ -601,6 +600,19 @@ class Writers:
         self._stop.set()
         for thread in self._running:
             thread.join()
+
+
+@dataclass
+class Writers(Load):
+    """Threads that write with w:majority and retryable writes until told to stop."""
+
+    url: str
+    database: str
+    keys: int  # documents are made, changed and deleted among so many ids of each table
+    seed: int
+    threads: int = 2
+    pause: float = 0.002  # between writes, so that two cores are left something to do
+    made: Counter[str] = field(default_factory=Counter)
 
     def _run(self, seed: int) -> None:
         chosen = random.Random(seed)

@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, Protocol, Self
+from typing import Any, ClassVar, Final, Protocol
 
 import accusations
 import psycopg
 import pymysql
-from fleet import PATIENCE, Fleet, Servers
+from fleet import PATIENCE, Fleet, Load, Servers
 from psycopg import sql
 
 from warp.testing.servers import MariaDb, Postgres
@@ -331,7 +331,7 @@ def with_retries(action: Callable[[], Any], limit: float = PATIENCE) -> Any:
 
 
 @dataclass
-class SqlWriters:
+class SqlWriters(Load):
     """Threads that write until told to stop, and connect again whenever the server went."""
 
     origin: Origin
@@ -341,24 +341,6 @@ class SqlWriters:
     threads: int = 2
     pause: float = 0.002
     made: Counter[str] = field(default_factory=Counter)
-
-    def __enter__(self) -> Self:
-        self._stop = threading.Event()
-        self._running = [
-            threading.Thread(target=self._run, args=(self.seed * 100 + n,), name=f"writer {n}")
-            for n in range(self.threads)
-        ]
-        for thread in self._running:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._running:
-            thread.join()
 
     def _run(self, seed: int) -> None:
         chosen = random.Random(seed)

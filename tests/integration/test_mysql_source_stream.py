@@ -244,6 +244,15 @@ def test_a_large_transaction_comes_in_pieces_that_end_before_it(world: World) ->
     assert [cells["id"] for _, _, cells in told.changes] == list(range(1, 3001))
 
 
+def test_a_transaction_that_is_not_much_larger_than_a_batch_is_kept_whole(world: World) -> None:
+    """Its rows come in several events: an event of the log has some eight kilobytes."""
+    world.sql("CREATE TABLE t (id int PRIMARY KEY, v varchar(400))")
+    rows = ", ".join(f"({n}, REPEAT('x', 400))" for n in range(70))
+    told = run(world, f"INSERT INTO t VALUES {rows}", write_batch_size=20)
+    sized = [b for b in told.batches if any(p.table.name == "t" for p in b.changes)]
+    assert [len(b) for b in sized] == [70]
+
+
 # -- statements that change rows without events
 
 

@@ -114,26 +114,6 @@ def damaged(what: str, *, place: str = "") -> WarpError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    timestamp: int  # Unix seconds at which the statement began
-    type: int
-    server_id: int
-    size: int  # of the whole event
-    next_position: int  # in the file, 32 bits; 0 in an artificial event
-    flags: int
-
-
-def header_of(event: bytes) -> Header:
-    if len(event) < HEADER_SIZE:
-        raise damaged(f"{len(event)} bytes, fewer than a header has")
-    timestamp, kind, server_id, size, next_position, flags = unpack_header(event)
-    header = Header(timestamp, kind, server_id, size, next_position, flags)
-    if size != len(event):
-        raise damaged(f"{len(event)} bytes where the header says {size}")
-    return header
-
-
 def ends_with_checksum(event: bytes) -> bool:
     """Is its own CRC-32 at the end of an event?"""
     return zlib.crc32(event) == _RESIDUE
