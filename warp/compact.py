@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from warp.model import UNCHANGED, Kind, Operation, TableChanges, TableSchema
+from warp import native
+from warp.cells import holds_marks, listed, taken
+from warp.model import UNCHANGED, Cells, Kind, Operation, TableChanges, TableSchema
+from warp.native import Packed
 
 _READ = Operation.READ.value
 _DELETE = Operation.DELETE.value
 _TRUNCATE = Operation.TRUNCATE.value
-_MARK = type(UNCHANGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Compacted:
 
     operations: bytes
     versions: Sequence[int]
-    columns: list[list[Any]]
+    columns: Sequence[Cells]
     truncated_at: int | None = None  # every row up to this version goes first
 
     def __len__(self) -> int:
@@ -53,14 +54,16 @@ def compact(changes: TableChanges) -> Compacted:
         kept_rows = [*left, *range(cut + 1, len(operations))]
         operations = bytes(operations[row] for row in kept_rows)
         versions = [versions[row] for row in kept_rows]
-        columns = [[column[row] for row in kept_rows] for column in columns]
+        columns = [taken(column, kept_rows) for column in columns]
+    if _surely_distinct(schema, columns):
+        return Compacted(operations, versions, columns, truncated_at)
     keys = keys_of(schema, columns, len(operations))
     if len(set(keys)) == len(operations):
         return Compacted(operations, versions, columns, truncated_at)
 
     # Only columns that hold a mark can need filling; they alone are copied.
-    marked = [i for i, column in enumerate(columns) if _MARK in set(map(type, column))]
-    columns = [list(c) if i in marked else c for i, c in enumerate(columns)]
+    filled = {i: listed(column) for i, column in enumerate(columns) if holds_marks(column)}
+    columns = [filled.get(i, column) for i, column in enumerate(columns)]
     newest: dict[Hashable, int] = {}
     for row, key in enumerate(keys):
         earlier = newest.get(key)
@@ -69,14 +72,14 @@ def compact(changes: TableChanges) -> Compacted:
         elif _overrules(operations[row], versions[row], versions[earlier]):
             newest[key] = row
             if operations[row] != _DELETE and operations[earlier] != _DELETE:
-                for i in marked:
-                    if columns[i][row] is UNCHANGED:
-                        columns[i][row] = columns[i][earlier]
+                for column in filled.values():
+                    if column[row] is UNCHANGED:
+                        column[row] = column[earlier]
     kept = sorted(newest.values())
     return Compacted(
         bytes(operations[row] for row in kept),
         [versions[row] for row in kept],
-        [[column[row] for row in kept] for column in columns],
+        [taken(column, kept) for column in columns],
         truncated_at,
     )
 
@@ -86,7 +89,18 @@ def _overrules(operation: int, version: int, earlier: int) -> bool:
     return earlier < version if operation == _READ else earlier <= version
 
 
-def keys_of(schema: TableSchema, columns: list[list[Any]], rows: int) -> Sequence[Hashable]:
+def _surely_distinct(schema: TableSchema, columns: Sequence[Cells]) -> bool:
+    """Are the keys packed, and found to be all different without making objects of them?"""
+    keys = [columns[place] for place, c in enumerate(schema.columns) if c.name in schema.key]
+    packed = [key for key in keys if isinstance(key, Packed)]
+    if not packed or len(packed) != len(keys):
+        return False
+    if not all(native.packed.compares_by_bytes(key.kind) for key in packed):
+        return False
+    return native.packed.distinct(packed)
+
+
+def keys_of(schema: TableSchema, columns: Sequence[Cells], rows: int) -> Sequence[Hashable]:
     """The key of each row, equal where a database would call them equal."""
     if not schema.key:
         return range(rows)  # without a key every row is its own

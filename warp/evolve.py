@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from warp import stored
+from warp.cells import taken
 from warp.errors import WarpError
 from warp.fitting import Fitting
 from warp.kinds import join
 from warp.model import (
     UNCHANGED,
+    Cells,
     Change,
     ChangeBatch,
     Column,
@@ -103,7 +105,7 @@ def _convert(
         ]
         return
     fitting = Fitting(part.table, settings, have.key)
-    columns: list[list[Any]] = []
+    columns: list[Cells] = []
     for column in have.columns:
         i = at_source.get(column.source)
         if i is None:  # dropped at the source: kept here, new rows NULL
@@ -179,7 +181,7 @@ def _settle(found: _Fitted, fitted: TableChanges, original: TableChanges, plan: 
         )
     if found.refused:
         keep = [row for row in range(len(fitted)) if row not in found.refused]
-        fitted.columns = [[cells[row] for row in keep] for cells in fitted.columns]
+        fitted.columns = [taken(cells, keep) for cells in fitted.columns]
         fitted.operations = bytearray(operations[row] for row in keep)
         fitted.versions = [versions[row] for row in keep]
     plan.batch.changes.append(fitted)

@@ -14,10 +14,12 @@ from decimal import Decimal
 from typing import Any, Final
 
 from warp import precedence
+from warp.cells import holds_invalid, listed
 from warp.errors import DestinationRefused
 from warp.kinds import Relation, as_text, converter, relation, widened
 from warp.model import (
     UNCHANGED,
+    Cells,
     Change,
     Column,
     Finding,
@@ -83,9 +85,9 @@ class Fitting:
 
     # -- columns of a source with a schema
 
-    def cells(self, cells: list[Any], have: Kind, column: Column) -> list[Any]:
+    def cells(self, cells: Cells, have: Kind, column: Column) -> Cells:
         """Cells of kind `have` as the column takes them."""
-        if Invalid in set(map(type, cells)):
+        if holds_invalid(cells):
             cells = self._without_invalid(cells, column)
         if have is column.kind:
             return self.within(cells, column)
@@ -124,7 +126,7 @@ class Fitting:
             self._widen(column, have)
         return chosen is Handling.WIDEN
 
-    def _without_invalid(self, cells: list[Any], column: Column) -> list[Any]:
+    def _without_invalid(self, cells: Cells, column: Column) -> list[Any]:
         fitted = list(cells)
         for row, cell in enumerate(cells):
             if type(cell) is Invalid:
@@ -141,7 +143,7 @@ class Fitting:
 
     # -- the destination's own limits
 
-    def within(self, cells: list[Any], column: Column) -> list[Any]:
+    def within(self, cells: Cells, column: Column) -> Cells:
         """The cells, those beyond the column's limits dealt with."""
         if column.limit is None and column.scale is None:
             return cells
@@ -151,7 +153,7 @@ class Fitting:
             return self._within_length(cells, column, column.limit)
         return cells
 
-    def _within_length(self, cells: list[Any], column: Column, limit: int) -> list[Any]:
+    def _within_length(self, cells: Cells, column: Column, limit: int) -> Cells:
         # PostgreSQL counts characters; a cell of spaces beyond the limit would be cut silently.
         long = [i for i, c in enumerate(cells) if type(c) is str and len(c) > limit]
         if not long:
@@ -168,17 +170,17 @@ class Fitting:
             fitted[row] = self._do(chosen, column, row, original, why)
         return fitted
 
-    def _within_digits(self, cells: list[Any], column: Column, limit: int | None) -> list[Any]:
-        fitted = cells
+    def _within_digits(self, cells: Cells, column: Column, limit: int | None) -> Cells:
+        fitted: list[Any] | None = None
         for row, cell in enumerate(cells):
             if type(cell) is Decimal and not _holds(cell, limit, column.scale):
-                if fitted is cells:
-                    fitted = list(cells)
+                if fitted is None:
+                    fitted = listed(cells)
                 shown = f"numeric({limit},{column.scale or 0})"
                 text = as_text(Kind.DECIMAL, cell)
                 original = Original(Kind.DECIMAL, f"more digits than {shown}", text, cell)
                 fitted[row] = self.misfit(column, row, original, f"does not fit into {shown}")
-        return fitted
+        return cells if fitted is None else fitted
 
     # -- one cell
 

@@ -62,6 +62,10 @@ class TableId:
         return f"{self.namespace}.{self.name}"
 
 
+Cells = Sequence[Any]
+"""A column: one carrier a row, in a list or packed (`warp.cells`)."""
+
+
 class Kind(StrEnum):
     """The logical type of a column.  Each destination spells it its own way.
 
@@ -287,7 +291,7 @@ class Skipped:
 class Shaped:
     """Documents as columns, and what did not fit."""
 
-    columns: list[list[Any]]
+    columns: Sequence[Cells]
     # Source field -> the column its values ask for, for fields in `_extra` for want of a column.
     unknown: dict[str, Column] = field(default_factory=dict)
     # What became of cells that did not fit.  `key` is not filled in: the row's key is known later.
@@ -303,7 +307,7 @@ class Shaped:
 class TableChanges:
     """The changes of one table, oldest first, held as columns.
 
-    Either `schema` and `columns` are set (one list per schema column, one cell per row), or
+    Either `schema` and `columns` are set (one for each of the schema's, one cell per row), or
     `documents` is, until `evolve` has shaped it.  A DELETE carries its key and may carry
     ABSENT elsewhere; a TRUNCATE row carries only ABSENT (or an empty document).
     """
@@ -312,7 +316,7 @@ class TableChanges:
     operations: bytearray
     versions: Sequence[int]  # the source's order key of each row; equal ones are in list order
     schema: TableSchema | None = None
-    columns: list[list[Any]] = field(default_factory=list)
+    columns: Sequence[Cells] = field(default_factory=list)
     documents: Documents | None = None
 
     def __len__(self) -> int:

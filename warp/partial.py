@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
 
+from warp.cells import taken
 from warp.compact import keys_of
 from warp.fitting import Fitting
-from warp.model import UNCHANGED, Operation, TableChanges, TableSchema, TableSettings
+from warp.model import UNCHANGED, Cells, Operation, TableChanges, TableSchema, TableSettings
 
 _MARK = type(UNCHANGED)
 _PARTIAL = (Operation.UPDATE.value, Operation.CREATE.value)
@@ -63,7 +64,7 @@ def asked(
         for c in key
     ]
     fitted = [place for place in range(len(updates)) if place not in fitting.refused]
-    columns = [[column[place] for place in fitted] for column in columns]
+    columns = [taken(column, fitted) for column in columns]
     updates = [updates[place] for place in fitted]
     return _chosen(part, updates, replace(have, columns=tuple(key)), columns), updates
 
@@ -80,7 +81,7 @@ def wanted(part: TableChanges, rows: Iterable[int]) -> TableChanges:
     """What to ask the source for: one row of each key."""
     keys = _keys(part)
     first = list({keys[row]: row for row in rows}.values())
-    columns = [[column[row] for row in first] for column in part.columns]
+    columns = [taken(column, first) for column in part.columns]
     return _chosen(part, first, _known(part), columns)
 
 
@@ -108,7 +109,7 @@ def filled(part: TableChanges, rows: Collection[int], found: TableChanges) -> Ta
 
 
 def _chosen(
-    part: TableChanges, rows: Sequence[int], schema: TableSchema, columns: list[list[object]]
+    part: TableChanges, rows: Sequence[int], schema: TableSchema, columns: Sequence[Cells]
 ) -> TableChanges:
     operations = bytearray(part.operations[row] for row in rows)
     return TableChanges(part.table, operations, [part.versions[r] for r in rows], schema, columns)

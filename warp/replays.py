@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from warp import stored
 from warp.model import (
     ABSENT,
     UNCHANGED,
+    Cells,
     ChangeBatch,
     Column,
     Evolution,
@@ -160,7 +161,7 @@ def _cell_refused(
 def _key(part: TableChanges) -> Hashable:
     if part.schema is None or not part.schema.key:
         return object()  # without a key every row is its own
-    cells: Mapping[str, list[Any]] = dict(zip(part.schema.names(), part.columns, strict=True))
+    cells: Mapping[str, Cells] = dict(zip(part.schema.names(), part.columns, strict=True))
     values = [cells[name][0] for name in part.schema.key]
     # NaN differs from itself; as a key it is one value.
     return tuple(UNCHANGED if value != value else value for value in values)

@@ -57,7 +57,7 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     look_up = MemoryDeltas.look_up
 
     def noted(source: MemoryDeltas, rows: TableChanges) -> TableChanges:
-        asked.append(rows.columns[0])
+        asked.append(list(rows.columns[0]))
         return look_up(source, rows)
 
     monkeypatch.setattr(MemoryDeltas, "look_up", noted)

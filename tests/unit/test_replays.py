@@ -159,7 +159,7 @@ def test_a_cell_that_has_no_form_even_now_waits_and_is_not_set_aside_twice() -> 
     cell = aside(UPDATE, 5, 7, "a", column="name")
     loaded = replays.load([set_aside(4, cell)], HAVE)
     plan = evolve(loaded.batch, {ORDERS: HAVE}, select)
-    plan.batch.changes[0].columns[1] = [UNCHANGED]
+    plan.batch.changes[0].columns = [plan.batch.changes[0].columns[0], [UNCHANGED]]
     plan.quarantined.append(replace(cell, reason="an object, not text"))
     replay = replays.gather(plan, loaded)
     assert (replay.ids, replay.refused) == ([], {4: "an object, not text"})
@@ -169,7 +169,7 @@ def test_a_cell_that_has_no_form_even_now_waits_and_is_not_set_aside_twice() -> 
 def test_a_cell_that_does_not_fit_when_its_row_lands_is_set_aside_by_itself() -> None:
     loaded = replays.load([set_aside(4, aside(CREATE, 5, 7, "a"))], HAVE)
     plan = evolve(loaded.batch, {ORDERS: HAVE}, select)
-    plan.batch.changes[0].columns[1] = [UNCHANGED]
+    plan.batch.changes[0].columns = [plan.batch.changes[0].columns[0], [UNCHANGED]]
     plan.quarantined.append(aside(CREATE, 5, 7, "a", column="name"))
     assert replays.gather(plan, loaded).ids == [4]
     assert [row.column for row in plan.quarantined] == ["name"]

@@ -34,6 +34,7 @@ from warp.fitting import Fitting, Original
 from warp.kinds import as_text
 from warp.model import (
     ABSENT,
+    Cells,
     Column,
     DocumentColumn,
     Handling,
@@ -590,7 +591,7 @@ class _Shaping:
                 f"{sorted(seen)[:5]} have no column; give the table one of the two"
             )
 
-    def _field(self, column: Column, cells: list[Any]) -> list[Any]:
+    def _field(self, column: Column, cells: list[Any]) -> Cells:
         if column.name in self.known.key:
             return self._key(column, cells)
         if column.kind is Kind.JSON:

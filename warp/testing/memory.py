@@ -266,7 +266,7 @@ class MemoryOneLog(MemorySource):
     traits: ClassVar[SourceTraits] = SourceTraits(follows_twice=False, holds_log=True)
 
 
-def _cells_of(rows: TableChanges, name: str) -> list[Any]:
+def _cells_of(rows: TableChanges, name: str) -> Sequence[Any]:
     if rows.schema is None:
         raise AssertionError("rows of a database have a schema")
     return rows.columns[rows.schema.names().index(name)]

@@ -1,4 +1,4 @@
-"""Cells as binary COPY takes them: one pass per column, and C dumpers only.
+"""Cells as binary COPY takes them: packed columns, or one pass per column and C dumpers only.
 
 psycopg picks a dumper by the type named to `set_types`; the server only sees bytes.  So an instant
 goes as the int8 that a timestamptz is inside, JSON as bytes with jsonb's version byte before them,
@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from warp import native
+from warp.cells import holds_marks, taken
 from warp.compact import Compacted
-from warp.model import UNCHANGED, Kind, Operation, TableSchema
+from warp.model import UNCHANGED, Cells, Kind, Operation, TableSchema
+from warp.native import Packed
 
 TYPES: Final[dict[Kind, str]] = {
     Kind.BOOL: "boolean",
@@ -87,11 +90,10 @@ _BARE: Final = (Operation.DELETE.value, Operation.TRUNCATE.value)
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """One table's changes, ready to be copied: cells dumped by C, one change per key."""
+    """One table's changes, ready to be copied: one change per key."""
 
     schema: TableSchema
-    cells: list[Sequence[Any]]  # as the staging table wants them, a column each
-    carriers: list[list[Any]]  # the same columns before conversion, for what must be set aside
+    carriers: Sequence[Cells]  # a column each
     operations: bytes  # PARTIAL among them
     versions: Sequence[int]
     kept: Sequence[bytes | None] | None = None  # a bitmap of the cells each PARTIAL row keeps
@@ -105,8 +107,7 @@ class Staged:
         """These of the rows, in this order, without the truncation."""
         return Staged(
             self.schema,
-            [[column[row] for row in rows] for column in self.cells],
-            [[column[row] for row in rows] for column in self.carriers],
+            [taken(column, rows) for column in self.carriers],
             bytes(self.operations[row] for row in rows),
             [self.versions[row] for row in rows],
             None if self.kept is None else [self.kept[row] for row in rows],
@@ -115,24 +116,14 @@ class Staged:
 
 
 def stage(schema: TableSchema, changes: Compacted) -> Staged:
-    """Convert the columns, and note which cells keep what the destination has."""
+    """Note which cells keep what the destination has."""
     operations = changes.operations
-    cells: list[Sequence[Any]] = []
     keeping: dict[int, list[int]] = {}  # column -> rows whose cell is UNCHANGED
-    for place, (column, values) in enumerate(zip(schema.columns, changes.columns, strict=True)):
-        types = set(map(type, values))
-        plain = values
-        if _MARK in types:
-            unchanged = [
-                row
-                for row, cell in enumerate(values)
-                if cell is UNCHANGED and operations[row] not in _BARE
-            ]
+    for place, values in enumerate(changes.columns):
+        if holds_marks(values):
+            unchanged = [row for row in _unchanged(values) if operations[row] not in _BARE]
             if unchanged:
                 keeping[place] = unchanged
-            plain = [None if type(cell) is _MARK else cell for cell in values]
-            types.add(_NONE)
-        cells.append(_dumpable(column.kind, plain, _NONE in types))
     left_out: frozenset[int] = frozenset()
     if keeping:
         # A column that all rows leave alone (dropped at the source) needs no bitmap.
@@ -154,7 +145,6 @@ def stage(schema: TableSchema, changes: Compacted) -> Staged:
         operations = bytes(marked)
     return Staged(
         schema,
-        cells,
         changes.columns,
         operations,
         changes.versions,
@@ -164,7 +154,39 @@ def stage(schema: TableSchema, changes: Compacted) -> Staged:
     )
 
 
-def _dumpable(kind: Kind, values: list[Any], nulls: bool) -> list[Any]:
+def _unchanged(values: Cells) -> list[int]:
+    if isinstance(values, Packed):
+        return values.unchanged()
+    return [row for row, cell in enumerate(values) if cell is UNCHANGED]
+
+
+def packed(part: Staged) -> list[Packed] | None:
+    """The columns packed, for the compiled encoder; None where they must go the slow way."""
+    if not native.active():
+        return None
+    columns: list[Packed] = []
+    for column, values in zip(part.schema.columns, part.carriers, strict=True):
+        made = values if isinstance(values, Packed) else Packed.of(column.kind, values)
+        if made is None or made.kind is not column.kind:
+            return None
+        columns.append(made)
+    return columns
+
+
+def dumpable(part: Staged) -> list[Sequence[Any]]:
+    """The columns as psycopg's dumpers for `DUMPED_AS` want them."""
+    return [
+        dumped(column.kind, values)
+        for column, values in zip(part.schema.columns, part.carriers, strict=True)
+    ]
+
+
+def dumped(kind: Kind, values: Cells) -> Sequence[Any]:
+    """One column of them."""
+    types = set(map(type, values))
+    if _MARK in types:
+        values = [None if type(cell) is _MARK else cell for cell in values]
+    nulls = _MARK in types or _NONE in types
     if kind in (Kind.TIMESTAMP, Kind.DATETIME):
         if nulls:
             return [None if v is None else v - _POSTGRES_EPOCH for v in values]

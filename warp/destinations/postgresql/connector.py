@@ -21,9 +21,9 @@ from pydantic import BaseModel
 
 from warp import faults
 from warp.compact import Compacted, compact
-from warp.destinations.postgresql import constraints, ddl, keyless, markers, merge
+from warp.destinations.postgresql import constraints, ddl, encode, keyless, markers, merge
 from warp.destinations.postgresql.careful import Careful, TableState, is_of_a_value
-from warp.destinations.postgresql.carriers import DUMPED_AS, PARTIAL, Staged, stage
+from warp.destinations.postgresql.carriers import PARTIAL, Staged, stage
 from warp.destinations.postgresql.deferral import (
     Deferral,
     Tried,
@@ -37,7 +37,6 @@ from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.metadata import PostgresMetadata
 from warp.destinations.postgresql.quarantine import Replaying, supersede_deleted, supersede_gone
 from warp.destinations.postgresql.session import (
-    OIDS,
     PostgresOptions,
     Session,
     storable,
@@ -622,26 +621,18 @@ class PostgresDestination:
         """Rows into the staging table, by binary COPY; with numbers, all that tells them apart."""
         told = numbers is not None
         op, v = told or _mixed(part), told or _versions_differ(part)
-        columns = [*part.cells]
-        types = [OIDS[DUMPED_AS[column.kind]] for column in part.schema.columns]
+        said: list[tuple[str, Sequence[Any]]] = []  # what goes beside the cells
         if op:
-            columns.append(part.operations)
-            types.append(OIDS["int2"])
+            said.append(("int2", part.operations))
         if v:
-            columns.append(part.versions)
-            types.append(OIDS["int8"])
+            said.append(("int8", part.versions))
         if part.kept is not None:
-            columns.append(part.kept)
-            types.append(OIDS["bytea"])
+            said.append(("bytea", part.kept))
         if numbers is not None:
-            columns.append(numbers)
-            types.append(OIDS["int4"])
+            said.append(("int4", numbers))
         [statement] = merge.copy_in(landing, op=op, v=v, kept=part.kept is not None, numbered=told)
         with self._session.connect().cursor() as cursor, cursor.copy(statement) as copy:
-            copy.set_types(types)
-            write = copy.write_row
-            for row in zip(*columns, strict=True):
-                write(row)
+            encode.into(copy, part, said)
             faults.hit("in_copy")
 
     def _merge(self, part: Staged, landing: Landing, state: TableState) -> None:

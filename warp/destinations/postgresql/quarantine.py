@@ -15,7 +15,7 @@ from psycopg import sql
 from warp import replays, stored
 from warp.compact import Compacted
 from warp.destinations.postgresql import merge
-from warp.destinations.postgresql.carriers import DUMPED_AS, Staged, stage
+from warp.destinations.postgresql.carriers import DUMPED_AS, Staged, dumped, stage
 from warp.destinations.postgresql.merge import DELETED, VERSION, Landing
 from warp.destinations.postgresql.session import OIDS, Session, literal, name, storable, text
 from warp.errors import LeaseLost
@@ -76,7 +76,7 @@ class Replaying:
     def sift(self, part: Staged, landing: Landing, truncated_at: int, *, carefully: bool) -> Staged:
         """The rows that nothing newer overrules."""
         first, self._sifted = self._sifted, self._sifted + len(part)
-        keys = [part.cells[place] for place in landing.places(landing.schema.key)]
+        keys = [part.carriers[place] for place in landing.places(landing.schema.key)]
         if carefully:
             standings = self._one_by_one(landing, keys, part.versions)
         else:
@@ -188,7 +188,7 @@ def _overruled(session: Session, landing: Landing, page: Sequence[Sequence[Any]]
     keys = TableSchema(schema.table, tuple(schema.columns[place] for place in places), schema.key)
     versions = [row[3] for row in rows]
     staged = stage(keys, Compacted(b"u" * len(rows), versions, columns))
-    standings = standings_of(session, landing, staged.cells, versions, audit=False)
+    standings = standings_of(session, landing, staged.carriers, versions, audit=False)
     found = {}
     for (id, _, _, version, operation, column), standing in zip(rows, standings, strict=True):
         # A cell's row that is not there is a question for its replay, not for this table.
@@ -221,7 +221,7 @@ def standings_of(
     *,
     audit: bool,
 ) -> list[Standing]:
-    """What the table has of each key; `keys` are the key's columns as COPY takes them.
+    """What the table has of each key; `keys` are the key's columns.
 
     Leaves the staging table as empty as it was.
     """
@@ -229,10 +229,12 @@ def standings_of(
         return []
     schema = landing.schema
     places = landing.places(schema.key)
-    types = [OIDS[DUMPED_AS[schema.columns[place].kind]] for place in places]
+    kinds = [schema.columns[place].kind for place in places]
+    types = [OIDS[DUMPED_AS[kind]] for kind in kinds]
+    cells = [dumped(kind, column) for kind, column in zip(kinds, keys, strict=True)]
     with session.connect().cursor() as cursor, cursor.copy(_copy_keys(landing)) as copy:
         copy.set_types([*types, OIDS["int8"]])
-        for row in zip(*keys, range(len(versions)), strict=True):
+        for row in zip(*cells, range(len(versions)), strict=True):
             copy.write_row(row)
     found: list[tuple[int | None, bool]] = [(None, False)] * len(versions)
     for row, version, gone in session.run(_present(landing)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from psycopg import sql
 
@@ -43,7 +43,8 @@ def look_up(
     version = settled_version(server, table.id, table.oid, publication)
     schema = catalog.schema(table, shape)
     codecs = reading.codecs_of(catalog, shape)
-    found = reading.changes(schema, [[] for _ in shape.columns], Operation.READ, version)
+    columns_found: list[list[Any]] = [[] for _ in shape.columns]
+    found = reading.changes(schema, columns_found, Operation.READ, version)
     connection = server.connect()
     doing = f"look up rows of {table.id}"
     try:
@@ -72,8 +73,8 @@ def look_up(
                 more = reading.changes(schema, columns, Operation.READ, version)
                 found.operations += more.operations
                 found.versions = [*found.versions, *more.versions]
-                for column, cells_ in zip(found.columns, more.columns, strict=True):
-                    column += cells_
+                for done, cells_ in zip(columns_found, more.columns, strict=True):
+                    done += cells_
         with server.meaning(doing):
             (end,) = connection.execute(
                 "SELECT pg_catalog.pg_current_wal_insert_lsn()::text"
