@@ -79,6 +79,9 @@ KINDS: Final[dict[str, Kind]] = {
 PARTIAL: Final = ord("p")
 """Stands in the staging table for a change that keeps some cells of its row."""
 
+READS: Final = frozenset({Operation.READ.value})
+STREAMED: Final = frozenset({Operation.CREATE.value, Operation.UPDATE.value})
+
 _POSTGRES_EPOCH: Final = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
 _MARK: Final = type(UNCHANGED)
 _NONE: Final = type(None)
@@ -100,6 +103,16 @@ class Staged:
 
     def __len__(self) -> int:
         return len(self.operations)
+
+    @property
+    def mixed(self) -> bool:
+        """Must the merge tell the rows apart?"""
+        met = set(self.operations)
+        return not (met <= READS or met <= STREAMED or met == {Operation.DELETE.value})
+
+    @property
+    def one_version(self) -> bool:
+        return self.versions[0] == self.versions[-1] and len(set(self.versions)) == 1
 
     def only(self, rows: Sequence[int]) -> Staged:
         """These of the rows, in this order, without the truncation."""
