@@ -14,7 +14,7 @@ from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.quarantine import supersede_deleted
 from warp.destinations.postgresql.session import Session
 from warp.errors import DestinationRefused
-from warp.model import Operation, Phase, TableSchema, TableSelection, WorkUnit
+from warp.model import Operation, Phase, TableSchema, TableSelection, UnitKind, WorkUnit
 
 # A commit empties every staging table of its session, so there must not be too many.
 MOST_TABLES: Final = 64
@@ -56,6 +56,7 @@ class Staging:
             self._session.options.metadata_schema,
             unit.id,
             awaited,
+            unit.kind is UnitKind.CHUNK,
         )
         self._session.run(merge.staging_table(made.staging, kinds))
         self._landings[key] = made

@@ -1,4 +1,6 @@
-"""One table's changes into their table: merged together, or one by one where one was refused."""
+"""One table's changes into their table: straight, merged together, or one by one where one was
+refused.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,7 @@ from warp.destinations.postgresql.notes import Deed, Notes, place_of
 from warp.destinations.postgresql.quarantine import Replaying, supersede_gone
 from warp.destinations.postgresql.session import Session
 from warp.destinations.postgresql.staging import Staging
+from warp.destinations.postgresql.straight import Straight
 from warp.errors import SchemaMoved
 from warp.model import Marker, TableId, TableSelection
 
@@ -48,6 +51,7 @@ class Tables:
         self._careful = careful
         self._deferral = deferral
         self._notes = notes
+        self._straight = Straight(session)
 
     def land(
         self,
@@ -91,6 +95,8 @@ class Tables:
                     table = part.schema.table
                     must_have_quarantine(settings, table, row.key, refusal.reason)
                     deed.set_aside(quarantined(row, refusal.reason))
+            return
+        if replaying is None and self._straight.lands(part, landing, state):
             return
         self._staging.copy(part, landing)
         faults.hit("after_copy")
