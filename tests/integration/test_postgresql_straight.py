@@ -296,7 +296,7 @@ def test_a_deadlock_with_another_writer_is_told_as_to_be_tried_again(world: Worl
 def test_rows_are_copied_in_the_order_in_which_a_merge_locks_them() -> None:
     schema = TableSchema(ORDERS, (Column("a", Kind.TEXT), Column("n", Kind.INT64)), ("a", "n"))
     landing = Landing(schema, ORDERS, "cw_1", None, "meta")
-    keys = [["b", "Z", "\u00e4", "b"], [2, 1, 0, 1]]
+    keys: list[list[Any]] = [["b", "Z", "\u00e4", "b"], [2, 1, 0, 1]]
     part = in_key_order(stage(schema, Compacted(b"rrrr", [1] * 4, keys)), landing)
     assert list(zip(*part.cells, strict=True)) == [("Z", 1), ("b", 1), ("b", 2), ("\u00e4", 0)]
     for odd in (Kind.INT64, Kind.DECIMAL):  # a key that is NULL, one that is not compared
