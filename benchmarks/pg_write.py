@@ -1,26 +1,31 @@
-"""What writing to PostgreSQL costs our process, beside a bare binary COPY of the same rows.
+"""What writing to PostgreSQL costs, our process and the server, beside a bare binary COPY.
 
-    python -m benchmarks.pg_write [--url postgresql://…] [--rows 200000] [--json]
-
-CPU seconds of this process only, so the numbers hold on a busy machine.  The ratio is to psycopg's
-own `write_row` of ready tuples in the same run, the floor for any writer in Python.
+CPU seconds, so the numbers hold on a busy machine: of this process, and of the one server process
+that serves it (not of the checkpointer and the WAL writer).  The floor is psycopg's own
+`write_row` of ready tuples into a bare table in the same run: no writer in Python is cheaper.
+Rows of a snapshot are written straight and, in turn with that, by staging table and merge.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
 
+import psutil
 import psycopg
 
+from benchmarks.report import Report, median, parser, spread
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions
+from warp.destinations.postgresql.straight import Straight
 from warp.model import (
     Change,
     ChangeBatch,
+    Chunk,
     Column,
     Kind,
     Lease,
@@ -72,8 +77,20 @@ def columns(first: int, rows: int) -> list[list[object]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Per row of one measurement."""
+
+    ours: float  # microseconds of CPU
+    server: float  # likewise
+    wal: float  # bytes
+    seconds: float  # by the clock
+
+
 class Writer:
-    def __init__(self, url: str) -> None:
+    """A unit that writes; a chunk's rows are READ, a stream's may be anything."""
+
+    def __init__(self, url: str, unit: WorkUnit) -> None:
         options = PostgresOptions.model_validate({"connection_string": url})
         self.destination = PostgresDestination(options, select)
         metadata = self.destination.metadata()
@@ -86,10 +103,11 @@ class Writer:
         if schema is None:
             raise AssertionError("the table was just made")
         self.schema = schema
-        unit = WorkUnit.stream("benchmark")
         stored = {m.unit.id: m for m in metadata.markers()}.get(unit.id, Marker(unit))
         self.marker = self.destination.open(Lease(unit, "benchmark", stored.fence + 1))
         self.version = 0
+        self.session = self.destination._session
+        self.server = psutil.Process(self.session.connect().info.backend_pid)
 
     def batch(self, operation: Operation, first: int, rows: int) -> ChangeBatch:
         self.version += 1
@@ -106,28 +124,49 @@ class Writer:
         self.destination.write_batch(batch, after)
         self.marker = after
 
+    def run(self, statement: bytes) -> None:
+        self.session.run(statement, prepare=False)
 
-def cpu(work: Callable[[], None]) -> float:
+    def cost(self, batches: Sequence[ChangeBatch]) -> Cost:
+        def work() -> None:
+            for batch in batches:
+                self.write(batch)
+
+        return cost(work, sum(map(len, batches)), self.session.connect(), self.server)
+
+
+def cost(
+    work: Callable[[], None],
+    rows: int,
+    connection: psycopg.Connection[Any],
+    server: psutil.Process,
+) -> Cost:
     gc.collect()
-    before = time.process_time()
+    wal = wal_end(connection)
+    spent, begun, clock = busy(server), time.process_time(), time.monotonic()
     work()
-    return time.process_time() - before
+    ours, seconds = time.process_time() - begun, time.monotonic() - clock
+    end = wal_end(connection)
+    return Cost(
+        ours / rows * 1e6,
+        (busy(server) - spent) / rows * 1e6,
+        (end - wal) / rows,
+        seconds / rows,
+    )
 
 
-def microseconds(writer: Writer, operation: Operation, rows: int, size: int) -> float:
-    """Per row, over whole transactions of `size` rows."""
-    batches = [writer.batch(operation, first, size) for first in range(0, rows, size)]
-    writer.write(writer.batch(operation, 0, size))  # staging table, prepared statements
-
-    def work() -> None:
-        for batch in batches:
-            writer.write(batch)
-
-    return cpu(work) / rows * 1e6
+def wal_end(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute(b"select pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+    return int(row[0]) if row else 0
 
 
-def floor(url: str, rows: int, size: int) -> float:
-    """psycopg's binary COPY of ready tuples into a bare table, per row."""
+def busy(server: psutil.Process) -> float:
+    times = server.cpu_times()
+    return times.user + times.system
+
+
+def floor(url: str, rows: int, size: int) -> Cost:
+    """psycopg's binary COPY of ready tuples into a bare table with a primary key."""
     types = ["text", "int8", "float8", "text", "text", "bool", "int8", "bytea"]
     ready = [list(zip(*columns(first, size), strict=True)) for first in range(0, rows, size)]
 
@@ -142,55 +181,101 @@ def floor(url: str, rows: int, size: int) -> float:
                     copy.write_row(row)
 
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("drop table if exists bare")
         connection.execute(
-            "create temporary table bare (a text, b int8, c float8, d text, e text, f bool,"
-            " g int8, h bytea)"
+            "create table bare (a text primary key, b int8, c float8, d text, e text, f bool,"
+            " g timestamptz, h bytea)"
         )
-        return cpu(work) / rows * 1e6
+        return cost(work, rows, connection, psutil.Process(connection.info.backend_pid))
+
+
+def snapshot(writer: Writer, rows: int, size: int, *, straight: bool) -> Cost:
+    """An empty table filled by one chunk."""
+    writer.run(b"truncate benchmark.orders")
+    batches = [writer.batch(Operation.READ, first, size) for first in range(0, rows, size)]
+    with contextlib.ExitStack() as stack:
+        if not straight:
+            stack.enter_context(mock.patch.object(Straight, "lands", return_value=False))
+        # Staging table, prepared statements.
+        writer.write(writer.batch(Operation.READ, rows * 10, 100))
+        return writer.cost(batches)
+
+
+def changed(writer: Writer, operation: Operation, rows: int, size: int) -> Cost:
+    batches = [writer.batch(operation, first, size) for first in range(0, rows, size)]
+    writer.write(writer.batch(operation, 0, size))
+    return writer.cost(batches)
 
 
 @contextlib.contextmanager
-def server(url: str | None) -> Iterator[str]:
-    if url:
-        yield url
-        return
-    with Postgres() as postgres:
-        yield postgres.url
+def unique_index(writer: Writer) -> Iterator[None]:
+    writer.run(b"truncate benchmark.orders")
+    writer.run(b"create unique index second on benchmark.orders (note)")
+    yield
+    writer.run(b"drop index benchmark.second")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url")
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    rows = arguments.rows
-    with server(arguments.url) as url:
-        writer = Writer(url)
-        result = {
-            "bare copy, 10 000 rows": floor(url, rows, 10_000),
-            "bare copy, 500 rows": floor(url, rows, 500),
-            "snapshot rows, 10 000 a transaction": microseconds(
-                writer, Operation.READ, rows, 10_000
-            ),
-            "created rows, 500 a transaction": microseconds(
-                writer, Operation.CREATE, rows // 2, 500
-            ),
-            "updated rows, 500 a transaction": microseconds(
-                writer, Operation.UPDATE, rows // 2, 500
-            ),
-            "updated rows, 5 000 a transaction": microseconds(
-                writer, Operation.UPDATE, rows // 2, 5_000
-            ),
-        }
+    arguments = parser(__doc__, rows=100_000, runs=3).parse_args()
+    rows, runs = arguments.rows, arguments.runs
+    report = Report(
+        "pg_write",
+        f"{rows:,} rows of 8 columns; median and range of {runs} runs.",
+        (
+            "",
+            "our CPU, s per million rows",
+            "the server's, s per million rows",
+            "WAL, bytes a row",
+            "rows per second",
+        ),
+    )
+    found: dict[str, list[Cost]] = {}
+
+    def add(what: str, cost: Cost) -> None:
+        found.setdefault(what, []).append(cost)
+
+    with Postgres() as postgres:
+        chunk = Chunk(TABLE, 0)
+        writer = Writer(postgres.url, WorkUnit.of_chunk("benchmark", chunk, 0))
+        for _ in range(runs):
+            add("bare COPY, 10,000 rows", floor(postgres.url, rows, 10_000))
+            for size in (10_000, 500):
+                for straight in (True, False):
+                    how = "straight" if straight else "merged"
+                    one = snapshot(writer, rows, size, straight=straight)
+                    add(f"snapshot rows, {size:,} a transaction, {how}", one)
+            with unique_index(writer):
+                for straight in (True, False):
+                    how = "straight" if straight else "merged"
+                    one = snapshot(writer, rows, 10_000, straight=straight)
+                    add(f"the same 10,000 with a second unique index, {how}", one)
         writer.destination.close()
-    if arguments.json:
-        print(json.dumps({"unit": "CPU microseconds per row", "measured": result}))
-        return
-    bare = {10_000: result["bare copy, 10 000 rows"], 500: result["bare copy, 500 rows"]}
-    for what, value in result.items():
-        base = bare[500] if " 500 " in what else bare[10_000]
-        print(f"{what:40} {value:6.2f} us of CPU a row   {value / base:5.2f} x the bare copy")
+        writer = Writer(postgres.url, WorkUnit.stream("benchmark"))
+        for _ in range(runs):
+            writer.run(b"truncate benchmark.orders")
+            some = rows // 2
+            add("created rows, 500 a transaction", changed(writer, Operation.CREATE, some, 500))
+            add("updated rows, 500 a transaction", changed(writer, Operation.UPDATE, some, 500))
+            add(
+                "updated rows, 5,000 a transaction",
+                changed(writer, Operation.UPDATE, some, 5_000),
+            )
+        writer.destination.close()
+    for what, costs in found.items():
+        report.add(
+            what,
+            spread([one.ours for one in costs], ".2f"),
+            spread([one.server for one in costs], ".2f"),
+            spread([one.wal for one in costs]),
+            spread([1 / one.seconds for one in costs]),
+        )
+    for what in found:
+        if what.endswith(", straight"):
+            case = what.removesuffix(", straight")
+            pairs = zip(found[what], found[f"{case}, merged"], strict=True)
+            ratio = median([merged.server / straight.server for straight, merged in pairs])
+            report.note(f"{case}: merging costs the server {ratio:.1f} times what COPY costs it")
+    report.finish(save=arguments.save)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from typing import Any
 
 from warp import faults, pipeline
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions, session
+from warp.destinations.postgresql.notes import Notes
+from warp.destinations.postgresql.transaction import Transactions
 from warp.errors import DestinationUnavailable, WarpError
 from warp.model import (
     ChangeBatch,
@@ -180,23 +182,29 @@ def run(order: Order) -> None:
 @contextlib.contextmanager
 def twin(broken: str) -> Iterator[None]:
     """Inside, guards of the destination are gone; several are joined by " + "."""
-    destination: Any = PostgresDestination
-    names = ("_advance", "_commit", "_was_committed", "_set_aside")
-    kept = {name: getattr(destination, name) for name in names}
+    writes: Any = Transactions
+    notes: Any = Notes
+    guards = [
+        (writes, "_advance"),
+        (writes, "_commit"),
+        (writes, "was_committed"),
+        (notes, "set_aside"),
+    ]
+    kept = [(of, name, getattr(of, name)) for of, name in guards]
     try:
         for guard in filter(None, broken.split(" + ")):
             match guard:
                 case "marker first":
-                    destination._advance = _marker_first
+                    writes._advance = _marker_first
                 case "marker last":
-                    destination._advance = _marker_not_yet
-                    destination._commit = _marker_last
+                    writes._advance = _marker_not_yet
+                    writes._commit = _marker_last
                 case "done early":
-                    destination._advance = _done_early
+                    writes._advance = _done_early
                 case "sets nothing aside":
-                    destination._set_aside = _sets_nothing_aside
+                    notes.set_aside = _sets_nothing_aside
                 case "never asks":
-                    destination._was_committed = _never_asks
+                    writes.was_committed = _never_asks
                 case "no fence":
                     vars(session)["load"] = without("and fence = %(fence)s")
                 case "no batch":
@@ -206,8 +214,8 @@ def twin(broken: str) -> Iterator[None]:
         yield
     finally:
         vars(session)["load"] = load
-        for name in names:
-            setattr(destination, name, kept[name])
+        for of, name, guard in kept:
+            setattr(of, name, guard)
 
 
 def without(guard: str) -> Any:
@@ -224,34 +232,34 @@ def without(guard: str) -> Any:
     return loaded
 
 
-_advance = PostgresDestination._advance
+_advance = Transactions._advance
 
 
-def _marker_first(self: PostgresDestination, marker: Marker) -> None:
+def _marker_first(self: Transactions, marker: Marker) -> None:
     _advance(self, marker)
     self._session.run(b"COMMIT")
     self._session.run(b"BEGIN")
 
 
-def _marker_not_yet(self: PostgresDestination, marker: Marker) -> None:
+def _marker_not_yet(self: Transactions, marker: Marker) -> None:
     pass
 
 
-def _done_early(self: PostgresDestination, marker: Marker) -> None:
+def _done_early(self: Transactions, marker: Marker) -> None:
     _advance(self, replace(marker, phase=Phase.DONE))
 
 
 def _sets_nothing_aside(
-    self: PostgresDestination, unit: WorkUnit, rows: Sequence[QuarantinedRow], batch: ChangeBatch
+    self: Notes, unit: WorkUnit, rows: Sequence[QuarantinedRow], at: Position
 ) -> None:
     pass
 
 
-def _never_asks(self: PostgresDestination, batch: ChangeBatch | None, marker: Marker) -> bool:
+def _never_asks(self: Transactions, batch: ChangeBatch | None, marker: Marker) -> bool:
     return False
 
 
-def _marker_last(self: PostgresDestination, batch: ChangeBatch | None, marker: Marker) -> None:
+def _marker_last(self: Transactions, batch: ChangeBatch | None, marker: Marker) -> None:
     self._session.run(b"COMMIT")
     faults.hit("between")
     self._session.run(b"BEGIN")

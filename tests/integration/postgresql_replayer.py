@@ -71,8 +71,8 @@ def settle_after_the_commit() -> None:
         self: PostgresDestination, batch: ChangeBatch, marker: Marker, **said: Any
     ) -> Written:
         written = write(self, batch, marker, **said)
-        if self._replaying is not None:
-            settle(self._replaying)
+        if self._transactions.replaying is not None:
+            settle(self._transactions.replaying)
         return written
 
     Replaying.settle = lambda self: None  # type: ignore[method-assign]

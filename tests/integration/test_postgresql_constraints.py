@@ -437,9 +437,10 @@ def test_a_truncation_ends_what_waits(world: World) -> None:
     assert waiting(world) == [('{"id": 2}', "c")]
 
 
-def write_family(world: World, fence: int, fault: str = "") -> int:
+def write_family(world: World, fault: str = "") -> int:
     environment = os.environ | {faults.VARIABLE: fault}
-    return programs.run("postgresql_family", world.url, str(fence), env=environment).returncode
+    fence = str(next(World.fences))  # above those of this process, however many tests came before
+    return programs.run("postgresql_family", world.url, fence, env=environment).returncode
 
 
 @pytest.mark.parametrize(("point", "nth"), POINTS)
@@ -447,10 +448,10 @@ def test_a_process_killed_anywhere_neither_loses_nor_repeats_a_row_that_waits(
     world: World, point: str, nth: int
 ) -> None:
     shop(world)
-    assert write_family(world, 100, f"{point}:kill:{nth}") == -signal.SIGKILL
+    assert write_family(world, f"{point}:kill:{nth}") == -signal.SIGKILL
     [[batches]] = world.ask(f"select batch from {META}.sync_markers where kind = 'stream'")
     assert batches < postgresql_family.BATCHES
-    assert write_family(world, 200) == 0
+    assert write_family(world) == 0
     assert orders(world) == postgresql_family.landed()
     kept = [json.loads(key)["id"] for key, _ in waiting(world)]
     assert sorted(kept) == postgresql_family.waiting()

@@ -25,7 +25,8 @@ from postgresql_world import (
 from postgresql_writer import BATCHES
 
 from warp import faults, sql
-from warp.destinations.postgresql import connector, session
+from warp.destinations.postgresql import session
+from warp.destinations.postgresql.transaction import Transactions
 from warp.errors import DestinationUnavailable, FenceBehind, SchemaMoved
 from warp.model import Change, ChangeBatch, Chunk, Column, Kind, Position, SchemaChange, WorkUnit
 from warp.own_process import Running, wait_until
@@ -193,14 +194,14 @@ def test_a_failure_anywhere_leaves_nothing_behind(
 def test_with_the_marker_in_a_transaction_of_its_own_a_failure_leaves_it_moved(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advance = connector.PostgresDestination._advance
+    advance = Transactions._advance
 
-    def alone(self: connector.PostgresDestination, marker: Any) -> None:
+    def alone(self: Transactions, marker: Any) -> None:
         advance(self, marker)
         self._session.run(b"COMMIT")
         self._session.run(b"BEGIN")
 
-    monkeypatch.setattr(connector.PostgresDestination, "_advance", alone)
+    monkeypatch.setattr(Transactions, "_advance", alone)
     with pytest.raises(FenceBehind):  # the batch was lost: nobody may write it any more
         a_failure_anywhere_leaves_nothing_behind(world, monkeypatch, "after_merge")
 
@@ -288,7 +289,7 @@ def test_the_server_ends_the_transaction_of_a_paused_writer_by_itself(world: Wor
     world.options["idle_in_transaction_session_timeout"] = "2s"
     unit = world.settled()
     unit.destination._session.run(b"BEGIN")
-    unit.destination._advance(unit.marker.advanced(ChangeBatch([], Position("1"))))
+    unit.destination._transactions._advance(unit.marker.advanced(ChangeBatch([], Position("1"))))
     assert backends_in_transaction(world) == 1
     assert wait_until(lambda: backends_in_transaction(world) == 0, 30)
     with pytest.raises(DestinationUnavailable):

@@ -25,7 +25,8 @@ from postgresql_world import (
     World,
 )
 
-from warp.destinations.postgresql import careful, connector, merge
+from warp.destinations.postgresql import careful, merge
+from warp.destinations.postgresql.staging import Staging
 from warp.errors import DestinationUnavailable
 from warp.model import ABSENT, Chunk, Phase, WorkUnit
 
@@ -219,10 +220,10 @@ def test_without_tombstones_late_chunks_bring_deleted_rows_back(
 def test_without_the_version_of_the_truncation_late_chunks_bring_its_rows_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    land = connector.PostgresDestination._merge
+    land = Staging.merge
 
     def forgetful(self: Any, part: Any, landing: Any, state: careful.TableState) -> None:
         land(self, part, landing, replace(state, truncated_at=-1))
 
-    monkeypatch.setattr(connector.PostgresDestination, "_merge", forgetful)
+    monkeypatch.setattr(Staging, "merge", forgetful)
     assert differs(world, 40)

@@ -29,7 +29,7 @@ from postgresql_world import (
 from test_postgresql_fence import POINTS, edited
 
 from warp import faults, replays, stored
-from warp.destinations.postgresql import connector, quarantine
+from warp.destinations.postgresql import quarantine, staging
 from warp.model import (
     ABSENT,
     Aside,
@@ -264,7 +264,7 @@ def deleted_after_it_was_refused(world: World) -> None:
 def test_a_deleted_row_is_not_brought_back_even_if_only_the_audit_knows(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connector, "supersede_deleted", lambda *_: None)
+    monkeypatch.setattr(staging, "supersede_deleted", lambda *_: None)
     deleted_after_it_was_refused(world)
     mark(world)
     replay(world)
@@ -278,7 +278,7 @@ def test_without_the_look_at_deletions_a_row_would_be_brought_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broken twin of the test before and of the contract's."""
-    monkeypatch.setattr(connector, "supersede_deleted", lambda *_: None)
+    monkeypatch.setattr(staging, "supersede_deleted", lambda *_: None)
     monkeypatch.setattr(replays, "overruled", lambda *_, **__: "")
     deleted_after_it_was_refused(world)
     mark(world)

@@ -183,6 +183,15 @@ def test_keys_are_distinct_where_a_set_of_them_says_so(keys: list[tuple[int, str
     assert native.packed.distinct([numbers, names]) == (len(set(keys)) == len(keys))
 
 
+@given(st.lists(TEXTS, max_size=4) | st.lists(TEXTS, max_size=6, unique=True).map(sorted))
+def test_keys_are_in_order_where_sorting_would_leave_them(names: list[str]) -> None:
+    expected = names == sorted(set(names))
+    assert native.packed.in_order(packed(Kind.TEXT, names)) == expected
+    numbers = [len(name) for name in names]
+    in_order = native.packed.in_order(packed(Kind.INT64, numbers))
+    assert in_order == (numbers == sorted(set(numbers)))
+
+
 def test_kinds_whose_equal_values_have_several_forms_are_not_compared_by_bytes() -> None:
     loose = {Kind.FLOAT32, Kind.FLOAT64, Kind.DECIMAL, Kind.JSON, Kind.JSON_TEXT}
     assert {kind for kind in Kind if not native.packed.compares_by_bytes(kind)} == loose

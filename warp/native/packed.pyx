@@ -528,6 +528,29 @@ def distinct(columns):
         PyMem_RawFree(table)
 
 
+def in_order(Packed column):
+    """Does each cell come after the one before it, by its number or its bytes?  No NULL among them,
+    and only of kinds that `compares_by_bytes`."""
+    cdef Py_ssize_t row
+    cdef uint64_t a, b, c, shorter
+    cdef int sign
+    if column.blanks:
+        return False
+    for row in range(1, column.rows):
+        if column.layout != BYTES:
+            if column.whole[row] <= column.whole[row - 1]:
+                return False
+            continue
+        a = column.ends[row - 2] if row > 1 else 0
+        b = column.ends[row - 1]
+        c = column.ends[row]
+        shorter = b - a if b - a < c - b else c - b
+        sign = memcmp(column.data + a, column.data + b, shorter)
+        if sign > 0 or (sign == 0 and b - a >= c - b):
+            return False
+    return True
+
+
 # -------------------------------------------------------------------------------------------------
 # PostgreSQL's binary COPY
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from warp import native
 from warp.cells import holds_marks, taken
 from warp.compact import Compacted
 from warp.model import UNCHANGED, Cells, Kind, Operation, TableSchema
@@ -82,6 +81,9 @@ KINDS: Final[dict[str, Kind]] = {
 PARTIAL: Final = ord("p")
 """Stands in the staging table for a change that keeps some cells of its row."""
 
+READS: Final = frozenset({Operation.READ.value})
+STREAMED: Final = frozenset({Operation.CREATE.value, Operation.UPDATE.value})
+
 _POSTGRES_EPOCH: Final = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
 _MARK: Final = type(UNCHANGED)
 _NONE: Final = type(None)
@@ -102,6 +104,22 @@ class Staged:
 
     def __len__(self) -> int:
         return len(self.operations)
+
+    @property
+    def columns(self) -> list[tuple[Kind, Cells]]:
+        return [
+            (c.kind, cells) for c, cells in zip(self.schema.columns, self.carriers, strict=True)
+        ]
+
+    @property
+    def mixed(self) -> bool:
+        """Must the merge tell the rows apart?"""
+        met = set(self.operations)
+        return not (met <= READS or met <= STREAMED or met == {Operation.DELETE.value})
+
+    @property
+    def one_version(self) -> bool:
+        return self.versions[0] == self.versions[-1] and len(set(self.versions)) == 1
 
     def only(self, rows: Sequence[int]) -> Staged:
         """These of the rows, in this order, without the truncation."""
@@ -160,29 +178,8 @@ def _unchanged(values: Cells) -> list[int]:
     return [row for row, cell in enumerate(values) if cell is UNCHANGED]
 
 
-def packed(part: Staged) -> list[Packed] | None:
-    """The columns packed, for the compiled encoder; None where they must go the slow way."""
-    if not native.active():
-        return None
-    columns: list[Packed] = []
-    for column, values in zip(part.schema.columns, part.carriers, strict=True):
-        made = values if isinstance(values, Packed) else Packed.of(column.kind, values)
-        if made is None or made.kind is not column.kind:
-            return None
-        columns.append(made)
-    return columns
-
-
-def dumpable(part: Staged) -> list[Sequence[Any]]:
-    """The columns as psycopg's dumpers for `DUMPED_AS` want them."""
-    return [
-        dumped(column.kind, values)
-        for column, values in zip(part.schema.columns, part.carriers, strict=True)
-    ]
-
-
 def dumped(kind: Kind, values: Cells) -> Sequence[Any]:
-    """One column of them."""
+    """One column as psycopg's dumper for `DUMPED_AS` wants it."""
     types = set(map(type, values))
     if _MARK in types:
         values = [None if type(cell) is _MARK else cell for cell in values]

@@ -14,7 +14,7 @@ from warp.destinations.postgresql import ddl
 from warp.destinations.postgresql.merge import DELETED, VERSION, Landing
 from warp.destinations.postgresql.session import Session, name, text
 from warp.errors import DestinationRefused
-from warp.model import TableSettings
+from warp.model import TableId, TableSelection, TableSettings, UnitKind, WorkUnit
 
 _COMMA = text(", ")
 
@@ -36,6 +36,16 @@ def append(landing: Landing, *, one_version: bool) -> sql.Composed:
     )
 
 
+def read_whole(session: Session, selection: TableSelection, unit: WorkUnit) -> TableSettings | None:
+    """The table that a chunk or poll reads whole, because it has no key."""
+    if unit.table is None or unit.kind not in (UnitKind.CHUNK, UnitKind.POLL):
+        return None
+    settings = selection(unit.table)
+    if settings is None or not is_keyless(session, settings):
+        return None
+    return settings
+
+
 def is_keyless(session: Session, settings: TableSettings) -> bool:
     row = session.named("registered_schema", unit=ddl.unit_of(settings).id).fetchone()
     return row is not None and not row[2] and ddl.registered(session, settings) is not None
@@ -46,9 +56,9 @@ def forget(session: Session, settings: TableSettings) -> None:
     session.run(text("delete from {} where {}").format(_table(settings), DELETED))
 
 
-def reveal(session: Session, settings: TableSettings) -> None:
+def reveal(session: Session, place: TableId) -> None:
     """The run is whole: its rows take the place of those there were."""
-    table = _table(settings)
+    table = name(place.namespace, place.name)
     session.run(text("delete from {} where not {}").format(table, DELETED))
     session.run(text("update {} set {} = false where {}").format(table, DELETED, DELETED))
 

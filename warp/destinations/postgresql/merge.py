@@ -41,6 +41,7 @@ class Landing:
     unit: str = ""  # the table's unit, for the audit
     # Sets of its columns that rows of other tables refer to; None where nothing can wait for it.
     awaited: frozenset[tuple[str, ...]] | None = None
+    of_chunk: bool = False  # are its rows a snapshot's, so that few of their keys are there?
 
     @property
     def table(self) -> sql.Identifier:
@@ -81,7 +82,7 @@ class Landing:
         )
 
 
-def _composed(
+def composed(
     make: Callable[Concatenate[Landing, P], list[sql.Composed]],
 ) -> Callable[Concatenate[Landing, P], list[bytes]]:
     """Each statement is composed once for its Landing and arguments, which costs as much as 200
@@ -109,12 +110,12 @@ def drop_staging(staging: str) -> sql.Composed:
     return text("drop table {}").format(sql.Identifier("pg_temp", staging))
 
 
-@_composed
+@composed
 def empty_staging(landing: Landing) -> list[sql.Composed]:
     return [text("delete from {}").format(landing.staged)]
 
 
-@_composed
+@composed
 def copy_in(
     landing: Landing, *, op: bool, v: bool, kept: bool, numbered: bool = False
 ) -> list[sql.Composed]:
@@ -127,7 +128,7 @@ def copy_in(
     ]
 
 
-@_composed
+@composed
 def missing(landing: Landing) -> list[sql.Composed]:
     """The numbers of the staged rows that are not in the table.
 
@@ -151,7 +152,7 @@ def missing(landing: Landing) -> list[sql.Composed]:
     ]
 
 
-@_composed
+@composed
 def upsert(
     landing: Landing,
     *,
@@ -200,7 +201,7 @@ def upsert(
     return [statement]
 
 
-@_composed
+@composed
 def partial(landing: Landing, *, one_version: bool, left_out: frozenset[int]) -> list[sql.Composed]:
     """Rows that keep some cells: first those that are missing, then all of them.
 
@@ -245,7 +246,7 @@ def partial(landing: Landing, *, one_version: bool, left_out: frozenset[int]) ->
     return [missing, rest]
 
 
-@_composed
+@composed
 def delete(
     landing: Landing, *, settled: bool, all_rows: bool, one_version: bool
 ) -> list[sql.Composed]:
@@ -310,7 +311,7 @@ def delete(
     return steps
 
 
-@_composed
+@composed
 def truncate(landing: Landing) -> list[sql.Composed]:
     """Every row up to the parameter `version` goes; the audit keeps one line with their number."""
     older = text("d.{} <= %(version)s").format(VERSION)

@@ -14,10 +14,10 @@ from psycopg import sql
 
 from warp import replays, stored
 from warp.compact import Compacted
-from warp.destinations.postgresql import merge
-from warp.destinations.postgresql.carriers import DUMPED_AS, Staged, dumped, stage
+from warp.destinations.postgresql import copying, merge
+from warp.destinations.postgresql.carriers import Staged, stage
 from warp.destinations.postgresql.merge import DELETED, VERSION, Landing
-from warp.destinations.postgresql.session import OIDS, Session, literal, name, storable, text
+from warp.destinations.postgresql.session import Session, literal, name, storable, text
 from warp.errors import LeaseLost
 from warp.kinds import converter
 from warp.model import (
@@ -230,12 +230,13 @@ def standings_of(
     schema = landing.schema
     places = landing.places(schema.key)
     kinds = [schema.columns[place].kind for place in places]
-    types = [OIDS[DUMPED_AS[kind]] for kind in kinds]
-    cells = [dumped(kind, column) for kind, column in zip(kinds, keys, strict=True)]
-    with session.connect().cursor() as cursor, cursor.copy(_copy_keys(landing)) as copy:
-        copy.set_types([*types, OIDS["int8"]])
-        for row in zip(*cells, range(len(versions)), strict=True):
-            copy.write_row(row)
+    copying.copy(
+        session,
+        _copy_keys(landing),
+        list(zip(kinds, keys, strict=True)),
+        rows=len(versions),
+        beside=[("int8", range(len(versions)))],
+    )
     found: list[tuple[int | None, bool]] = [(None, False)] * len(versions)
     for row, version, gone in session.run(_present(landing)):
         found[row] = version, gone

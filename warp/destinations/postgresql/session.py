@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Final
 
@@ -161,6 +161,10 @@ class Session:
         """One statement, in the open transaction or, without one, in its own."""
         query = statement if isinstance(statement, bytes) else statement.as_bytes(None)
         return self.connect().execute(query, parameters, **options)
+
+    def run_all(self, statements: Iterable[bytes], parameters: Parameters = ()) -> None:
+        for statement in statements:
+            self.run(statement, parameters)
 
     def named(self, name_: str, **parameters: Any) -> Cursor[Any]:
         return self.run(self.statement(name_), parameters)
