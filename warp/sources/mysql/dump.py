@@ -19,13 +19,13 @@ from warp.sources.mysql.binlog.events import EventType
 from warp.sources.mysql.binlog.gtid import GtidSet
 from warp.sources.mysql.connection import Connection, MysqlOptions, Server, end_socket
 from warp.sources.mysql.errors import translate
-from warp.sources.mysql.position import Place
+from warp.sources.mysql.position import OwnFiles, Place
 
 _DUMP: Final = 0x12
 _DUMP_BY_GTID: Final = 0x1E
 _BY_GTID_FLAG: Final = 0x04  # THROUGH_GTID
 _WHOLE_PACKET: Final = 0xFFFFFF  # such a packet is followed by the rest of the event
-_FIRST_EVENT: Final = 4  # behind the magic bytes of a file
+FIRST_EVENT: Final = 4  # behind the magic bytes of a file
 _BUFFER: Final = 1 << 20
 # So often a quiet server says that it is there; three times as long without a byte, and it is not.
 HEARTBEAT_SECONDS: Final = 10.0
@@ -64,9 +64,9 @@ class Dump:
                 "SET @master_heartbeat_period = %s, @master_binlog_checksum = 'CRC32', "
                 "@mariadb_slave_capability = 4, @slave_connect_state = %s, "
                 "@slave_gtid_strict_mode = 1, @slave_gtid_ignore_duplicates = 0",
-                [heartbeat, str(place.gtid)],
+                [heartbeat, str(place.passed)],
             )
-            body = struct.pack("<IHI", _FIRST_EVENT, 0, server_id)
+            body = struct.pack("<IHI", FIRST_EVENT, 0, server_id)
             self._command(_DUMP, body)
         else:
             connection.execute(
@@ -75,17 +75,39 @@ class Dump:
                 [heartbeat, heartbeat],
             )
             self._compare(place)
-            known = _encoded(place)
-            body = struct.pack("<HII", _BY_GTID_FLAG, server_id, 0)
-            body += struct.pack("<QI", _FIRST_EVENT, len(known)) + known
-            self._command(_DUMP_BY_GTID, body)
+            if isinstance(place.passed, OwnFiles):
+                body = struct.pack("<IHI", place.offset, 0, server_id) + place.file.encode()
+                self._command(_DUMP, body)
+            else:
+                known = _encoded(place)
+                body = struct.pack("<HII", _BY_GTID_FLAG, server_id, 0)
+                body += struct.pack("<QI", FIRST_EVENT, len(known)) + known
+                self._command(_DUMP_BY_GTID, body)
         self._heard_at = time.monotonic()
 
     def _compare(self, place: Place) -> None:
         """MySQL itself minds only transactions of its own: another server would send everything."""
         connection = self._connection
-        [(said, own)] = connection.rows("SELECT @@GLOBAL.gtid_executed, @@server_uuid")
-        executed, delivered = GtidSet.parse(said), place.gtid
+        [(said, own, mode)] = connection.rows(
+            "SELECT @@GLOBAL.gtid_executed, @@server_uuid, @@GLOBAL.gtid_mode"
+        )
+        executed, delivered = GtidSet.parse(said), place.passed
+        if isinstance(delivered, OwnFiles):
+            if delivered.server != own:
+                raise PositionLost(
+                    f"the server {delivered.server} was expected, where the marker is a place in "
+                    f"its log files, found {own} at {connection.login.place}: without global ids "
+                    "no other server understands it; run `cartridge-warp resync SCHEMA`"
+                )
+            if mode == "ON":
+                raise found_global_ids()
+            return
+        if mode != "ON":
+            raise PositionLost(
+                f"gtid_mode = ON was expected at {connection.login.place}, where the marker is a "
+                f"set of global ids, found {mode}: what was written without an id is in no set; "
+                "run `cartridge-warp resync SCHEMA`, which goes on by file and place"
+            )
         if not isinstance(delivered, GtidSet) or not (missing := delivered - executed):
             return
         known = {source for source, _, _ in executed}
@@ -106,7 +128,7 @@ class Dump:
             "SET @source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32', "
             "@mariadb_slave_capability = 4"
         )
-        body = struct.pack("<IHI", _FIRST_EVENT, 0, random.randrange(1 << 30, 1 << 32))
+        body = struct.pack("<IHI", FIRST_EVENT, 0, random.randrange(1 << 30, 1 << 32))
         self._command(_DUMP, body + file.encode())
         deadline = time.monotonic() + _TOLD_WITHIN
         while time.monotonic() < deadline:
@@ -246,7 +268,14 @@ class Dump:
         self._connection.close()
 
 
+def found_global_ids() -> PositionLost:
+    return PositionLost(
+        "a server without global ids was expected, where the marker is a place in its log files, "
+        "found gtid_mode = ON; run `cartridge-warp resync SCHEMA` once, which goes on by global ids"
+    )
+
+
 def _encoded(place: Place) -> bytes:
-    if not isinstance(place.gtid, GtidSet):
+    if not isinstance(place.passed, GtidSet):
         raise AssertionError("a position of MySQL was checked before")
-    return place.gtid.encoded()
+    return place.passed.encoded()
