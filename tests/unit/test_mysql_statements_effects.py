@@ -10,7 +10,7 @@ from warp.sources.mysql.binlog.gtid import Gtid, MariaGtid
 from warp.sources.mysql.binlog.statements import statement_of
 from warp.sources.mysql.columns import Declared
 from warp.sources.mysql.ddl import Effect, effect
-from warp.sources.mysql.position import Counting, Place, file_number
+from warp.sources.mysql.position import Counting, OwnFiles, Place, file_number
 
 T, U, OTHER = TableId("shop", "t"), TableId("shop", "u"), TableId("elsewhere", "t")
 
@@ -57,6 +57,7 @@ def test_a_position_is_printed_and_read_again() -> None:
     for place in (
         Place.of_mariadb("0-1-7,5-2-3", "bin.000002", 345),
         Place.of_mysql("00000000-0000-0000-0000-000000000001:1-5:tag:7"),
+        Place(OwnFiles("00000000-0000-0000-0000-000000000001", 1_795_662_355), "bin.000002", 345),
     ):
         assert Place.parse(place.token) == place
     for wrong in ("", "{}", "[]", '{"flavour": "oracle", "gtid": ""}', '{"flavour": "mysql"}'):

@@ -86,41 +86,10 @@ class Dump:
         self._heard_at = time.monotonic()
 
     def _compare(self, place: Place) -> None:
-        """MySQL itself minds only transactions of its own: another server would send everything."""
-        connection = self._connection
-        [(said, own, mode)] = connection.rows(
+        [(executed, server, mode)] = self._connection.rows(
             "SELECT @@GLOBAL.gtid_executed, @@server_uuid, @@GLOBAL.gtid_mode"
         )
-        executed, delivered = GtidSet.parse(said), place.passed
-        if isinstance(delivered, OwnFiles):
-            if delivered.server != own:
-                raise PositionLost(
-                    f"the server {delivered.server} was expected, where the marker is a place in "
-                    f"its log files, found {own} at {connection.login.place}: without global ids "
-                    "no other server understands it; run `cartridge-warp resync SCHEMA`"
-                )
-            if mode == "ON":
-                raise found_global_ids()
-            return
-        if mode != "ON":
-            raise PositionLost(
-                f"gtid_mode = ON was expected at {connection.login.place}, where the marker is a "
-                f"set of global ids, found {mode}: what was written without an id is in no set; "
-                "run `cartridge-warp resync SCHEMA`, which goes on by file and place"
-            )
-        if not isinstance(delivered, GtidSet) or not (missing := delivered - executed):
-            return
-        known = {source for source, _, _ in executed}
-        if all(source in known and source != own for source, _, _ in missing):
-            raise SourceUnavailable(
-                f"{connection.login.place} was expected to have every transaction that was "
-                f"delivered, found it behind by {missing.count()}: {missing}; a replica catches up"
-            )
-        raise PositionLost(
-            f"{connection.login.place} was expected to have every transaction that was delivered, "
-            f"found that it lacks {missing}: it was restored, reset, or is another server; run "
-            "`cartridge-warp resync SCHEMA`"
-        )
+        must_hold(place, executed, server, mode, at=self._connection.login.place)
 
     def first_timestamp(self, file: str) -> int:
         """When a log file was begun, in Unix seconds; 0 where the server does not say."""
@@ -266,6 +235,44 @@ class Dump:
     def close(self) -> None:
         self.end()
         self._connection.close()
+
+
+def must_hold(place: Place, executed: str, server: str, mode: str, *, at: str) -> None:
+    """Can the MySQL that has executed this, with this server_uuid and gtid_mode, go on from there?
+
+    It minds only transactions of its own: another server would send everything.
+    """
+    passed = place.passed
+    if isinstance(passed, OwnFiles):
+        if passed.server != server:
+            raise PositionLost(
+                f"the server {passed.server} was expected, where the marker is a place in its log "
+                f"files, found {server} at {at}: without global ids no other server understands "
+                "it; run `cartridge-warp resync SCHEMA`"
+            )
+        if mode == "ON":
+            raise found_global_ids()
+        return
+    if mode != "ON":
+        raise PositionLost(
+            f"gtid_mode = ON was expected at {at}, where the marker is a set of global ids, found "
+            f"{mode}: what was written without an id is in no set; run `cartridge-warp resync "
+            "SCHEMA`, which goes on by file and place"
+        )
+    has = GtidSet.parse(executed)
+    if not isinstance(passed, GtidSet) or not (missing := passed - has):
+        return
+    known = {source for source, _, _ in has}
+    if all(source in known and source != server for source, _, _ in missing):
+        raise SourceUnavailable(
+            f"{at} was expected to have every transaction that was delivered, found it behind by "
+            f"{missing.count()}: {missing}; a replica catches up"
+        )
+    raise PositionLost(
+        f"{at} was expected to have every transaction that was delivered, found that it lacks "
+        f"{missing}: it was restored, reset, or is another server; run "
+        "`cartridge-warp resync SCHEMA`"
+    )
 
 
 def found_global_ids() -> PositionLost:
