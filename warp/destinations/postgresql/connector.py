@@ -127,7 +127,9 @@ class PostgresDestination:
         self._session.undone.append(self._forget_new_staging)
         self._careful = Careful(self._session, _Writes(self))
         self._deferral = Deferral(self._session, selection, self._careful, self._landing)
-        self._metadata = PostgresMetadata(self._session, selection, self._settle_rows)
+        self._metadata = PostgresMetadata(
+            self._session, selection, self._settle_rows, self._count_as_older
+        )
         # By table, version, kinds and unit; the one not used for the longest time first.
         self._landings: OrderedDict[tuple[Any, ...], Landing] = OrderedDict()
         self._staging_made = 0
@@ -617,6 +619,15 @@ class PostgresDestination:
                 deed.waiting += self._still_needed(landing, state, found, parameters)
         deed.add(self._deferral.keep(unit, deed.waiting, {}, marker.position))
         self._set_aside(unit, deed.aside, ChangeBatch([], _place(marker)))
+
+    def _count_as_older(self, unit: WorkUnit, newest: int) -> None:
+        """The rows' part of a resync to another count of versions, in the caller's transaction."""
+        settings = self._selection(unit.table) if unit.table else None
+        schema = None if settings is None else ddl.registered(self._session, settings)
+        if schema is None or not schema.key:  # without a key nothing is compared
+            return
+        step = merge.count_as_older(self._landing(schema, unit))
+        self._session.run(step.as_bytes(None), {"newest": newest})
 
     def _copy(self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None) -> None:
         """Rows into the staging table, by binary COPY; with numbers, all that tells them apart."""
