@@ -215,10 +215,11 @@ def test_global_ids_turned_on_or_off_after_the_marker_are_told_and_never_guessed
     assert not START.covers(by_ids)
 
 
-def test_a_running_stream_stops_when_global_ids_are_turned_on() -> None:
-    stream = LogStream(
-        cast("Dump", RecordedDump()), catalog(has_global_ids=True), selection, START.position()
-    )
+@pytest.mark.parametrize("turned_on", [True, False])
+def test_a_running_stream_stops_when_global_ids_are_turned_on_or_off(turned_on: bool) -> None:
+    start = START if turned_on else Place.of_mysql(f"{SERVER}:1-5")
+    modes = catalog(has_global_ids=turned_on)
+    stream = LogStream(cast("Dump", RecordedDump()), modes, selection, start.position())
     stream._looked_at -= 60
     with pytest.raises(PositionLost, match="gtid_mode = ON"):
         next(iter(stream.follow(0.0, lambda: False)))

@@ -254,11 +254,7 @@ def must_hold(place: Place, executed: str, server: str, mode: str, *, at: str) -
             raise found_global_ids()
         return
     if mode != "ON":
-        raise PositionLost(
-            f"gtid_mode = ON was expected at {at}, where the marker is a set of global ids, found "
-            f"{mode}: what was written without an id is in no set; run `cartridge-warp resync "
-            "SCHEMA`, which goes on by file and place"
-        )
+        raise lost_global_ids(mode)
     has = GtidSet.parse(executed)
     if not isinstance(passed, GtidSet) or not (missing := passed - has):
         return
@@ -279,6 +275,14 @@ def found_global_ids() -> PositionLost:
     return PositionLost(
         "a server without global ids was expected, where the marker is a place in its log files, "
         "found gtid_mode = ON; run `cartridge-warp resync SCHEMA` once, which goes on by global ids"
+    )
+
+
+def lost_global_ids(found: str = "another mode") -> PositionLost:
+    return PositionLost(
+        f"gtid_mode = ON was expected, where the marker is a set of global ids, found {found}: "
+        "what was written without an id is in no set; run `cartridge-warp resync SCHEMA`, which "
+        "goes on by file and place"
     )
 
 

@@ -37,7 +37,7 @@ from warp.sources.mysql.binlog import transactions as log
 from warp.sources.mysql.binlog.rows import Row, Wanted, columns_of
 from warp.sources.mysql.binlog.transactions import Transactions
 from warp.sources.mysql.ddl import Effect, effect
-from warp.sources.mysql.dump import FIRST_EVENT, Dump, found_global_ids
+from warp.sources.mysql.dump import FIRST_EVENT, Dump, found_global_ids, lost_global_ids
 from warp.sources.mysql.position import Counting, OwnFiles, Passed, Place, version_at
 from warp.sources.mysql.schema import Table
 
@@ -54,7 +54,7 @@ _FOR_EVER: Final = 2_147_483_647_999_999
 _NUL: Final = "\0"
 # The server takes a place to begin at as 32 bits.
 _RESUMABLE: Final = 1 << 32
-# How often a stream that goes by files asks whether there are global ids by now.
+# How often a stream of MySQL asks whether there are global ids.
 _LOOK_EVERY: Final = 5.0  # seconds
 
 
@@ -205,7 +205,7 @@ class LogStream:
         self._dump.begin(self._start)
         spoken, busy = time.monotonic(), True
         while not closed():
-            self._look_for_global_ids()
+            self._look_at_gtid_mode()
             heard = False
             for event in self._dump.read(_QUICK if busy else idle):
                 heard = True
@@ -304,15 +304,16 @@ class LogStream:
         self._is_open = True
         self._files = replace(self._files, begun=begun)
 
-    def _look_for_global_ids(self) -> None:
-        """Chunks are numbered by global ids as soon as the server has them, which would be far
-        below the versions of this stream: a table read anew would not land."""
+    def _look_at_gtid_mode(self) -> None:
+        """Chunks are numbered by what the server has now.  By ids they would be far below the
+        versions of a stream that goes by files: a table read anew would not land.  The other way
+        round they would be far above, and changes of the stream would not."""
         now = time.monotonic()
-        if self._files is None or now - self._looked_at < _LOOK_EVERY:
+        if self._dump.server.is_mariadb or now - self._looked_at < _LOOK_EVERY:
             return
         self._looked_at = now
-        if self._catalog.has_global_ids():
-            raise found_global_ids()
+        if self._catalog.has_global_ids() != (self._files is None):
+            raise found_global_ids() if self._files is not None else lost_global_ids()
 
     def _take_effect(self, found: Effect) -> None:
         for table in found.emptied:
