@@ -51,8 +51,9 @@ class World:
         self.root.select_db(self.database)
         [(version,)] = self.sql("SELECT VERSION()")
         self.is_mariadb = "MariaDB" in version
-        rights = RIGHTS_OF_MARIADB if self.is_mariadb else RIGHTS_OF_MYSQL
-        if not self.is_mariadb and self.sql("SELECT @@GLOBAL.gtid_mode") != [("ON",)]:
+        rights: tuple[str, ...] = RIGHTS_OF_MARIADB if self.is_mariadb else RIGHTS_OF_MYSQL
+        self.has_gtids = self.is_mariadb or self.sql("SELECT @@GLOBAL.gtid_mode") == [("ON",)]
+        if not self.has_gtids:
             rights = (*rights, RIGHT_WITHOUT_GTIDS)
         secret = self.root.escape(self.password)
         self.sql(f"CREATE USER {self.login} IDENTIFIED BY {secret}")
