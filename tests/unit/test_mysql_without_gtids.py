@@ -203,6 +203,21 @@ def test_a_place_in_the_files_of_another_server_is_a_lost_position() -> None:
         must_hold(START, "", SERVER.replace("1", "2"), "OFF", at="db")
 
 
+def test_a_place_that_the_server_cannot_begin_at_is_told() -> None:
+    with pytest.raises(PositionLost, match="FLUSH BINARY LOGS"):
+        must_hold(replace(START, offset=1 << 32), "", SERVER, "OFF", at="db")
+
+
+def test_places_are_compared_within_the_files_of_one_server_and_one_log() -> None:
+    early, late = (Place(OwnFiles(SERVER, BEGUN), FILE, offset) for offset in (200, 300))
+    assert late.covers(early)
+    assert not early.covers(late)
+    assert replace(early, file="bin.000002", passed=OwnFiles(SERVER, BEGUN + 5)).covers(late)
+    assert not replace(late, passed=OwnFiles(SERVER, BEGUN + 5)).covers(early)  # after a RESET
+    assert replace(late, passed=OwnFiles(SERVER)).covers(early)
+    assert not replace(late, passed=OwnFiles(SERVER.replace("1", "2"), BEGUN)).covers(early)
+
+
 def test_global_ids_turned_on_or_off_after_the_marker_are_told_and_never_guessed() -> None:
     with pytest.raises(PositionLost, match=r"found gtid_mode = ON; run `cartridge-warp resync"):
         must_hold(START, f"{SERVER}:1-5", SERVER, "ON", at="db")

@@ -26,6 +26,7 @@ _DUMP_BY_GTID: Final = 0x1E
 _BY_GTID_FLAG: Final = 0x04  # THROUGH_GTID
 _WHOLE_PACKET: Final = 0xFFFFFF  # such a packet is followed by the rest of the event
 FIRST_EVENT: Final = 4  # behind the magic bytes of a file
+RESUMABLE: Final = 1 << 32  # a place to begin at is told in 32 bits
 _BUFFER: Final = 1 << 20
 # So often a quiet server says that it is there; three times as long without a byte, and it is not.
 HEARTBEAT_SECONDS: Final = 10.0
@@ -252,6 +253,12 @@ def must_hold(place: Place, executed: str, server: str, mode: str, *, at: str) -
             )
         if mode == "ON":
             raise found_global_ids()
+        if place.offset >= RESUMABLE:
+            raise PositionLost(
+                f"a place below 4 GiB was expected, found {place.file}:{place.offset}: the server "
+                "begins at no other without global ids; run FLUSH BINARY LOGS there, then "
+                "`cartridge-warp resync SCHEMA`"
+            )
         return
     if mode != "ON":
         raise lost_global_ids(mode)

@@ -113,8 +113,11 @@ class Place:
         if isinstance(here, MariaPosition):
             return isinstance(there, MariaPosition) and all(g in here for g in there.domains)
         if isinstance(here, OwnFiles):
-            same = isinstance(there, OwnFiles) and there.server == here.server
-            return same and other.version <= self.version
+            if not isinstance(there, OwnFiles) or there.server != here.server:
+                return False
+            begun = {here.begun, there.begun} - {0}
+            is_reset = self.file == other.file and len(begun) > 1
+            return not is_reset and other.version <= self.version
         return isinstance(there, GtidSet) and there <= here
 
 

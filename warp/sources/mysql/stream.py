@@ -37,7 +37,7 @@ from warp.sources.mysql.binlog import transactions as log
 from warp.sources.mysql.binlog.rows import Row, Wanted, columns_of
 from warp.sources.mysql.binlog.transactions import Transactions
 from warp.sources.mysql.ddl import Effect, effect
-from warp.sources.mysql.dump import FIRST_EVENT, Dump, found_global_ids, lost_global_ids
+from warp.sources.mysql.dump import FIRST_EVENT, RESUMABLE, Dump, found_global_ids, lost_global_ids
 from warp.sources.mysql.position import Counting, OwnFiles, Passed, Place, version_at
 from warp.sources.mysql.schema import Table
 
@@ -52,8 +52,6 @@ _WHOLE: Final = 4  # batches that a transaction may fill and still be kept whole
 # Where a versioned table's `row_end` begins to mean for ever; 2038, or 2106 from MariaDB 11.5 on.
 _FOR_EVER: Final = 2_147_483_647_999_999
 _NUL: Final = "\0"
-# The server takes a place to begin at as 32 bits.
-_RESUMABLE: Final = 1 << 32
 # How often a stream of MySQL asks whether there are global ids.
 _LOOK_EVERY: Final = 5.0  # seconds
 
@@ -284,7 +282,7 @@ class LogStream:
     def _may_resume(self, place: log.Place) -> None:
         if self._files is None:
             self._resume = (self._here.passed, place)
-        elif place.position < _RESUMABLE:  # else from before, until the next file begins
+        elif place.position < RESUMABLE:  # else from before, until the next file begins
             self._resume = (self._files, place)
 
     # -- without global ids
