@@ -34,7 +34,7 @@ from rq.worker import SimpleWorker
 from warp.assembly import Assembly
 from warp.errors import ConfigError, ErrandRefused, SourceRefused, TransientError
 from warp.interfaces import LeaseStore, MetadataStore, SourceConnector
-from warp.model import SHARED, Marker, Phase, Position, TableId, UnitKind, WorkUnit
+from warp.model import SHARED, Capture, Marker, Phase, Position, TableId, UnitKind, WorkUnit
 from warp.plugins import nearest
 from warp.streams import stream_of
 
@@ -73,7 +73,7 @@ def resync(desk: Desk, *, schema: str, table: str | None = None) -> str:
         if _goes_on(source, _position_of(desk, stream_of(schema, sharing)), position):
             newest = None
     if schema not in sharing:
-        if chosen is not None:
+        if chosen is not None and not _is_polled(desk, schema, chosen):
             newest = None  # the stream stays in its history
         units = _start_over(desk, schema, chosen, position, newest=newest)
     elif chosen is None and _has_failed(desk, stream_of(schema, sharing)):
@@ -110,10 +110,15 @@ def _position_of(desk: Desk, stream: WorkUnit) -> Position | None:
     return found.get(stream.id)
 
 
+def _is_polled(desk: Desk, schema: str, table: TableId) -> bool:
+    settings = desk.assembly.selection(schema)(table)
+    return settings is not None and settings.capture is not Capture.LOG
+
+
 def _goes_on(source: SourceConnector, old: Position | None, new: Position) -> bool:
-    """Is the new position one of the history that the old one is of?"""
+    """Is the new position one of the history that the old one is of?  Without one nobody knows."""
     try:
-        return old is None or source.reached(new, old)
+        return old is not None and source.reached(new, old)
     except SourceRefused:  # of another kind of source altogether
         return False
 

@@ -191,9 +191,22 @@ def test_a_resync_to_a_log_that_was_reset_makes_what_it_numbers_land(
     run()
     assert ends(shop, submit(errands, shop, "resync", schema="shop")) == "done"
     moved = shop.warehouse.markers[STREAM.id].position
-    assert moved is not None and moved.token == "1"
+    assert moved is not None
+    assert moved.token == "1"
     # Rows read anew with a number up to this one do not land.
     assert shop.warehouse.markers[TABLE.id].truncated_at == (900 if goes_on else 0)
+
+
+def test_a_resync_of_a_polled_schema_makes_what_is_numbered_anew_land(
+    errands: ErrandQueue, shop: Shop, run: Callable[[], ErrandRunner]
+) -> None:
+    """No stream's position tells whether the source's log is still the one it was."""
+    del shop.warehouse.markers[STREAM.id]
+    shop.warehouse.markers[TABLE.id] = Marker(TABLE, phase=Phase.STREAMING, truncated_at=900)
+    shop.database.put(ORDERS, id=1, name="a")
+    run()
+    assert ends(shop, submit(errands, shop, "resync", schema="shop")) == "done"
+    assert shop.warehouse.markers[TABLE.id].truncated_at == 0
 
 
 def test_one_table_is_resynced_by_either_of_its_names(
