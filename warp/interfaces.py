@@ -359,12 +359,17 @@ class MetadataStore(Protocol):
         *,
         position: Position,
         stream: WorkUnit | None = None,
+        newest: int | None = None,
     ) -> list[WorkUnit]:
         """Start over at `position`: fence and epoch of the stream grow, tables become PLANNED.
 
         A resync of one table leaves the stream where it is, and so does that of a schema whose
         `stream` is shared: what others follow is not moved.  Returns the units whose lease must be
         offered again.
+
+        `newest` is the source's version before `position`, where that does not go on from the old
+        one: another server, a log that was reset.  Rows with this version or a higher one count as
+        older from then on, or else nothing that is read anew would replace them (guarantee 6).
         """
         ...
 

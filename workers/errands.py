@@ -32,9 +32,9 @@ from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
 
 from warp.assembly import Assembly
-from warp.errors import ConfigError, ErrandRefused, TransientError
-from warp.interfaces import LeaseStore, MetadataStore
-from warp.model import SHARED, Marker, Phase, Position, TableId, UnitKind, WorkUnit
+from warp.errors import ConfigError, ErrandRefused, SourceRefused, TransientError
+from warp.interfaces import LeaseStore, MetadataStore, SourceConnector
+from warp.model import SHARED, Capture, Marker, Phase, Position, TableId, UnitKind, WorkUnit
 from warp.plugins import nearest
 from warp.streams import stream_of
 
@@ -64,15 +64,20 @@ class Desk:
 def resync(desk: Desk, *, schema: str, table: str | None = None) -> str:
     """Read a schema, or one table of it, anew."""
     _known(desk, schema)
+    sharing = desk.assembly.sharing()
     with contextlib.closing(desk.assembly.source(schema)) as source:
         chosen = _table(table, source.tables(), schema) if table is not None else None
+        newest: int | None = source.version()
         # Before the first row is read again: the stream goes on from here (design section 13).
         position = source.position()
-    sharing = desk.assembly.sharing()
+        if _goes_on(source, _position_of(desk, stream_of(schema, sharing)), position):
+            newest = None
     if schema not in sharing:
-        units = desk.metadata.resync(schema, chosen, position=position)
+        if chosen is not None and not _is_polled(desk, schema, chosen):
+            newest = None  # the stream stays in its history
+        units = _start_over(desk, schema, chosen, position, newest=newest)
     elif chosen is None and _has_failed(desk, stream_of(schema, sharing)):
-        return _resync_all(desk, sharing, position)
+        return _resync_all(desk, sharing, position, newest)
     else:
         stream = stream_of(schema, sharing)
         units = desk.metadata.resync(schema, chosen, position=position, stream=stream)
@@ -81,12 +86,49 @@ def resync(desk: Desk, *, schema: str, table: str | None = None) -> str:
     return f"{chosen or schema} starts over; offered: {', '.join(u.id for u in units) or 'nothing'}"
 
 
+def _start_over(
+    desk: Desk,
+    schema: str,
+    table: TableId | None,
+    position: Position,
+    *,
+    stream: WorkUnit | None = None,
+    newest: int | None,
+) -> list[WorkUnit]:
+    """As `MetadataStore.resync`; by a destination that knows the tables, where rows are meant."""
+    if newest is None:
+        return desk.metadata.resync(schema, table, position=position, stream=stream)
+    log.warning("another_history", schema=schema, position=position.token, version=newest)
+    with contextlib.closing(desk.assembly.destination(schema)) as destination:
+        return destination.metadata().resync(
+            schema, table, position=position, stream=stream, newest=newest
+        )
+
+
+def _position_of(desk: Desk, stream: WorkUnit) -> Position | None:
+    found = {m.unit.id: m.position for m in desk.metadata.markers((UnitKind.STREAM,))}
+    return found.get(stream.id)
+
+
+def _is_polled(desk: Desk, schema: str, table: TableId) -> bool:
+    settings = desk.assembly.selection(schema)(table)
+    return settings is not None and settings.capture is not Capture.LOG
+
+
+def _goes_on(source: SourceConnector, old: Position | None, new: Position) -> bool:
+    """Is the new position one of the history that the old one is of?  Without one nobody knows."""
+    try:
+        return old is not None and source.reached(new, old)
+    except SourceRefused:  # of another kind of source altogether
+        return False
+
+
 def _has_failed(desk: Desk, stream: WorkUnit) -> bool:
     found = {m.unit.id: m.phase for m in desk.metadata.markers((UnitKind.STREAM,))}
     return found.get(stream.id) is Phase.FAILED
 
 
-def _resync_all(desk: Desk, sharing: Sequence[str], position: Position) -> str:
+def _resync_all(desk: Desk, sharing: Sequence[str], position: Position, newest: int | None) -> str:
     """A stream that cannot go on takes all its schemas with it when it is moved (guarantee 4).
 
     It moves last: a resync cut short is done again, and then every table is read after the
@@ -95,7 +137,7 @@ def _resync_all(desk: Desk, sharing: Sequence[str], position: Position) -> str:
     stream = WorkUnit.stream(SHARED)
     units: dict[str, WorkUnit] = {}
     for schema in sharing:
-        again = desk.metadata.resync(schema, None, position=position, stream=stream)
+        again = _start_over(desk, schema, None, position, stream=stream, newest=newest)
         units |= {unit.id: unit for unit in again}
     units |= {unit.id: unit for unit in desk.metadata.resync(SHARED, None, position=position)}
     for unit in units.values():

@@ -1,5 +1,6 @@
 -- What really happened in the destination, written by triggers inside the very transactions that
--- did it: neither a rolled back transaction nor a process that lies can get in here.
+-- did it: neither a rolled back transaction nor a process that lies can get in here.  The functions
+-- run as who owns them: whoever is judged has no right on what is written.
 
 create schema audit;
 
@@ -30,7 +31,7 @@ create table audit.rows (
     version bigint not null
 );
 
-create function audit.advanced() returns trigger language plpgsql as $$
+create function audit.advanced() returns trigger language plpgsql security definer as $$
 begin
     insert into audit.advances (unit, old_batch, batch, old_fence, fence, moved, onward)
     values (new.unit, old.batch, new.batch, old.fence, new.fence,
@@ -39,7 +40,7 @@ begin
     return null;
 end $$;
 
-create function audit.changed() returns trigger language plpgsql as $$
+create function audit.changed() returns trigger language plpgsql security definer as $$
 begin
     insert into audit.rows (source, key, version)
     -- The trigger's arguments are the columns of the key.
@@ -52,7 +53,7 @@ begin
 end $$;
 
 -- Tables come to be while the fleet runs; each is watched from its first row.
-create function audit.watch() returns event_trigger language plpgsql as $$
+create function audit.watch() returns event_trigger language plpgsql security definer as $$
 declare
     made record;
 begin

@@ -32,7 +32,9 @@ import pymongo
 import yaml
 from accusations import ACCUSATIONS
 from bson import ObjectId, json_util
+from least_rights import make_postgresql_writer
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -243,8 +245,9 @@ class Fleet:
             with psycopg.connect(self.servers.postgres.url, autocommit=True) as connection:
                 connection.execute(sql.SQL("create database {}").format(sql.Identifier(self.name)))
             self.destination_url = self.servers.postgres.database_url(self.name)
-            if self._audited:
-                with self.destination() as connection:
+            with self.destination() as connection:
+                make_postgresql_writer(connection, self.name, self.namespaces)
+                if self._audited:
                     connection.execute((Path(__file__).parent / "audit.sql").read_text())
             self._configuration = stack.enter_context(_temporary_file(self.configuration()))
             stack.callback(self._close_programs)
@@ -262,6 +265,7 @@ class Fleet:
             connection.execute(
                 sql.SQL("drop database {} with (force)").format(sql.Identifier(self.name))
             )
+            connection.execute(sql.SQL("drop role {}").format(sql.Identifier(self.name)))
         self._drop_source()
 
     def _open_source(self, stack: contextlib.ExitStack) -> None:
@@ -285,17 +289,20 @@ class Fleet:
             "database": self.name,
         }
 
+    @property
+    def namespaces(self) -> list[str]:
+        return [self.name, *([self.beside] if self.beside else [])]
+
     def configuration(self) -> dict[str, Any]:
-        """What an operator would write."""
-        names = [self.name, *([self.beside] if self.beside else [])]
+        """What an operator would write, with a login that may do no more than it must."""
         return {
             "source": self._source_block(),
             "destination": {
                 "type": "postgresql",
-                "connection_string": self.destination_url,
+                "connection_string": make_conninfo(self.destination_url, user=self.name),
                 **self._destination,
             },
-            "schemas": [{"name": name, **self._settings} for name in names],
+            "schemas": [{"name": name, **self._settings} for name in self.namespaces],
             "error_handling": {"initial_delay": "200ms", "max_delay": "1s"},
             "coordination": {
                 "redis_url": self.servers.redis.url,

@@ -20,7 +20,9 @@ import accusations
 import psycopg
 import pymysql
 from fleet import PATIENCE, Fleet, Load, Servers
+from least_rights import PASSWORD, make_postgresql_reader, mysql_reader
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from warp.testing.servers import MariaDb, Postgres
 
@@ -71,10 +73,13 @@ class PostgresOrigin:
     server: Postgres
 
     def create(self, name: str) -> None:
+        owner = sql.Identifier(name)
         with psycopg.connect(self.server.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("create role {} login").format(owner))
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
         with psycopg.connect(self.server.database_url(name), autocommit=True) as connection:
-            connection.execute(sql.SQL("create schema {}").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("create schema {0} authorization {0}").format(owner))
+            make_postgresql_reader(connection, _reader(name), owner=name, schema=name)
         with contextlib.closing(self.connect(name)) as connection, connection.cursor() as cursor:
             cursor.execute(
                 "create table orders (id bigint primary key, name text, total int,"
@@ -101,11 +106,13 @@ class PostgresOrigin:
             connection.execute(
                 sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
             )
+            for role in (_reader(name), name):
+                connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(role)))
 
     def block(self, name: str) -> dict[str, Any]:
         return {
             "type": "postgresql",
-            "connection_string": self.server.database_url(name),
+            "connection_string": make_conninfo(self.server.database_url(name), user=_reader(name)),
             # Slots are of the whole server, and several tests use this one.
             "slot": name,
             "publication": name,
@@ -114,10 +121,16 @@ class PostgresOrigin:
     def connect(self, name: str) -> Any:
         return psycopg.connect(
             self.server.database_url(name),
+            user=name,  # who owns the tables, as an application does
             autocommit=True,
             options=f"-c search_path={name} -c timezone=UTC",
             connect_timeout=5,
         )
+
+
+def _reader(name: str) -> str:
+    """The login that the fleet follows a database by."""
+    return f"{name}_cdc"
 
 
 def _drop_slots(connection: psycopg.Connection[Any], database: str) -> None:
@@ -148,7 +161,10 @@ class MariaDbOrigin:
 
     def create(self, name: str) -> None:
         with contextlib.closing(self.server.client()) as connection:
-            connection.cursor().execute(f"create database {name} character set utf8mb4")
+            cursor = connection.cursor()
+            cursor.execute(f"create database {name} character set utf8mb4")
+            for statement in mysql_reader(_reader(name), name, mariadb=True):
+                cursor.execute(statement)
         with contextlib.closing(self.connect(name)) as connection, connection.cursor() as cursor:
             cursor.execute(
                 "create table orders (id bigint primary key, name text, total int,"
@@ -166,9 +182,11 @@ class MariaDbOrigin:
     def drop(self, name: str) -> None:
         with contextlib.closing(self.server.client()) as connection:
             connection.cursor().execute(f"drop database if exists {name}")
+            connection.cursor().execute(f"drop user if exists {_reader(name)}")
 
     def block(self, name: str) -> dict[str, Any]:
-        return {"type": "mysql", "connection_string": self.server.url, "database": name}
+        login = f"{_reader(name)}:{PASSWORD}@127.0.0.1:{self.server.port}"
+        return {"type": "mysql", "connection_string": f"mysql://{login}/", "database": name}
 
     def connect(self, name: str) -> Any:
         return self.server.client(

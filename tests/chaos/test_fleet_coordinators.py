@@ -88,8 +88,8 @@ def test_a_schema_that_fails_stops_no_other(fragile: Servers) -> None:
         with fleet.destination() as connection:
             # Somebody's own table stands where ours should: only a person can mend that.
             connection.execute(
-                f'create schema "{fleet.beside}";'
-                f'create table "{fleet.beside}".orders (_id money primary key)'
+                f'create table "{fleet.beside}".orders (_id money primary key);'
+                f'alter table "{fleet.beside}".orders owner to "{fleet.name}"'
             )
         for database in (fleet.name, fleet.beside):
             fleet.client[database]["orders"].insert_many(

@@ -55,7 +55,7 @@ def test_both_sides_are_equal_in_hundreds_of_trials(run: Run) -> None:
 def test_with_a_version_taken_after_the_view_changes_are_lost(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def after(reader: Reader, closed: threading.Event) -> Place:
+    def after(reader: Reader, closed: threading.Event, earlier: Place | None = None) -> Place:
         reader.one("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         closed.wait(0.1)
         return snapshot.read_place(reader)

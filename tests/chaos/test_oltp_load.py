@@ -76,7 +76,7 @@ def follow(fleet: SqlFleet, tables: tuple[str, ...]) -> None:
 def under_pgbench(servers: Servers, origin: PostgresOrigin, seconds: float) -> None:
     with SqlFleet(servers, origin, chunk_rows=20_000) as fleet:
         where = [
-            *("-h", "127.0.0.1", "-p", str(origin.server.port), "-U", "postgres"),
+            *("-h", "127.0.0.1", "-p", str(origin.server.port), "-U", fleet.name),
             fleet.name,
         ]
         inside = {"PGOPTIONS": f"-c search_path={fleet.name}"}

@@ -19,6 +19,7 @@ from warp.sources.mysql.connection import identifier
 
 RIGHTS_OF_MARIADB = ("REPLICATION SLAVE", "BINLOG MONITOR")
 RIGHTS_OF_MYSQL = ("REPLICATION SLAVE", "REPLICATION CLIENT")
+RIGHT_WITHOUT_GTIDS = "FLUSH_TABLES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,10 @@ class World:
         self.root.select_db(self.database)
         [(version,)] = self.sql("SELECT VERSION()")
         self.is_mariadb = "MariaDB" in version
-        rights = RIGHTS_OF_MARIADB if self.is_mariadb else RIGHTS_OF_MYSQL
+        rights: tuple[str, ...] = RIGHTS_OF_MARIADB if self.is_mariadb else RIGHTS_OF_MYSQL
+        self.has_gtids = self.is_mariadb or self.sql("SELECT @@GLOBAL.gtid_mode") == [("ON",)]
+        if not self.has_gtids:
+            rights = (*rights, RIGHT_WITHOUT_GTIDS)
         secret = self.root.escape(self.password)
         self.sql(f"CREATE USER {self.login} IDENTIFIED BY {secret}")
         self.sql(f"GRANT {', '.join(rights)} ON *.* TO {self.login}")

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 import yaml
 from fix_servers import Server
+from least_rights import DOCS, PASSWORD, blocks, make_postgresql_writer
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pymongo.database import Database
@@ -28,9 +29,6 @@ from warp.model import Diagnosis, TableSettings, Verdict
 from warp.sources.mongodb import MongoOptions, MongoSource
 from warp.testing.servers import Mongod, RedisServer
 
-DOCS = Path(__file__).parents[2] / "docs"
-PASSWORD = "s3cret-of-tests"
-
 
 def told(found: Iterable[Diagnosis], code: str) -> Diagnosis:
     """The finding of a code: the worst where there are several."""
@@ -41,10 +39,6 @@ def told(found: Iterable[Diagnosis], code: str) -> Diagnosis:
 
 def failures(found: Iterable[Diagnosis]) -> list[Diagnosis]:
     return [one for one in found if one.verdict is Verdict.FAILED]
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)\n```$", (DOCS / page).read_text(), re.M | re.S)
 
 
 # -- MongoDB
@@ -477,13 +471,8 @@ def test_a_pipeline_runs_with_the_least_rights_of_the_documentation(
         client.least.orders.insert_many([{"_id": n, "n": n} for n in range(300)])
         client.least.polled.insert_many([{"_id": n} for n in range(20)])
     make_documented_reader(guarded, "least", "least")
-    [rights, _] = blocks("destinations/postgresql.md", "sql")
+    make_postgresql_writer(warehouse.admin, f"{warehouse.role}_2", ["least"])
     role = sql.Identifier(f"{warehouse.role}_2").as_string(None)
-    for statement in rights.replace("CHANGE-ME", PASSWORD).split(";"):
-        named = re.sub(r"\bcartridge_warp\b", role, statement)
-        named = named.replace("DATABASE warehouse", f'DATABASE "{warehouse.database}"')
-        if named.strip():
-            warehouse.admin.execute(named.replace("SCHEMA shop", "SCHEMA least").encode())
     tree = {
         "source": {
             "connection_string": f"mongodb://least:{PASSWORD}@{guarded.address}/?replicaSet=rs0",

@@ -178,6 +178,37 @@ def test_a_resync_is_stored_carried_and_done(
     assert [u.unit for u in ledger.units()] == [STREAM]
 
 
+@pytest.mark.parametrize(("stood_at", "goes_on"), [("1", True), ("900", False)])
+def test_a_resync_to_a_log_that_was_reset_makes_what_it_numbers_land(
+    errands: ErrandQueue, shop: Shop, run: Callable[[], ErrandRunner], stood_at: str, goes_on: bool
+) -> None:
+    """Else rows with the high numbers of before would stay as they are for ever (guarantee 6)."""
+    shop.database.put(ORDERS, id=1, name="a")
+    for unit in (STREAM, TABLE):
+        shop.warehouse.markers[unit.id] = Marker(
+            unit, phase=Phase.STREAMING, position=Position(stood_at), truncated_at=900
+        )
+    run()
+    assert ends(shop, submit(errands, shop, "resync", schema="shop")) == "done"
+    moved = shop.warehouse.markers[STREAM.id].position
+    assert moved is not None
+    assert moved.token == "1"
+    # Rows read anew with a number up to this one do not land.
+    assert shop.warehouse.markers[TABLE.id].truncated_at == (900 if goes_on else 0)
+
+
+def test_a_resync_of_a_polled_schema_makes_what_is_numbered_anew_land(
+    errands: ErrandQueue, shop: Shop, run: Callable[[], ErrandRunner]
+) -> None:
+    """No stream's position tells whether the source's log is still the one it was."""
+    del shop.warehouse.markers[STREAM.id]
+    shop.warehouse.markers[TABLE.id] = Marker(TABLE, phase=Phase.STREAMING, truncated_at=900)
+    shop.database.put(ORDERS, id=1, name="a")
+    run()
+    assert ends(shop, submit(errands, shop, "resync", schema="shop")) == "done"
+    assert shop.warehouse.markers[TABLE.id].truncated_at == 0
+
+
 def test_one_table_is_resynced_by_either_of_its_names(
     errands: ErrandQueue, shop: Shop, run: Callable[[], ErrandRunner]
 ) -> None:

@@ -53,7 +53,10 @@ def rows_of(steps: list[Step], name: str = "") -> list[Rows]:
 
 @pytest.mark.parametrize(
     "name",
-    ["types", "charsets", "json", "compressed", "tagged", "hidden", "xa", "definitions"],
+    [
+        *("types", "charsets", "json", "compressed", "tagged", "hidden", "xa", "definitions"),
+        "anonymous",
+    ],
 )
 def test_a_decoded_log_ends_in_what_the_server_shows(name: str) -> None:
     assert replayed(name) == []

@@ -10,7 +10,7 @@ from warp.sources.mysql.binlog.gtid import Gtid, MariaGtid
 from warp.sources.mysql.binlog.statements import statement_of
 from warp.sources.mysql.columns import Declared
 from warp.sources.mysql.ddl import Effect, effect
-from warp.sources.mysql.position import Counting, Place, file_number
+from warp.sources.mysql.position import Counting, OwnFiles, Place, file_number
 
 T, U, OTHER = TableId("shop", "t"), TableId("shop", "u"), TableId("elsewhere", "t")
 
@@ -57,6 +57,7 @@ def test_a_position_is_printed_and_read_again() -> None:
     for place in (
         Place.of_mariadb("0-1-7,5-2-3", "bin.000002", 345),
         Place.of_mysql("00000000-0000-0000-0000-000000000001:1-5:tag:7"),
+        Place(OwnFiles("00000000-0000-0000-0000-000000000001", 1_795_662_355), "bin.000002", 345),
     ):
         assert Place.parse(place.token) == place
     for wrong in ("", "{}", "[]", '{"flavour": "oracle", "gtid": ""}', '{"flavour": "mysql"}'):
@@ -68,7 +69,7 @@ def test_each_transaction_has_a_higher_version_than_the_one_before() -> None:
     counting = Counting(Place.of_mariadb("0-1-7,5-2-3"))
     said = [counting.add(MariaGtid(*gtid)) for gtid in ((0, 1, 8), (5, 2, 4), (9, 9, 1), (0, 3, 9))]
     assert said == [11, 12, 13, 14]
-    assert str(counting.gtid) == "0-3-9,5-2-4,9-9-1"
+    assert str(counting.passed) == "0-3-9,5-2-4,9-9-1"
     source = "00000000-0000-0000-0000-000000000001"
     counting = Counting(Place.of_mysql(f"{source}:1-5"))
     said = [counting.add(Gtid(source, tag, n)) for tag, n in (("", 6), ("", 9), ("x", 1), ("x", 1))]

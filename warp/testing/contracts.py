@@ -485,6 +485,22 @@ class DestinationContract(ABC):
         assert found.position == Position("50")
         assert found.epoch == 1
 
+    def test_a_resync_to_another_count_of_versions_lets_older_numbers_land(self) -> None:
+        stream = self.settled()
+        stream.write("1", (CREATE, 90, 1, "old"), (CREATE, 91, 2, "gone"), (CREATE, 4, 3, "low"))
+        stream.write("2", (DELETE, 92, 9, ABSENT))
+        self.make().metadata().resync("shop", None, position=Position("x"), newest=7)
+        again = Unit(self.make())
+        again.write("3", (UPDATE, 8, 1, "new"))
+        metadata = again.destination.metadata()
+        assert metadata.plan_snapshot("shop", ORDERS, [Chunk(ORDERS, 0)], version=8)
+        reader = Unit(self.make(), WorkUnit.of_chunk("shop", Chunk(ORDERS, 0), 1))
+        reader.write("s", (READ, 8, 1, "new"), (READ, 8, 3, "read"))
+        self.finish(reader)
+        assert metadata.settle("shop", ORDERS)
+        again.write("4", (CREATE, 9, 9, "back"))
+        assert self.read(ORDERS) == {(1, "new"), (3, "read"), (9, "back")}
+
     def test_saying_what_a_stream_carries_shuts_out_its_worker_once(self) -> None:
         stream = self.settled()
         stream.write("1", (CREATE, 1, 1, "a"))

@@ -810,6 +810,7 @@ class MemoryMetadata:
         *,
         position: Position,
         stream: WorkUnit | None = None,
+        newest: int | None = None,
     ) -> list[WorkUnit]:
         with self.warehouse.lock:
             stays = stream is not None
@@ -824,6 +825,8 @@ class MemoryMetadata:
                     self.warehouse.markers[id] = replace(
                         marker, phase=Phase.PLANNED, epoch=marker.epoch + 1
                     )
+                    if newest is not None and unit.table is not None:
+                        self._count_as_older(unit, unit.table, newest)
                 elif unit.kind == UnitKind.STREAM and table is None and not stays:
                     self.warehouse.markers[id] = replace(
                         marker,
@@ -833,6 +836,23 @@ class MemoryMetadata:
                         epoch=marker.epoch + 1,
                     )
             return [stream]
+
+    def _count_as_older(self, unit: WorkUnit, table: TableId, newest: int) -> None:
+        warehouse, older = self.warehouse, newest - 1
+        for row in warehouse.tables.get(table, {}).values():
+            row.version = min(row.version, older)
+        warehouse.aside = [
+            replace(aside, row=replace(aside.row, version=min(aside.row.version, older)))
+            if aside.row.table == table
+            else aside
+            for aside in warehouse.aside
+        ]
+        warehouse.audit = [
+            (of, key, row, min(version, older) if of == table else version)
+            for of, key, row, version in warehouse.audit
+        ]
+        state = warehouse.markers[unit.id]
+        warehouse.markers[unit.id] = replace(state, truncated_at=min(state.truncated_at, older))
 
     def begin_run(self, lease: Lease, run: str, *, slot: float | None = None) -> None:
         for id, other in self.warehouse.runs.items():

@@ -63,7 +63,9 @@ class PostgresDestination:
         self._deferral = Deferral(self._session, selection, careful, self._staging.landing)
         notes = Notes(self._session, selection)
         tables = Tables(self._session, selection, self._staging, careful, self._deferral, notes)
-        self._metadata = PostgresMetadata(self._session, selection, tables.settle)
+        self._metadata = PostgresMetadata(
+            self._session, selection, tables.settle, tables.count_as_older
+        )
         self._transactions = Transactions(
             self._session, selection, self._metadata, self._staging, tables, self._deferral, notes
         )

@@ -335,6 +335,13 @@ def purge(landing: Landing) -> sql.Composed:
     return text("delete from {} where {}").format(landing.table, DELETED)
 
 
+def count_as_older(landing: Landing) -> sql.Composed:
+    """Rows of the version `newest` or later, as if they were of the one before it."""
+    return text("update {0} set {1} = %(newest)s::bigint - 1 where {1} >= %(newest)s").format(
+        landing.table, VERSION
+    )
+
+
 def sweep(landing: Landing) -> sql.Composed:
     """Rows older than the parameter `below`, which the snapshot did not find again."""
     older = text("d.{} < %(below)s").format(VERSION)

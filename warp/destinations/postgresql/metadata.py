@@ -36,10 +36,12 @@ class PostgresMetadata:
         session: Session,
         selection: TableSelection,
         settle_rows: Callable[[Marker], None],
+        count_as_older: Callable[[WorkUnit, int], None],
     ) -> None:
         self._session = session
         self._selection = selection
         self._settle_rows = settle_rows
+        self._count_as_older = count_as_older
 
     # -- the schema itself
 
@@ -203,6 +205,7 @@ class PostgresMetadata:
         *,
         position: Position,
         stream: WorkUnit | None = None,
+        newest: int | None = None,
     ) -> list[WorkUnit]:
         place = {
             "schema": schema,
@@ -226,6 +229,17 @@ class PostgresMetadata:
             if table is not None:
                 self.add_table(WorkUnit.of_table(schema, table))
             self._session.named("resync_tables", **place)
+            for unit in [WorkUnit.of_table(schema, one) for one in tables]:
+                if newest is not None and unit.table is not None:
+                    self._count_as_older(unit, newest)
+                    self._session.named(
+                        "count_as_older",
+                        unit=unit.id,
+                        schema=schema,
+                        namespace=unit.table.namespace,
+                        table=unit.table.name,
+                        newest=newest,
+                    )
         return again
 
     def _tables(self, schema: str) -> list[TableId]:

@@ -30,7 +30,7 @@ from warp.destinations.postgresql.session import Session
 from warp.destinations.postgresql.staging import Staging
 from warp.destinations.postgresql.straight import Straight
 from warp.errors import SchemaMoved
-from warp.model import Marker, TableId, TableSelection
+from warp.model import Marker, TableId, TableSelection, WorkUnit
 
 
 class Tables:
@@ -158,6 +158,15 @@ class Tables:
                 deed.waiting += self._still_needed(landing, state, found, parameters)
         deed.add(self._deferral.keep(unit, deed.waiting, {}, marker.position))
         self._notes.set_aside(unit, deed.aside, place_of(marker))
+
+    def count_as_older(self, unit: WorkUnit, newest: int) -> None:
+        """The rows' part of a resync to another count of versions, in the caller's transaction."""
+        settings = self._selection(unit.table) if unit.table else None
+        schema = None if settings is None else ddl.registered(self._session, settings)
+        if schema is None or not schema.key:  # without a key nothing is compared
+            return
+        step = merge.count_as_older(self._staging.landing(schema, unit))
+        self._session.run(step.as_bytes(None), {"newest": newest})
 
 
 @contextmanager

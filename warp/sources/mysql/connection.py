@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -30,7 +29,7 @@ DEFAULT_PORT: Final = 3306
 
 # Other sessions' settings must not change what we read: zero dates compare as they are, CHAR is
 # not padded, instants are UTC, and a destination that takes its time does not end our reads.
-_SESSION: Final[Mapping[str, str]] = {
+SESSION: Final[Mapping[str, str]] = {
     "time_zone": "'+00:00'",
     "sql_mode": "'ALLOW_INVALID_DATES'",
     "sql_select_limit": "18446744073709551615",
@@ -145,6 +144,13 @@ class Server:
         return Server(flavour, (int(found[1]), int(found[2]), int(found[3])), said)
 
 
+def log_status(server: Server) -> str:
+    """The statement that says where the binary log ends; MySQL renamed it in 8.2."""
+    if not server.is_mariadb and server.version >= (8, 2, 0):
+        return "SHOW BINARY LOG STATUS"
+    return "SHOW MASTER STATUS"
+
+
 def identifier(*names: str) -> str:
     """Names as SQL: `a`.`b`, with every backtick doubled."""
     return ".".join("`" + name.replace("`", "``") + "`" for name in names)
@@ -153,7 +159,7 @@ def identifier(*names: str) -> str:
 def session(server: Server) -> list[str]:
     """What each connection says first."""
     limit = "max_statement_time" if server.is_mariadb else "max_execution_time"
-    settings = {**_SESSION, limit: "0"}
+    settings = {**SESSION, limit: "0"}
     return [
         "SET " + ", ".join(f"SESSION {name} = {value}" for name, value in settings.items()),
         "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",  # else no view is kept
@@ -262,13 +268,6 @@ class Connection:
     def close(self) -> None:
         with suppress(pymysql.err.Error, OSError):
             self.driver.close()
-
-    @cached_property
-    def log_status(self) -> str:
-        """The statement that says where the binary log ends; MySQL renamed it in 8.2."""
-        if not self.server.is_mariadb and self.server.version >= (8, 2, 0):
-            return "SHOW BINARY LOG STATUS"
-        return "SHOW MASTER STATUS"
 
 
 def end_socket(open_socket: socket.socket | None) -> None:

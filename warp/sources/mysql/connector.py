@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import ClassVar, Final, TypeVar
 
 import structlog
@@ -29,9 +30,9 @@ from warp.model import (
 )
 from warp.sources.mysql import preflight, schema, snapshot
 from warp.sources.mysql.capture import CaptureSide
-from warp.sources.mysql.connection import Connection, MysqlOptions
+from warp.sources.mysql.connection import Connection, MysqlOptions, log_status
 from warp.sources.mysql.dump import Dump
-from warp.sources.mysql.position import Place
+from warp.sources.mysql.position import OwnFiles, Place
 from warp.sources.mysql.reading import Reader, open_reader
 from warp.sources.mysql.stream import Catalog, LogStream
 
@@ -59,6 +60,7 @@ class MysqlSource:
         self._asking: Connection | None = None
         self._opened: list[Reader | Dump] = []  # what `close` has to wake
         self._warned: set[TableId] = set()
+        self._file = ("", 0, 0)  # of the log: the last one seen, how far it went, when it was begun
         side = CaptureSide(
             lambda: self._connection,
             self._open_kept_reader,
@@ -124,7 +126,20 @@ class MysqlSource:
     # -- the log
 
     def position(self) -> Position:
-        return self._place().position(time.time())
+        place = self._place()
+        if isinstance(place.passed, OwnFiles):
+            begun = self._file_begun(place)
+            place = replace(place, passed=replace(place.passed, begun=begun))
+        return place.position(time.time())
+
+    def _file_begun(self, place: Place) -> int:
+        """When the log file of a place was begun; asked once per file."""
+        file, offset, begun = self._file
+        if file != place.file or offset > place.offset:
+            with self._open(Dump(self._options, self._closed)) as dump:
+                begun = dump.first_timestamp(place.file)
+        self._file = (place.file, place.offset, begun)
+        return begun
 
     def version(self) -> int:
         return self._place().version
@@ -135,9 +150,14 @@ class MysqlSource:
     def _place(self) -> Place:
         """Where the log ends.  The global ids are read first, so that the file holds them."""
         connection = self._connection
-        variable = "gtid_binlog_pos" if connection.server.is_mariadb else "gtid_executed"
-        [(gtid,)] = connection.rows(f"SELECT @@GLOBAL.{variable}")
-        status = connection.rows(connection.log_status)
+        if connection.server.is_mariadb:
+            [(gtid,)] = connection.rows("SELECT @@GLOBAL.gtid_binlog_pos")
+            mode = server = ""
+        else:
+            [(gtid, mode, server)] = connection.rows(
+                "SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode, @@server_uuid"
+            )
+        status = connection.rows(log_status(connection.server))
         if not status:
             raise SourceRefused(
                 "a server that writes a binary log was expected, found none; set log_bin in the "
@@ -146,6 +166,8 @@ class MysqlSource:
         file, offset = status[0][:2]
         if connection.server.is_mariadb:
             return Place.of_mariadb(gtid, file, offset)
+        if mode != "ON":
+            return Place(OwnFiles(server), file, offset)
         return Place.of_mysql(gtid, file, offset)
 
     def get_changes(
@@ -155,6 +177,7 @@ class MysqlSource:
             describe=self.described,
             is_no_table=lambda table: schema.is_no_table(self._connection, table),
             listed=lambda: self._listed(selection),
+            has_global_ids=lambda: preflight.has_global_ids(self._connection),
         )
         try:
             with self._open(Dump(self._options, self._closed)) as dump:

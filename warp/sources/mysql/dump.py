@@ -19,13 +19,14 @@ from warp.sources.mysql.binlog.events import EventType
 from warp.sources.mysql.binlog.gtid import GtidSet
 from warp.sources.mysql.connection import Connection, MysqlOptions, Server, end_socket
 from warp.sources.mysql.errors import translate
-from warp.sources.mysql.position import Place
+from warp.sources.mysql.position import OwnFiles, Place
 
 _DUMP: Final = 0x12
 _DUMP_BY_GTID: Final = 0x1E
 _BY_GTID_FLAG: Final = 0x04  # THROUGH_GTID
 _WHOLE_PACKET: Final = 0xFFFFFF  # such a packet is followed by the rest of the event
-_FIRST_EVENT: Final = 4  # behind the magic bytes of a file
+FIRST_EVENT: Final = 4  # behind the magic bytes of a file
+RESUMABLE: Final = 1 << 32  # a place to begin at is told in 32 bits
 _BUFFER: Final = 1 << 20
 # So often a quiet server says that it is there; three times as long without a byte, and it is not.
 HEARTBEAT_SECONDS: Final = 10.0
@@ -64,9 +65,9 @@ class Dump:
                 "SET @master_heartbeat_period = %s, @master_binlog_checksum = 'CRC32', "
                 "@mariadb_slave_capability = 4, @slave_connect_state = %s, "
                 "@slave_gtid_strict_mode = 1, @slave_gtid_ignore_duplicates = 0",
-                [heartbeat, str(place.gtid)],
+                [heartbeat, str(place.passed)],
             )
-            body = struct.pack("<IHI", _FIRST_EVENT, 0, server_id)
+            body = struct.pack("<IHI", FIRST_EVENT, 0, server_id)
             self._command(_DUMP, body)
         else:
             connection.execute(
@@ -75,30 +76,21 @@ class Dump:
                 [heartbeat, heartbeat],
             )
             self._compare(place)
-            known = _encoded(place)
-            body = struct.pack("<HII", _BY_GTID_FLAG, server_id, 0)
-            body += struct.pack("<QI", _FIRST_EVENT, len(known)) + known
-            self._command(_DUMP_BY_GTID, body)
+            if isinstance(place.passed, OwnFiles):
+                body = struct.pack("<IHI", place.offset, 0, server_id) + place.file.encode()
+                self._command(_DUMP, body)
+            else:
+                known = _encoded(place)
+                body = struct.pack("<HII", _BY_GTID_FLAG, server_id, 0)
+                body += struct.pack("<QI", FIRST_EVENT, len(known)) + known
+                self._command(_DUMP_BY_GTID, body)
         self._heard_at = time.monotonic()
 
     def _compare(self, place: Place) -> None:
-        """MySQL itself minds only transactions of its own: another server would send everything."""
-        connection = self._connection
-        [(said, own)] = connection.rows("SELECT @@GLOBAL.gtid_executed, @@server_uuid")
-        executed, delivered = GtidSet.parse(said), place.gtid
-        if not isinstance(delivered, GtidSet) or not (missing := delivered - executed):
-            return
-        known = {source for source, _, _ in executed}
-        if all(source in known and source != own for source, _, _ in missing):
-            raise SourceUnavailable(
-                f"{connection.login.place} was expected to have every transaction that was "
-                f"delivered, found it behind by {missing.count()}: {missing}; a replica catches up"
-            )
-        raise PositionLost(
-            f"{connection.login.place} was expected to have every transaction that was delivered, "
-            f"found that it lacks {missing}: it was restored, reset, or is another server; run "
-            "`cartridge-warp resync SCHEMA`"
+        [(executed, server, mode)] = self._connection.rows(
+            "SELECT @@GLOBAL.gtid_executed, @@server_uuid, @@GLOBAL.gtid_mode"
         )
+        must_hold(place, executed, server, mode, at=self._connection.login.place)
 
     def first_timestamp(self, file: str) -> int:
         """When a log file was begun, in Unix seconds; 0 where the server does not say."""
@@ -106,7 +98,7 @@ class Dump:
             "SET @source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32', "
             "@mariadb_slave_capability = 4"
         )
-        body = struct.pack("<IHI", _FIRST_EVENT, 0, random.randrange(1 << 30, 1 << 32))
+        body = struct.pack("<IHI", FIRST_EVENT, 0, random.randrange(1 << 30, 1 << 32))
         self._command(_DUMP, body + file.encode())
         deadline = time.monotonic() + _TOLD_WITHIN
         while time.monotonic() < deadline:
@@ -246,7 +238,62 @@ class Dump:
         self._connection.close()
 
 
+def must_hold(place: Place, executed: str, server: str, mode: str, *, at: str) -> None:
+    """Can the MySQL that has executed this, with this server_uuid and gtid_mode, go on from there?
+
+    It minds only transactions of its own: another server would send everything.
+    """
+    passed = place.passed
+    if isinstance(passed, OwnFiles):
+        if passed.server != server:
+            raise PositionLost(
+                f"the server {passed.server} was expected, where the marker is a place in its log "
+                f"files, found {server} at {at}: without global ids no other server understands "
+                "it; run `cartridge-warp resync SCHEMA`"
+            )
+        if mode == "ON":
+            raise found_global_ids()
+        if place.offset >= RESUMABLE:
+            raise PositionLost(
+                f"a place below 4 GiB was expected, found {place.file}:{place.offset}: the server "
+                "begins at no other without global ids; run FLUSH BINARY LOGS there, then "
+                "`cartridge-warp resync SCHEMA`"
+            )
+        return
+    if mode != "ON":
+        raise lost_global_ids(mode)
+    has = GtidSet.parse(executed)
+    if not isinstance(passed, GtidSet) or not (missing := passed - has):
+        return
+    known = {source for source, _, _ in has}
+    if all(source in known and source != server for source, _, _ in missing):
+        raise SourceUnavailable(
+            f"{at} was expected to have every transaction that was delivered, found it behind by "
+            f"{missing.count()}: {missing}; a replica catches up"
+        )
+    raise PositionLost(
+        f"{at} was expected to have every transaction that was delivered, found that it lacks "
+        f"{missing}: it was restored, reset, or is another server; run "
+        "`cartridge-warp resync SCHEMA`"
+    )
+
+
+def found_global_ids() -> PositionLost:
+    return PositionLost(
+        "a server without global ids was expected, where the marker is a place in its log files, "
+        "found gtid_mode = ON; run `cartridge-warp resync SCHEMA` once, which goes on by global ids"
+    )
+
+
+def lost_global_ids(found: str = "another mode") -> PositionLost:
+    return PositionLost(
+        f"gtid_mode = ON was expected, where the marker is a set of global ids, found {found}: "
+        "what was written without an id is in no set; run `cartridge-warp resync SCHEMA`, which "
+        "goes on by file and place"
+    )
+
+
 def _encoded(place: Place) -> bytes:
-    if not isinstance(place.gtid, GtidSet):
+    if not isinstance(place.passed, GtidSet):
         raise AssertionError("a position of MySQL was checked before")
-    return place.gtid.encoded()
+    return place.passed.encoded()

@@ -18,6 +18,7 @@ from warp.options import redact
 
 TABLE_DEFINITION_CHANGED: Final = 1412
 NO_SUCH_TABLE: Final = 1146
+LOCK_WAIT: Final = 1205
 BAD_FIELD: Final = 1054
 NO_SUCH_KEY: Final = 1176
 FATAL_READING_BINLOG: Final = 1236
@@ -56,6 +57,9 @@ _TRANSIENT: Final = frozenset(
     }
 )
 _NO_TABLE: Final = frozenset({NO_SUCH_TABLE, BAD_FIELD, NO_SUCH_KEY, 1049, 1051, 1109})
+
+# By a server that was told to have, or to have not, global ids, of what it wrote before.
+_OTHER_IDS: Final = re.compile(r"cannot replicate (?:anonymous|gtid-)", re.IGNORECASE)
 
 # What the server says of a place that its log no longer, or never, had.
 _GONE: Final = re.compile(
@@ -126,6 +130,12 @@ def of_the_log(said: str) -> WarpError:
             "between are gone from it: run `cartridge-warp resync SCHEMA`, which reads the tables "
             "again beside the stream and removes what is gone, and keep the log for longer "
             "(binlog_expire_logs_seconds)"
+        )
+    if _OTHER_IDS.search(said):
+        return PositionLost(
+            f"transactions as gtid_mode has them were expected in the log, found: {said}; set "
+            "gtid_mode back and run `cartridge-warp revive UNIT` until the stream has "
+            "passed them, or run `cartridge-warp resync SCHEMA`"
         )
     if "same server_uuid/server_id" in said or "same server_id" in said:
         return SourceUnavailable(f"the server ended the stream of its log: {said}")

@@ -13,7 +13,7 @@ from typing import Final
 from warp.errors import SourceRefused
 from warp.model import Diagnosis, TableId, Verdict
 from warp.sources.mysql import schema
-from warp.sources.mysql.connection import Connection, Server, identifier
+from warp.sources.mysql.connection import Connection, Server, identifier, log_status
 
 _SETTINGS: Final = (
     *("log_bin", "binlog_format", "binlog_row_image", "binlog_row_metadata"),
@@ -21,9 +21,12 @@ _SETTINGS: Final = (
     *("binlog_expire_logs_seconds", "expire_logs_days"),
     *("log_slave_updates", "gtid_slave_pos"),
 )
-_NEEDED_TO_NUMBER_ROWS: Final = frozenset({"mysql-log-bin", "mysql-gtid", "mysql-commit-order"})
+_NEEDED_TO_NUMBER_ROWS: Final = frozenset({"mysql-log-bin", "mysql-commit-order"})
 _DAY: Final = 86_400
+_NOWHERE: Final = "cartridge_warp_no_such_table"
 _OLDEST: Final = {"MariaDB": (10, 5, 0), "MySQL": (8, 0, 1)}
+# From here on there is a right for just that; before it was one of RELOAD.
+_FLUSH_TABLES_SINCE: Final = (8, 0, 23)
 # From here on MySQL's log has the rows that a foreign key changed; seen on 9.7.4.
 _CASCADES_ARE_LOGGED: Final = (9, 7, 0)
 
@@ -44,6 +47,8 @@ def diagnose(
     found = [_version(connection.server), *said, _may_ask_where_the_log_ends(connection)]
     if followed or not polled:
         found.append(_may_follow(connection, follow))
+        if not connection.server.is_mariadb and not has_global_ids(connection):
+            found.append(_may_lock(connection))
     for table in followed:
         found += _table(connection, table)
     for table in polled:
@@ -121,8 +126,12 @@ def settings(variables: Mapping[str, str], server: Server) -> Iterator[Diagnosis
             "gtid_mode",
             "ON",
             value("gtid_mode", "OFF"),
-            "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE; "
-            "SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON",
+            "better ON: a position without global ids is lost with this server, and each chunk "
+            "of a snapshot holds up every commit for a moment. SET GLOBAL "
+            "enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE; SET GLOBAL "
+            "gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON; then, once, `cartridge-warp "
+            "resync SCHEMA`",
+            otherwise=Verdict.WARNING,
         )
         yield _check(
             "mysql-commit-order",
@@ -194,12 +203,27 @@ def _version(server: Server) -> Diagnosis:
 def _may_ask_where_the_log_ends(connection: Connection) -> Diagnosis:
     right = "BINLOG MONITOR" if connection.server.is_mariadb else "REPLICATION CLIENT"
     return _try(
-        connection, "mysql-may-monitor", right, lambda: connection.execute(connection.log_status)
+        connection,
+        "mysql-may-monitor",
+        right,
+        lambda: connection.execute(log_status(connection.server)),
     )
 
 
 def _may_follow(connection: Connection, follow: Callable[[], None]) -> Diagnosis:
     return _try(connection, "mysql-may-follow", "REPLICATION SLAVE", follow)
+
+
+def has_global_ids(connection: Connection) -> bool:
+    """Does this MySQL give every transaction one, so that they tell a position?"""
+    return connection.variables("gtid_mode").get("gtid_mode", "OFF").upper() == "ON"
+
+
+def _may_lock(connection: Connection) -> Diagnosis:
+    right = "FLUSH_TABLES" if connection.server.version >= _FLUSH_TABLES_SINCE else "RELOAD"
+    # Of a table that is not there: the right is asked for all the same, and nothing is flushed.
+    probe = f"FLUSH LOCAL TABLES {identifier(_NOWHERE, _NOWHERE)}"
+    return _try(connection, "mysql-may-lock", right, lambda: connection.execute(probe))
 
 
 def _try(connection: Connection, code: str, right: str, action: Callable[[], None]) -> Diagnosis:

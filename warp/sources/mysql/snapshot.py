@@ -16,8 +16,9 @@ from typing import Any, Final
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import Chunk, Operation, TableChanges, TableId
 from warp.sources.mysql.columns import Declared
-from warp.sources.mysql.connection import Connection, identifier
-from warp.sources.mysql.position import Place, file_number
+from warp.sources.mysql.connection import SESSION, Connection, identifier, log_status
+from warp.sources.mysql.errors import LOCK_WAIT, code_of
+from warp.sources.mysql.position import OwnFiles, Place, file_number
 from warp.sources.mysql.reading import Reader, Row
 from warp.sources.mysql.schema import Table
 
@@ -28,7 +29,14 @@ _ATTEMPTS: Final = 1_000
 _FIRST_PAGE: Final = 1_000  # rows, of a size not yet known
 _LOOKED_UP_AT_ONCE: Final = 200  # keys of one statement
 _SNAPSHOT_STATUS: Final = "SHOW STATUS LIKE 'binlog\\_snapshot\\_%'"
+_VIEW: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT"
 _LATER: Final = 0.005  # seconds
+# While the global read lock is waited for, nobody else can write: so long, so often, so far apart.
+_LOCK_SECONDS: Final = 1
+_LOCK_ATTEMPTS: Final = 3
+_LOCK_PAUSE: Final = 2.0
+# The server ends a session that holds the lock and is not heard of, as of a worker that is paused.
+_HELD_AT_MOST: Final = 5  # seconds
 
 
 # -- bounds
@@ -120,17 +128,25 @@ def _shown(value: Any) -> str:
 # -- a view
 
 
-def open_view(reader: Reader, closed: threading.Event) -> Place:
+def open_view(reader: Reader, closed: threading.Event, earlier: Place | None = None) -> Place:
     """Begin a read view; every transaction that it does not show is later than the place told.
 
     MySQL adds to gtid_executed after a transaction can be seen, in the log's order
     (binlog_order_commits), so the set read first is in the view.  MariaDB moves gtid_binlog_pos
     before that: there a view is taken until its own place in the log is not before that of the
-    position, which the server tells with the view.
+    position, which the server tells with the view.  A MySQL without global ids moves the place in
+    its files before that too, and tells nothing with a view: there commits are held up while both
+    are taken, but only for the first page of a chunk.  What was in that view is in every later
+    one, so `earlier`, the place of the page before, is told again.
     """
+    if earlier is not None and isinstance(earlier.passed, OwnFiles):
+        reader.one(_VIEW)
+        return earlier
     place = read_place(reader)
+    if isinstance(place.passed, OwnFiles):
+        return _open_locked(reader, closed)
     for _ in range(_ATTEMPTS):
-        reader.one("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        reader.one(_VIEW)
         if not reader.server.is_mariadb or _shows(reader, place):
             return place
         reader.one("ROLLBACK")
@@ -148,7 +164,53 @@ def read_place(reader: Reader) -> Place:
         gtid = _said(reader.one("SELECT @@GLOBAL.gtid_binlog_pos"))
         status = reader.one("SHOW MASTER STATUS")
         return Place.of_mariadb(gtid, _said(status[:1]), int(status[1] or 0) if status else 0)
-    return Place.of_mysql(_said(reader.one("SELECT @@GLOBAL.gtid_executed")))
+    executed, mode, server = reader.one(
+        "SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode, @@server_uuid"
+    )
+    if mode == b"ON":
+        return Place.of_mysql((executed or b"").decode())
+    file, offset, *_ = reader.one(log_status(reader.server))
+    return Place(OwnFiles((server or b"").decode()), (file or b"").decode(), int(offset or 0))
+
+
+def _open_locked(reader: Reader, closed: threading.Event) -> Place:
+    """A view and the place it stands at, taken while nobody commits.
+
+    Whoever is in the log has ended the commit by then, so the view shows it (guarantee 4).  Short
+    of the lock nothing tells: the place moves before a commit can be seen.
+    """
+    for attempt in range(_LOCK_ATTEMPTS):
+        if attempt and closed.wait(_LOCK_PAUSE):
+            raise SourceUnavailable("the connector was closed")
+        if _lock(reader):
+            break
+    else:
+        raise SourceUnavailable(
+            f"the global read lock was expected within {_LOCK_SECONDS} s, which a snapshot needs "
+            f"for a moment where there are no global ids, found it held up {_LOCK_ATTEMPTS} times: "
+            "a statement runs for long, such as a SELECT or an ALTER (SHOW PROCESSLIST); end it, "
+            "or set gtid_mode = ON"
+        )
+    place = read_place(reader)
+    reader.one(_VIEW)
+    reader.one("UNLOCK TABLES")
+    reader.one(_waiting(SESSION["lock_wait_timeout"], SESSION["wait_timeout"]))
+    return place
+
+
+def _lock(reader: Reader) -> bool:
+    reader.one(_waiting(_LOCK_SECONDS, _HELD_AT_MOST))
+    try:
+        reader.one("FLUSH TABLES WITH READ LOCK")
+    except SourceUnavailable as error:
+        if code_of(error.__cause__ or error) != LOCK_WAIT:
+            raise
+        return False
+    return True
+
+
+def _waiting(for_lock: object, for_us: object) -> str:
+    return f"SET SESSION lock_wait_timeout = {for_lock}, SESSION wait_timeout = {for_us}"
 
 
 def _said(row: Row) -> str:
@@ -194,12 +256,13 @@ def _pages(
     """
     where = within(table, chunk.lower, chunk.upper)
     limit = min(rows, _FIRST_PAGE)
+    place: Place | None = None
     done = False
     while not done:
         with opener() as reader:
             cut_short = False
             while not done and not cut_short:
-                place = open_view(reader, closed)
+                place = open_view(reader, closed, place)
                 page, size = _fill(reader.stream(_page_of(table, where, limit)))
                 cut_short = size >= _FULL_BYTES and len(page) < limit
                 if cut_short:

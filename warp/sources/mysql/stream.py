@@ -4,6 +4,9 @@ A batch ends where a transaction ended.  One that is larger than a batch comes a
 the last of which carry the end of the transaction before: to apply them again is harmless.  While
 a prepared XA transaction waits, the position stays before it, and what followed comes again after
 a restart.
+
+Where a MySQL gives no global ids the position also moves while no transaction comes, from file to
+file: a file that is purged must not be needed any more.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from warp.errors import PositionLost, SourceRefused
@@ -30,12 +34,11 @@ from warp.model import (
     TableSettings,
 )
 from warp.sources.mysql.binlog import transactions as log
-from warp.sources.mysql.binlog.gtid import GtidSet, MariaPosition
 from warp.sources.mysql.binlog.rows import Row, Wanted, columns_of
 from warp.sources.mysql.binlog.transactions import Transactions
 from warp.sources.mysql.ddl import Effect, effect
-from warp.sources.mysql.dump import Dump
-from warp.sources.mysql.position import Counting, Place
+from warp.sources.mysql.dump import FIRST_EVENT, RESUMABLE, Dump, found_global_ids, lost_global_ids
+from warp.sources.mysql.position import Counting, OwnFiles, Passed, Place, version_at
 from warp.sources.mysql.schema import Table
 
 # After activity the server is given so long before the stream says that it has caught up.
@@ -49,6 +52,8 @@ _WHOLE: Final = 4  # batches that a transaction may fill and still be kept whole
 # Where a versioned table's `row_end` begins to mean for ever; 2038, or 2106 from MariaDB 11.5 on.
 _FOR_EVER: Final = 2_147_483_647_999_999
 _NUL: Final = "\0"
+# How often a stream of MySQL asks whether there are global ids.
+_LOOK_EVERY: Final = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Catalog:
     describe: Callable[[TableId], Table | None]
     is_no_table: Callable[[TableId], bool]
     listed: Callable[[], Sequence[TableId]]
+    has_global_ids: Callable[[], bool]
 
 
 @dataclass(slots=True)
@@ -142,6 +148,10 @@ def _without_nul(cells: list[Any]) -> None:
         cells[:] = [Invalid(cell) if type(cell) is str and _NUL in cell else cell for cell in cells]
 
 
+def _clock(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
 def _followed(selection: TableSelection) -> TableSelection:
     """Only the tables whose changes are taken from the log."""
 
@@ -169,10 +179,14 @@ class LogStream:
             )
         self._start = here
         self._here = Counting(here)  # everything up to here was taken
+        # Where there are no global ids: the file that is being read.
+        self._files = here.passed if isinstance(here.passed, OwnFiles) else None
+        self._is_open = False
+        self._looked_at = time.monotonic()
         # Everything up to there may be forgotten; None: no more than at the start.
-        self._resume: tuple[GtidSet | MariaPosition, log.Place] | None = None
+        self._resume: tuple[Passed, log.Place] | None = None
         self._shown = start
-        self._shown_for: tuple[GtidSet | MariaPosition, log.Place] | None = None
+        self._shown_for: tuple[Passed, log.Place] | None = None
         self._version = here.version  # of the transaction under way
         self._inside = False
         self._committed_at = start.committed_at
@@ -189,6 +203,7 @@ class LogStream:
         self._dump.begin(self._start)
         spoken, busy = time.monotonic(), True
         while not closed():
+            self._look_at_gtid_mode()
             heard = False
             for event in self._dump.read(_QUICK if busy else idle):
                 heard = True
@@ -224,8 +239,8 @@ class LogStream:
     def _shown_now(self) -> Position:
         """The place to resume at, as text; the same object while it does not move."""
         if self._resume is not None and self._resume is not self._shown_for:
-            gtid, place = self._shown_for = self._resume
-            shown = Place(gtid, place.file, place.position)
+            passed, place = self._shown_for = self._resume
+            shown = Place(passed, place.file, place.position)
             self._shown = shown.position(self._committed_at)
         return self._shown
 
@@ -234,13 +249,18 @@ class LogStream:
     def _take(self, step: log.Step) -> None:
         match step:
             case log.Began(gtid, committed_at):
-                if gtid is None:
-                    raise SourceRefused(
-                        "transactions with global ids were expected, found one without; set "
-                        "gtid_mode = ON, then run `cartridge-warp resync SCHEMA`"
-                    )
                 self._inside = True
-                self._version = self._here.add(gtid)
+                if self._files is not None:
+                    # Inside of the transaction: after every place that a chunk before it was
+                    # read at, and before every one that a chunk with it is read at.
+                    self._version = version_at(self._transactions.place)
+                elif gtid is None:
+                    raise PositionLost(
+                        "transactions with global ids were expected, as the marker has them, found "
+                        "one without; set gtid_mode = ON, then run `cartridge-warp resync SCHEMA`"
+                    )
+                else:
+                    self._version = self._here.add(gtid)
                 self._began_at = committed_at
             case log.Noted(statement):
                 known = self._listed | self._schemas.keys()
@@ -248,10 +268,50 @@ class LogStream:
             case log.Ended(place, _, held, doubtful):
                 self._inside = False
                 if not held:
-                    self._resume = (self._here.gtid, place)
+                    self._may_resume(place)
                     self._committed_at = self._began_at
                 if doubtful:  # what a rollback left of tables without transactions
                     self._making.read_anew(t for t in doubtful if self._selection(t) is not None)
+            case log.Opened(begun) if self._files is not None:
+                self._open_file(begun)
+            case log.Heard(place, held) if self._files is not None:
+                # Not at a file's very beginning: when it was begun is told after that.
+                if not held and place.position > FIRST_EVENT:
+                    self._may_resume(place)
+
+    def _may_resume(self, place: log.Place) -> None:
+        if self._files is None:
+            self._resume = (self._here.passed, place)
+        elif place.position < RESUMABLE:  # else from before, until the next file begins
+            self._resume = (self._files, place)
+
+    # -- without global ids
+
+    def _open_file(self, begun: int) -> None:
+        """A file of the marker's name that was begun at another time is another file: what stands
+        at the marker's place in it is not what follows the marker (guarantee 6)."""
+        if self._files is None:
+            raise AssertionError("only where the position is one of files")
+        expected = self._files.begun
+        if not self._is_open and expected not in (0, begun):
+            raise PositionLost(
+                f"{self._start.file} begun at {_clock(expected)} was expected, where the marker is "
+                f"in it, found it begun at {_clock(begun)}: the log was reset or the server "
+                "restored; run `cartridge-warp resync SCHEMA`"
+            )
+        self._is_open = True
+        self._files = replace(self._files, begun=begun)
+
+    def _look_at_gtid_mode(self) -> None:
+        """Chunks are numbered by what the server has now.  By ids they would be far below the
+        versions of a stream that goes by files: a table read anew would not land.  The other way
+        round they would be far above, and changes of the stream would not."""
+        now = time.monotonic()
+        if self._dump.server.is_mariadb or now - self._looked_at < _LOOK_EVERY:
+            return
+        self._looked_at = now
+        if self._catalog.has_global_ids() != (self._files is None):
+            raise found_global_ids() if self._files is not None else lost_global_ids()
 
     def _take_effect(self, found: Effect) -> None:
         for table in found.emptied:

@@ -86,7 +86,6 @@ PASSED_OVER: Final = frozenset(
         EventType.USER_VAR,
         EventType.IGNORABLE,
         EventType.ROWS_QUERY,
-        EventType.PREVIOUS_GTIDS,
         EventType.TRANSACTION_CONTEXT,
         EventType.VIEW_CHANGE,
         EventType.ANNOTATE_ROWS,

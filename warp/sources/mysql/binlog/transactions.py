@@ -87,13 +87,21 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """The events that follow are of another file, or of this one from the place asked for."""
+
+    begun: int  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """No transaction, but the log has come this far: another file, or a heartbeat."""
 
     place: Place
+    held: bool = False  # rows of a prepared XA transaction are still held: no marker stands here
 
 
-Step = Began | Rows | Noted | Ended | Heard
+Step = Opened | Began | Rows | Noted | Ended | Heard
 
 _SYSTEM: Final = frozenset({"mysql", "sys", "performance_schema", "information_schema"})
 _NOTED: Final = frozenset(
@@ -166,8 +174,9 @@ class Transactions:
         known: dict[int, Callable[[bytes, int], Iterable[Step]]] = {
             E.FORMAT_DESCRIPTION: self._format,
             E.ROTATE: self._rotate,
-            E.HEARTBEAT: self._heartbeat,
-            E.HEARTBEAT_V2: self._heartbeat,
+            E.HEARTBEAT: self._between,
+            E.HEARTBEAT_V2: self._between,
+            E.PREVIOUS_GTIDS: self._between,  # the end of what stands before a file's changes
             E.GTID: lambda event, end: self._mysql(gtid_event(event, end, anonymous=False)),
             E.ANONYMOUS_GTID: lambda event, end: self._mysql(
                 gtid_event(event, end, anonymous=True)
@@ -232,7 +241,7 @@ class Transactions:
         self._tail = events.CHECKSUM_SIZE if form.checksums else 0
         self._checked = form.checksums and self._verify
         self._by_mariadb = "MariaDB" in form.server_version
-        return self._cut_short()
+        return (*self._cut_short(), Opened(int.from_bytes(event[:4], "little")))
 
     def _rotate(self, event: bytes, end: int) -> Iterable[Step]:
         tail = events.CHECKSUM_SIZE if ends_with_checksum(event) else 0
@@ -240,7 +249,7 @@ class Transactions:
         steps = self._cut_short()
         self._move(Place(file, position))
         self._mapped.clear()
-        return (*steps, Heard(self.place))
+        return (*steps, self._heard())
 
     def _cut_short(self) -> tuple[Step, ...]:
         """No transaction goes on in another file: one that is open was never committed."""
@@ -251,8 +260,11 @@ class Transactions:
         self._xid = None
         return ()
 
-    def _heartbeat(self, event: bytes, end: int) -> Iterable[Step]:
-        return () if self._begun else (Heard(self.place),)
+    def _between(self, event: bytes, end: int) -> Iterable[Step]:
+        return () if self._begun else (self._heard(),)
+
+    def _heard(self) -> Heard:
+        return Heard(self.place, bool(self._held))
 
     # -- beginnings
 
