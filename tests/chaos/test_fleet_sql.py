@@ -34,9 +34,7 @@ def origin(request: pytest.FixtureRequest) -> Origin:
     return found
 
 
-def storm_over(
-    ours: Servers, origin: Origin, seconds: float, *, rows: int, pause: float
-) -> None:
+def storm_over(ours: Servers, origin: Origin, seconds: float, *, rows: int, pause: float) -> None:
     """`rows` are in each table before the storm; writers wait for `pause` seconds between two."""
     with SqlFleet(
         ours, origin, chunk_rows=400, full_load_batch_size=100, write_batch_size=100

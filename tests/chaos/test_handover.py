@@ -17,7 +17,7 @@ from handover_trial import Outcome, Setting, Trial, varied
 from warp.destinations.postgresql import merge
 
 FIRST_SEED = int(os.environ.get("CARTRIDGE_WARP_SEED", "1"))
-TRIALS = int(os.environ.get("CARTRIDGE_WARP_TRIALS", "24"))
+TRIALS = int(os.environ.get("CARTRIDGE_WARP_TRIALS", "30"))
 TWIN_TRIALS = 8  # a broken protocol is found within a few
 TO_THE_END = 10_000  # rows: a chunk so late is written when the stream has nothing more to write
 
@@ -42,7 +42,7 @@ def trials(run: Run, count: int) -> Counter[str]:
 @pytest.mark.timeout(600)
 def test_both_sides_are_equal_when_all_has_settled(run: Run) -> None:
     totals = trials(run, TRIALS)
-    if TRIALS >= 24:  # else a trial could pass because nothing happened in it
+    if TRIALS >= 30:  # else a trial could pass because nothing happened in it
         for happened in ("Crashed", "refused", "replays", "chunk zombie", "stream zombie"):
             assert totals[happened] > 0, totals
         for happened in ("transaction", "drop", "rename_over", "rename_away"):
