@@ -1,10 +1,15 @@
 """Names the fixture modules; each lies beside this file as `fix_*.py`."""
 
+import functools
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import pytest
+from xdist.scheduler import LoadGroupScheduling
 
 from warp.testing.servers import describe_programs
 
@@ -40,3 +45,27 @@ _keep_files_in_memory()
 
 def pytest_report_header() -> list[str]:
     return [*describe_programs(), f"Directories of servers: in {tempfile.gettempdir()}"]
+
+
+class _GroupsOfFiles(LoadGroupScheduling):  # type: ignore[misc]  # it has no types
+    """Sends the files of one `xdist_group` to one worker.
+
+    With pytest 9.2, pytest-xdist 3.8 marks tests of a group where nobody reads it any more, and
+    without a word spreads them over all workers, each with all the servers.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = self.config.rootpath / nodeid.partition("::")[0]
+        return _group_of(file) or str(super()._split_scope(nodeid))
+
+
+@functools.cache
+def _group_of(file: Path) -> str | None:
+    named = re.search(r'xdist_group\("([\w-]+)"\)', file.read_text())
+    return named and named.group(1)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _GroupsOfFiles | None:
+    if config.getoption("dist") != "loadgroup":
+        return None
+    return _GroupsOfFiles(config, log)

@@ -446,11 +446,11 @@ def write_family(world: World, fence: int, fault: str = "") -> int:
 def test_a_process_killed_anywhere_neither_loses_nor_repeats_a_row_that_waits(
     world: World, point: str, nth: int
 ) -> None:
-    shop(world)
-    assert write_family(world, 100, f"{point}:kill:{nth}") == -signal.SIGKILL
+    shop(world)  # under a fence that counts the units of all tests before
+    assert write_family(world, 10_000, f"{point}:kill:{nth}") == -signal.SIGKILL
     [[batches]] = world.ask(f"select batch from {META}.sync_markers where kind = 'stream'")
     assert batches < postgresql_family.BATCHES
-    assert write_family(world, 200) == 0
+    assert write_family(world, 20_000) == 0
     assert orders(world) == postgresql_family.landed()
     kept = [json.loads(key)["id"] for key, _ in waiting(world)]
     assert sorted(kept) == postgresql_family.waiting()
