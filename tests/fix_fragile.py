@@ -13,8 +13,11 @@ from warp.testing.servers import MariaDb, Mongod, Postgres, RedisServer
 
 @pytest.fixture(scope="session")
 def fragile() -> Iterator[Servers]:
-    """Leave them running when you are done: kill them, wipe them, start them again."""
-    with servers() as ours:
+    """Leave them running when you are done: kill them, wipe them, start them again.
+
+    MongoDB is a set of one member; where the primary goes, ask for more of your own.
+    """
+    with servers(members=1) as ours:
         yield ours
 
 

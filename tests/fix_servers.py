@@ -22,9 +22,10 @@ import pytest
 import redis
 from postgresql_shop import Shop
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pymongo.database import Database
 
+from warp.destinations.postgresql import PostgresDestination, PostgresOptions
 from warp.testing.servers import MariaDb, Mongod, Postgres, RedisServer
 
 
@@ -91,11 +92,34 @@ def mongo_database(mongo: Server) -> Iterator[Database[dict[str, Any]]]:
 @pytest.fixture
 def pg_database(postgres: Server) -> Iterator[str]:
     """The URL of a fresh database, dropped afterwards even if somebody is still connected."""
+    with _fresh_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _prepared(postgres: Server) -> Iterator[str]:
+    """The URL of a database that holds our metadata and nothing else, to be copied."""
+    with _fresh_database(postgres) as url:
+        options = PostgresOptions.model_validate({"connection_string": url})
+        with contextlib.closing(PostgresDestination(options, lambda table: None)) as destination:
+            destination.metadata().prepare()
+        yield url
+
+
+@pytest.fixture
+def pg_warehouse(postgres: Server, _prepared: str) -> Iterator[str]:
+    """A `pg_database` in which our metadata is prepared already, which takes twice as long."""
+    with _fresh_database(postgres, like=conninfo_to_dict(_prepared)["dbname"]) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _fresh_database(server: Server, like: str | int | None = None) -> Iterator[str]:
     name = f"t_{secrets.token_hex(6)}"
-    quoted = sql.Identifier(name)
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(quoted))
-        yield database_url(postgres.url, name)
+    quoted, template = sql.Identifier(name), sql.Identifier(str(like or "template1"))
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(quoted, template))
+        yield database_url(server.url, name)
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
 
 
@@ -130,13 +154,8 @@ def mysql_client(url: str, **options: Any) -> pymysql.Connection[pymysql.cursors
 @pytest.fixture(scope="session")
 def capture_shop(postgres: Server) -> Iterator[Shop]:
     """A database to capture, shared: call `fresh()` first."""
-    name = f"t_{secrets.token_hex(6)}"
-    quoted = sql.Identifier(name)
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(quoted))
-        with Shop(database_url(postgres.url, name)) as shop:
-            yield shop
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
+    with _fresh_database(postgres) as url, Shop(url) as shop:
+        yield shop
 
 
 def database_url(server_url: str, database: str) -> str:

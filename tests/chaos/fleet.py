@@ -62,7 +62,7 @@ class Servers:
 
 @contextlib.contextmanager
 def servers(
-    *, members: int = 3, postgres: Mapping[str, str | int] | None = None, cache: float = 0.25
+    *, members: int, postgres: Mapping[str, str | int] | None = None, cache: float = 0.25
 ) -> Iterator[Servers]:
     mongo: ReplicaSet | Mongod
     if members == 1:
@@ -238,6 +238,7 @@ class Fleet:
         self._destination = destination or {}
         self._stack = contextlib.ExitStack()
         self._supervised = threading.Event()
+        self._asked: psycopg.Connection[Any] | None = None
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -261,6 +262,7 @@ class Fleet:
         self._supervised.set()
         for program in self.programs:
             program.close()
+        self._ask_anew()
         with psycopg.connect(self.servers.postgres.url, autocommit=True) as connection:
             connection.execute(
                 sql.SQL("drop database {} with (force)").format(sql.Identifier(self.name))
@@ -358,11 +360,21 @@ class Fleet:
 
     def ask(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """One query; nothing while the server is away or the table is not there yet."""
+        # One connection for all: whoever waits asks twenty times a second.
         try:
-            with self.destination() as connection:
-                return connection.execute(query, parameters).fetchall()
-        except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
+            if self._asked is None:
+                self._asked = self.destination()
+            return self._asked.execute(query, parameters).fetchall()
+        except psycopg.errors.UndefinedTable:
             return []
+        except psycopg.OperationalError:
+            self._ask_anew()
+            return []
+
+    def _ask_anew(self) -> None:
+        if self._asked is not None:
+            self._asked.close()
+            self._asked = None
 
     @property
     def stream(self) -> str:

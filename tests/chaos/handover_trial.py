@@ -321,7 +321,7 @@ class Trial:
                     if self._at_rest(source, goal, destination.metadata().markers()):
                         return
                     self._over.clear()
-            time.sleep(0.05)
+            time.sleep(0.1 if self._written.is_set() else 0.05)
 
     def _at_rest(self, source: SourceConnector, goal: Position, markers: list[Marker]) -> bool:
         place = next((m.position for m in markers if m.unit.kind is UnitKind.STREAM), None)

@@ -9,6 +9,7 @@ import logging
 import os
 import random
 from functools import partial
+from typing import Final
 
 import pytest
 from fleet import Servers
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 SECONDS = float(os.environ.get("CARTRIDGE_WARP_STORM_SECONDS", "10"))
 SEED = int(os.environ.get("CARTRIDGE_WARP_STORM_SEED", "1"))
-ROWS = 3_000  # of each table before the storm
+MINUTE: Final = 60.0  # seconds
 
 
 @pytest.fixture(params=["postgres_origin", "mariadb_origin"])
@@ -33,14 +34,13 @@ def origin(request: pytest.FixtureRequest) -> Origin:
     return found
 
 
-def test_after_a_storm_of_faults_the_destination_equals_the_source(
-    fragile_sql: Servers, origin: Origin
-) -> None:
+def storm_over(ours: Servers, origin: Origin, seconds: float, *, rows: int, pause: float) -> None:
+    """`rows` are in each table before the storm; writers wait for `pause` seconds between two."""
     with SqlFleet(
-        fragile_sql, origin, chunk_rows=400, full_load_batch_size=100, write_batch_size=100
+        ours, origin, chunk_rows=400, full_load_batch_size=100, write_batch_size=100
     ) as fleet:
-        fleet.preload(ROWS, random.Random(SEED))
-        with SqlWriters(origin, fleet.name, ROWS + 500, SEED) as writers:
+        fleet.preload(rows, random.Random(SEED))
+        with SqlWriters(origin, fleet.name, rows + 500, SEED, pause=pause) as writers:
             fleet.coordinator()
             for _ in range(3):
                 fleet.worker()
@@ -50,7 +50,7 @@ def test_after_a_storm_of_faults_the_destination_equals_the_source(
             fleet.execute("alter table orders add column colour varchar(20) default 'none'")
             fleet.execute("update orders set colour = 'red' where id < 200")
             storm = Storm(fleet, SEED, partial(origin.server.restart, hard=True))
-            storm.rage(SECONDS)
+            storm.rage(seconds)
         fleet.catch_up(TABLES, limit=120)
         log.info("struck %s", dict(storm.struck))
         log.info("written %s, carried in %d batches", dict(writers.made), len(fleet.advances()))
@@ -61,3 +61,16 @@ def test_after_a_storm_of_faults_the_destination_equals_the_source(
             "children of killed leaders to have ended by themselves",
             lambda: not any(program.orphans() for program in fleet.programs),
         )
+
+
+def test_after_a_storm_of_faults_the_destination_equals_the_source(
+    fragile_sql: Servers, origin: Origin
+) -> None:
+    storm_over(fragile_sql, origin, SECONDS, rows=2_000, pause=0.01)
+
+
+@pytest.mark.soak
+def test_after_a_storm_of_a_minute_over_more_rows_both_sides_are_equal(
+    fragile_sql: Servers, origin: Origin
+) -> None:
+    storm_over(fragile_sql, origin, max(SECONDS, MINUTE), rows=5_000, pause=0.002)

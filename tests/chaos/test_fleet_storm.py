@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import random
+from collections.abc import Iterator
 from functools import partial
+from typing import Final
 
 import pytest
-from fleet import TABLES, Fleet, Servers, Writers, preload
+from fleet import TABLES, Fleet, Servers, Writers, preload, servers
 from storm import Storm
 
 from warp.testing.servers import ReplicaSet
@@ -24,9 +26,16 @@ pytestmark = [
 
 log = logging.getLogger(__name__)
 
-SECONDS = float(os.environ.get("CARTRIDGE_WARP_STORM_SECONDS", "30"))
+SECONDS = float(os.environ.get("CARTRIDGE_WARP_STORM_SECONDS", "15"))
 SEED = int(os.environ.get("CARTRIDGE_WARP_STORM_SEED", "1"))
-ROWS = 10_000  # of each table before the storm
+MINUTE: Final = 60.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def of_three_members() -> Iterator[Servers]:
+    """Servers whose MongoDB elects another primary when one goes."""
+    with servers(members=3) as ours:
+        yield ours
 
 
 def crash_the_primary(servers: Servers) -> None:
@@ -34,19 +43,21 @@ def crash_the_primary(servers: Servers) -> None:
     servers.mongo.wait_for_primary().restart(hard=True)
 
 
-def test_after_a_storm_of_faults_the_destination_equals_the_source(fragile: Servers) -> None:
+def storm_over(ours: Servers, seconds: float, *, rows: int, pause: float) -> None:
+    """`rows` are in each table before the storm; writers wait for `pause` seconds between two."""
     with Fleet(
-        fragile, chunk_rows=400, full_load_batch_size=100, write_batch_size=100, promote_after="1s"
+        ours, chunk_rows=400, full_load_batch_size=100, write_batch_size=100, promote_after="1s"
     ) as fleet:
-        preload(fleet.source, ROWS, random.Random(SEED))
-        with Writers(fragile.mongo.url, fleet.name, ROWS + 1_000, SEED) as writers:
+        preload(fleet.source, rows, random.Random(SEED))
+        keys = rows + rows // 10
+        with Writers(ours.mongo.url, fleet.name, keys, SEED, pause=pause) as writers:
             fleet.coordinator()
             for _ in range(3):
                 fleet.worker()
             fleet.supervise()
             fleet.wait_for("the snapshot to begin", lambda: any(map(fleet.count, TABLES)))
-            storm = Storm(fleet, SEED, partial(crash_the_primary, fragile))
-            storm.rage(SECONDS)
+            storm = Storm(fleet, SEED, partial(crash_the_primary, ours))
+            storm.rage(seconds)
         fleet.catch_up(TABLES, limit=120)
         log.info("struck %s", dict(storm.struck))
         log.info("written %s, carried in %d batches", dict(writers.made), len(fleet.advances()))
@@ -57,3 +68,16 @@ def test_after_a_storm_of_faults_the_destination_equals_the_source(fragile: Serv
             "children of killed leaders to have ended by themselves",
             lambda: not any(program.orphans() for program in fleet.programs),
         )
+
+
+def test_after_a_storm_of_faults_the_destination_equals_the_source(
+    of_three_members: Servers,
+) -> None:
+    storm_over(of_three_members, SECONDS, rows=4_000, pause=0.01)
+
+
+@pytest.mark.soak
+def test_after_a_storm_of_a_minute_over_more_rows_both_sides_are_equal(
+    of_three_members: Servers,
+) -> None:
+    storm_over(of_three_members, max(SECONDS, MINUTE), rows=10_000, pause=0.002)

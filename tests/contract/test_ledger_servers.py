@@ -82,18 +82,21 @@ class TestOnRedis6(OnAServer):
         return RedisServer("redis6")
 
 
+@pytest.mark.soak  # the same server with fewer rights is below
 class TestOnRedis7(OnAServer):
     @classmethod
     def start(cls) -> RedisServer:
         return RedisServer("redis7")
 
 
+@pytest.mark.soak  # the same server with fewer rights is below
 class TestOnValkey(OnAServer):
     @classmethod
     def start(cls) -> RedisServer:
         return RedisServer("valkey")
 
 
+@pytest.mark.soak  # the same server with fewer rights is below
 class TestOnACluster(OnAServer):
     """Refuses a script that touches a key it did not declare, or keys of two slots."""
 

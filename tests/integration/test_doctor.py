@@ -7,11 +7,11 @@ import os
 import re
 import secrets
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import programs
 import psycopg
 import pytest
 import yaml
@@ -413,14 +413,7 @@ def doctor(
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("CARTRIDGE_WARP_")}
-    return subprocess.run(
-        [sys.executable, "-m", "commands.cli", *arguments],
-        capture_output=True,
-        text=True,
-        env=inherited,
-        timeout=150,
-        check=False,
-    )
+    return programs.run("commands.cli", *arguments, env=inherited, timeout=150)
 
 
 def test_servers_that_fit_exit_with_0_and_each_is_told_of(

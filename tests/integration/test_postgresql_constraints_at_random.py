@@ -23,8 +23,8 @@ create unique index on shop.customers (name);
 
 
 @pytest.fixture
-def world(pg_database: str) -> Iterator[World]:
-    world = World(pg_database)
+def world(pg_warehouse: str) -> Iterator[World]:
+    world = World(pg_warehouse)
     yield world
     world.close()
 

@@ -21,8 +21,8 @@ POINTS = ("after_alter", "after_register", "after_change", "before_fill", "after
 
 
 @pytest.fixture
-def world(pg_database: str) -> Iterator[World]:
-    world = World(pg_database)
+def world(pg_warehouse: str) -> Iterator[World]:
+    world = World(pg_warehouse)
     yield world
     world.close()
 

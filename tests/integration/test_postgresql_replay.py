@@ -50,8 +50,8 @@ from warp.own_process import wait_until
 
 
 @pytest.fixture
-def world(pg_database: str) -> Iterator[World]:
-    world = World(pg_database)
+def world(pg_warehouse: str) -> Iterator[World]:
+    world = World(pg_warehouse)
     yield world
     world.close()
 

@@ -49,8 +49,8 @@ from warp.model import (
 
 
 @pytest.fixture
-def world(pg_database: str) -> Iterator[World]:
-    world = World(pg_database)
+def world(pg_warehouse: str) -> Iterator[World]:
+    world = World(pg_warehouse)
     yield world
     world.close()
 

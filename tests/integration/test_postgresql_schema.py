@@ -32,8 +32,8 @@ EXTRA = Column("_extra", Kind.JSON, role=Role.EXTRA)
 
 
 @pytest.fixture
-def world(pg_database: str) -> Iterator[World]:
-    world = World(pg_database)
+def world(pg_warehouse: str) -> Iterator[World]:
+    world = World(pg_warehouse)
     yield world
     world.close()
 

@@ -28,14 +28,14 @@ batches = st.lists(documents, min_size=1, max_size=5)
 
 
 @given(batch=batches)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_document_is_rebuilt_byte_for_byte(batch: list[bytes]) -> None:
     assert list(map(rebuild, fast(*batch))) == batch
     assert [rebuild(written(raw)) for raw in batch] == batch
 
 
 @given(batch=batches)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_text_for_jsonb_says_as_much_but_nul(batch: list[bytes]) -> None:
     texts, replaced = lossless.column(batch, decode(batch), DECODING, verbatim=False)
     for row, (raw, text) in enumerate(zip(batch, texts, strict=True)):
@@ -145,7 +145,7 @@ def test_a_document_whose_field_names_are_no_text_is_kept_as_bytes() -> None:
 
 @given(raw=documents, place=st.integers(0, 10**6), byte=st.integers(0, 255))
 @example(raw=bson.encode({"_id": 1, "a": "x"}), place=14, byte=200)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_damaged_bytes_are_kept_too(raw: bytes, place: int, byte: int) -> None:
     at = place % len(raw)
     damaged = raw[:at] + bytes((byte,)) + raw[at + 1 :]
