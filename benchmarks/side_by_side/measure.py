@@ -160,7 +160,7 @@ def _followed(contender: Contender, task: Task, make_changes: Callable[[], None]
 def _arrival(url: str, landing: Landing) -> Iterator[Callable[[], bool]]:
     query = sql.SQL("select true from {} where {} = %s").format(
         landing.relation(),
-        sql.SQL(landing.column("id")),  # type: ignore[arg-type]
+        sql.SQL(landing.column("id")),
     )
     with psycopg.connect(url, autocommit=True) as connection:
         yield lambda: connection.execute(query, (LAST,)).fetchone() is not None

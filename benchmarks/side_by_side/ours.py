@@ -154,9 +154,11 @@ class Fleet(Follower):
             "select true from cartridge_warp_metadata.sync_markers"
             " where kind = 'table' and phase = 'streaming' and source_table = %s"
         )
-        with psycopg.connect(self._task.destination, autocommit=True) as connection:
-            with contextlib.suppress(psycopg.errors.UndefinedTable):
-                return connection.execute(query, (TABLE,)).fetchone() is not None
+        with (
+            psycopg.connect(self._task.destination, autocommit=True) as connection,
+            contextlib.suppress(psycopg.errors.UndefinedTable),
+        ):
+            return connection.execute(query, (TABLE,)).fetchone() is not None
         return False
 
     def _cpu(self) -> float:

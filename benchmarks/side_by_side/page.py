@@ -13,20 +13,23 @@ from benchmarks.side_by_side.picture import Bar, Panel, picture
 from benchmarks.side_by_side.profile import Profile
 
 OURS: Final = "cartridge-warp"
+NOTHING: Final = "-"
 HEAD: Final = (
     *("", "per second", "CPU s per million", "times the floor's CPU", "source CPU s/M"),
     *("destination CPU s/M", "start, CPU s", "peak MiB", "compared with the source"),
 )
 READING: Final = """\
-- Medians and ranges of the runs, which took turns. Each began with an empty destination database and
-  counts only if every row and value in it was then equal to the source; who differed once has no figure.
-- *CPU* is user and system time of all processes of a contender, our coordinator among them, beside that
-  of the two servers. The start of a process is told apart where it can be; of the programs in Go it is
-  in the figure, and small.
-- *floor* reads without looking into what it reads, and writes bytes that are ready; its time is that of
-  the slower half, its CPU that of both. No engine can be cheaper.
-- Streams: the contender has copied the table and follows the log, sleeps (SIGSTOP) while the changes are
-  made, and catches up. A seventh of the changes are inserts, a seventh deletes; no row changes twice."""
+- Medians and ranges of the runs, which took turns. Each began with an empty destination database
+  and counts only if every row and value in it was then equal to the source; who differed once has
+  no figure.
+- *CPU* is user and system time of all processes of a contender, our coordinator among them, beside
+  that of the two servers. The start of a process is told apart where it can be; of the programs in
+  Go it is in the figure, and small.
+- *floor* reads without looking into what it reads, and writes bytes that are ready; its time is
+  that of the slower half, its CPU that of both. No engine can be cheaper.
+- Streams: the contender has copied the table and follows the log, sleeps (SIGSTOP) while the
+  changes are made, and catches up. A seventh of the changes are inserts, a seventh deletes; no row
+  changes twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,8 @@ def _section(scenario: Scenario, summaries: Sequence[Summary], left_out: Mapping
 def _cells(summary: Summary, floor: Summary | None) -> list[str]:
     name = f"**{summary.contender}** ({summary.about})"
     if not summary.trustworthy:
-        return [name, *["–"] * (len(HEAD) - 2), _one_line(summary.verdict)]
-    times = f"{summary.cost.middle / floor.cost.middle:.1f}" if floor else "–"
+        return [name, *[NOTHING] * (len(HEAD) - 2), _one_line(summary.verdict)]
+    times = f"{summary.cost.middle / floor.cost.middle:.1f}" if floor else NOTHING
     startup = summary.startup
     return [
         name,
@@ -122,7 +125,7 @@ def _cells(summary: Summary, floor: Summary | None) -> list[str]:
         f"{summary.server('source').middle:.1f}",
         f"{summary.server('destination').middle:.1f}",
         f"{startup.middle:.1f}" if startup else "within",
-        f"{summary.memory.middle:,.0f}" if summary.memory.middle else "–",
+        f"{summary.memory.middle:,.0f}" if summary.memory.middle else NOTHING,
         summary.verdict,
     ]
 

@@ -42,8 +42,8 @@ def profiling(pid: int, title: str, found: list[Profile]) -> Iterator[None]:
         return
     with tempfile.TemporaryDirectory(prefix="cartridge-warp-profile-") as directory:
         stacks = Path(directory) / "stacks"
-        command = [program, "record", "--pid", str(pid), "--subprocesses", "--native"]
-        command += ["--format", "raw", "--rate", str(_RATE), "--output", stacks, "--nolineno"]
+        command = [str(program), "record", "--pid", str(pid), "--subprocesses", "--native"]
+        command += ["--format", "raw", "--rate", str(_RATE), "--output", str(stacks), "--nolineno"]
         watcher = subprocess.Popen(
             [*command, "--duration", "3600"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )

@@ -90,7 +90,7 @@ def digest(connection: Connection, landing: Landing) -> Digest:
 
 
 def compare(url: str, landing: Landing, expected: Digest, expected_url: str) -> Verdict:
-    """`expected_url` is where `keep_expected` put the rows; they are fetched where hashes differ."""
+    """`expected_url` is where `keep_expected` put the rows, to be fetched where hashes differ."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("set timezone to 'UTC'")
         try:
@@ -156,7 +156,7 @@ def _type_of(connection: Connection, landing: Landing, expression: str) -> str:
 
 def _raw(expression: str) -> sql.SQL:
     """Expressions are this package's own, written beside each contender."""
-    return sql.SQL(expression)  # type: ignore[arg-type]
+    return sql.SQL(expression)
 
 
 def _fetch(connection: Connection, expected_url: str) -> None:

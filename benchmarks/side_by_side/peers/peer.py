@@ -166,9 +166,11 @@ def _wait(process: PeerProcess, limit: float) -> int:
 
 
 def _count(task: Task, landing: Landing) -> int:
-    with psycopg.connect(task.destination, autocommit=True) as connection:
-        with contextlib.suppress(psycopg.errors.UndefinedTable):
-            query = f'select count(*) from "{landing.schema}"."{landing.table}"'
-            row = connection.execute(query.encode()).fetchone()
-            return int(row[0]) if row else 0
+    query = f'select count(*) from "{landing.schema}"."{landing.table}"'
+    with (
+        psycopg.connect(task.destination, autocommit=True) as connection,
+        contextlib.suppress(psycopg.errors.UndefinedTable),
+    ):
+        row = connection.execute(query.encode()).fetchone()
+        return int(row[0]) if row else 0
     return 0
