@@ -106,14 +106,14 @@ def compare(url: str, landing: Landing, expected: Digest, expected_url: str) -> 
 def _differing(connection: Connection, landing: Landing) -> dict[str, int]:
     """Rows by column, of those that both have; `id` counts those that only one of them has."""
     theirs = _canonical(connection, landing)
-    ours = _canonical(connection, Landing("public", EXPECTED))
+    ours = _canonical(connection, Landing("pg_temp", EXPECTED))
     query = sql.SQL(
         "with a as (select {} from {}), b as (select {} from {} where {})"
         " select count(*) filter (where a.id is null or b.id is null), {}"
         " from a full join b on a.id = b.id"
     ).format(
         _as_columns(ours),
-        sql.Identifier("public", EXPECTED),
+        sql.Identifier("pg_temp", EXPECTED),
         _as_columns(theirs),
         landing.relation(),
         _raw(landing.where),
@@ -160,10 +160,9 @@ def _raw(expression: str) -> sql.SQL:
 
 
 def _fetch(connection: Connection, expected_url: str) -> None:
-    connection.execute(f"create table if not exists public.{EXPECTED} ({DDL})".encode())
-    connection.execute(f"truncate public.{EXPECTED}".encode())
+    connection.execute(f"create temporary table {EXPECTED} ({DDL})".encode())
     with psycopg.connect(expected_url, autocommit=True) as there:
-        copy_across(there, f"select * from {EXPECTED}", connection, f"public.{EXPECTED}")
+        copy_across(there, f"select * from {EXPECTED}", connection, f"pg_temp.{EXPECTED}")
 
 
 def copy_across(there: Connection, query: str, here: Connection, table: str) -> None:
