@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from benchmarks.side_by_side.origins import MariaDbOrigin, MongoOrigin, Origin, 
 from benchmarks.side_by_side.ours import Ours, Recipe
 from benchmarks.side_by_side.page import OURS, Page
 from benchmarks.side_by_side.peers import PEERS
+from benchmarks.side_by_side.peers.peer import Peer
 from warp.testing.servers import MariaDb, Mongod, Postgres, RedisServer
 
 SOURCES: Final = ("MongoDB", "MariaDB", "PostgreSQL")
@@ -78,62 +79,56 @@ def bench() -> Iterator[tuple[Bench, RedisServer]]:
         yield made, redis
 
 
-def contenders(redis: RedisServer, *, quick: bool) -> tuple[list[Contender], dict[str, str]]:
-    """All that can take part, and why the others cannot."""
-    chosen: list[Contender] = [Floor(), Ours(DEFAULTS, OURS, redis.url)]
-    if quick:
-        return chosen, {}
-    chosen.append(Ours(BEST, f"{OURS}, best", redis.url))
-    absent = {}
+def installed(names: Sequence[str] | None) -> tuple[list[Peer], dict[str, str]]:
+    """Peers that can take part, and why the others cannot."""
+    present: list[Peer] = []
+    absent: dict[str, str] = {}
     for peer in PEERS:
-        reason = peer.environment.install()
-        if reason:
+        if names and peer.name not in names:
+            continue
+        if reason := peer.environment.install():
             absent[peer.name] = f"could not be installed: {reason}"
         else:
-            chosen.append(peer())
-    return chosen, absent
+            present.append(peer())
+    return present, absent
 
 
 def main() -> int:
     given = arguments()
-    amounts = QUICK if given.quick else FULL
-    chosen = [s for s in SCENARIOS if not given.only or s.id in given.only]
+    # Before any server runs, so that installing disturbs nothing.
+    peers, absent = ([], {}) if given.quick else installed(given.contenders)
     runs: list[Run] = []
     left_out: dict[Scenario, dict[str, str]] = {}
     begun = time.monotonic()
     with bench() as (ready, redis):
-        taking_part, absent = contenders(redis, quick=given.quick)
-        versions = ", ".join(
-            [
-                *(o.version for o in ready.origins.values()),
-                ready.destination.version + " (fsync on)",
-            ]
-        )
+        ours = [Ours(DEFAULTS, OURS, redis.url)]
+        if not given.quick:
+            ours.append(Ours(BEST, f"{OURS}, best", redis.url))
+        everyone: list[Contender] = [Floor(), *ours, *peers]
+        wanted = [c for c in everyone if not given.contenders or c.name in given.contenders]
+        sources = ", ".join(origin.version for origin in ready.origins.values())
+        servers = f"{sources}; destination {ready.destination.version}, fsync on"
 
         def page() -> Page:
-            about = f"{conditions()} {versions}."
-            return Page(given.name, about, runs, left_out, ready.profiles)
+            return Page(given.name, f"{conditions()} {servers}.", runs, left_out, ready.profiles)
 
-        for scenario in chosen:
-            left_out[scenario] = dict(absent)
-            here = []
-            for contender in taking_part:
-                if given.contenders and contender.name not in given.contenders:
-                    continue
-                if reason := contender.left_out(scenario):
-                    left_out[scenario][contender.name] = reason
-                else:
-                    here.append(contender)
-            amount = max(100, int(amounts[scenario.shape] * given.scale))
+        for scenario in SCENARIOS:
+            if given.only and scenario.id not in given.only:
+                continue
+            reasons = {c.name: c.left_out(scenario) for c in wanted}
+            left_out[scenario] = {**absent, **{name: r for name, r in reasons.items() if r}}
+            taking_part = [c for c in wanted if not reasons[c.name]]
+            amount = given.amounts[scenario.shape]
             for round in range(given.rounds):
-                for contender in here:
+                for contender in list(taking_part):
                     run = ready.run(contender, scenario, amount)
                     runs.append(run)
                     tell(run, round, time.monotonic() - begun)
-            if given.profile:
-                for contender in here:
-                    if isinstance(contender, Ours):
-                        ready.run(contender, scenario, amount, profile=True)
+                    if not run.counts:  # it has no figure any more, whatever comes
+                        taking_part.remove(contender)
+            for contender in ours if given.profile else ():
+                if contender in taking_part:
+                    ready.run(contender, scenario, amount, profile=True)
             ready.forget(scenario)
             if given.save:  # after each, so that what was found survives what comes
                 page().save(given.folder)
@@ -175,6 +170,8 @@ def arguments() -> argparse.Namespace:
     given = made.parse_args()
     given.rounds = given.rounds or (1 if given.quick else 3)
     given.name = "side_by_side_quick" if given.quick else "side_by_side"
+    amounts = QUICK if given.quick else FULL
+    given.amounts = {s: max(100, int(n * given.scale)) for s, n in amounts.items()}
     return given
 
 

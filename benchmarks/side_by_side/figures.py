@@ -148,6 +148,11 @@ class Summary:
         return Spread.of(m.cpu * 1e6 / run.amount for run, m in self.counted)
 
     @property
+    def efficiency(self) -> Spread:
+        """Per CPU second.  None is cheaper than the clock can tell, 10 ms."""
+        return Spread.of(run.amount / max(m.cpu, 0.01) for run, m in self.counted)
+
+    @property
     def startup(self) -> Spread | None:
         known = [m.startup for _, m in self.counted if m.startup is not None]
         return Spread.of(known) if known else None

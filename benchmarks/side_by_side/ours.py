@@ -87,9 +87,9 @@ class Ours(Contender):
                 for program in (worker, coordinator):
                     stack.callback(program.close)
                 worker.start()
-                until("the worker to be up", lambda: bool(worker.said("worker_started")))
+                _started(worker, "worker_started")
                 coordinator.start()
-                until("the coordinator to be up", _up(coordinator))
+                _started(coordinator, "coordinator_started")
                 yield Fleet(task, worker, coordinator)
 
     def _configuration(self, task: Task, recipe: Recipe, lease_ttl: str | None) -> dict[str, Any]:
@@ -106,8 +106,12 @@ class Ours(Contender):
         }
 
 
-def _up(program: Program) -> Any:
-    return lambda: bool(program.said("coordinator_started"))
+def _started(program: Program, event: str) -> None:
+    until(
+        f"the {program.label} to be up",
+        lambda: bool(program.said(event)),
+        lambda: "" if program.running else program.log_tail(5),
+    )
 
 
 class Fleet(Follower):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks.side_by_side.figures import FLOOR, Run, Scenario, Summary, scenarios
+from benchmarks.side_by_side.figures import FLOOR, Run, Scenario, Spread, Summary, scenarios
 from benchmarks.side_by_side.picture import Bar, Panel, picture
 from benchmarks.side_by_side.profile import Profile
 
@@ -59,13 +59,13 @@ class Page:
             ("snapshots", [s for s in found if s.shape == "snapshot"]),
             ("streams", [s for s in found if s.shape != "snapshot"]),
         ):
-            if not chosen:
-                continue
-            unit = chosen[0].unit
-            title = f"{kind.capitalize()} into PostgreSQL: {unit} per CPU second"
-            axis = f"{unit} for each CPU second of the contender; more is better; bars are medians"
-            panels = [_panel(scenario, found[scenario]) for scenario in chosen]
-            made.append((f"{self.name}-{kind}.svg", title, picture(title, axis, panels)))
+            for by, what in (("cpu", "CPU second"), ("time", "second")) if chosen else ():
+                unit = chosen[0].unit
+                title = f"{kind.capitalize()} into PostgreSQL: {unit} per {what}"
+                axis = "more is better; medians, and ranges as whiskers"
+                panels = [_panel(scenario, found[scenario], by) for scenario in chosen]
+                name = f"{self.name}-{kind}-{by}.svg"
+                made.append((name, title, picture(title, axis, panels)))
         return made
 
     def save(self, folder: Path) -> Path:
@@ -83,20 +83,23 @@ def floor_of(summaries: Sequence[Summary]) -> Summary | None:
     return next((s for s in summaries if s.contender == FLOOR and s.trustworthy), None)
 
 
-def _panel(scenario: Scenario, summaries: Sequence[Summary]) -> Panel:
+def _panel(scenario: Scenario, summaries: Sequence[Summary], by: str) -> Panel:
+    def rate(summary: Summary) -> Spread:
+        return summary.rate if by == "time" else summary.efficiency
+
     floor = floor_of(summaries)
     bars = [
         Bar(
             summary.contender,
-            1e6 / summary.cost.middle,
-            1e6 / summary.cost.most,
-            1e6 / summary.cost.least,
+            rate(summary).middle,
+            rate(summary).least,
+            rate(summary).most,
             summary.contender.startswith(OURS),
         )
         for summary in summaries
         if summary.contender != FLOOR and summary.trustworthy
     ]
-    return Panel(scenario.title, bars, 1e6 / floor.cost.middle if floor else None)
+    return Panel(scenario.title, bars, rate(floor).middle if floor else None)
 
 
 def _section(scenario: Scenario, summaries: Sequence[Summary], left_out: Mapping[str, str]) -> str:
