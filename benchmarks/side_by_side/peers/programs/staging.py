@@ -1,8 +1,6 @@
 """What stands behind a peer that only reads: COPY to a staging table, upsert, delete; one
 transaction.  Runs in the peer's environment."""
 
-import json
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,8 +35,3 @@ class Staging:
                 self._connection.execute(self._upsert)
             if gone:
                 self._connection.execute("delete from landed.orders where id = any(%s)", (gone,))
-
-
-def ready() -> None:
-    """Tell whoever measures us that our start is over."""
-    print(json.dumps({"ready": {"at": time.time(), "cpu": time.process_time()}}), flush=True)
