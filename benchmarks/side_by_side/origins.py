@@ -268,8 +268,9 @@ class PostgresOrigin(Origin):
             for piece in in_pieces(some, AT_ONCE):
                 left, gone = written(piece)
                 with connection.transaction():
-                    cells = zip(*((*made[:-1], made.json) for made in left), strict=True)
-                    connection.execute(upsert, list(map(list, cells)))
+                    if left:
+                        cells = zip(*((*made[:-1], made.json) for made in left), strict=True)
+                        connection.execute(upsert, list(map(list, cells)))
                     connection.execute(f"delete from {TABLE} where id = any(%s)".encode(), (gone,))
 
     @staticmethod

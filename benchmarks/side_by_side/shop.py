@@ -104,5 +104,8 @@ def written(some: Sequence[Change]) -> Written:
 
 
 def in_pieces(some: Sequence[Change], size: int) -> Iterator[Sequence[Change]]:
-    for start in range(0, len(some), size):
-        yield some[start : start + size]
+    """The last change alone: within a transaction the deletes come after it."""
+    before = len(some) - 1
+    for start in range(0, before, size):
+        yield some[start : min(start + size, before)]
+    yield some[before:]

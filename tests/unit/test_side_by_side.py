@@ -19,7 +19,7 @@ from benchmarks.side_by_side.figures import (
 from benchmarks.side_by_side.page import OURS, Page
 from benchmarks.side_by_side.picture import Bar, Panel, picture, told
 from benchmarks.side_by_side.profile import summed
-from benchmarks.side_by_side.shop import LAST, changes, order, written
+from benchmarks.side_by_side.shop import LAST, changes, in_pieces, order, written
 
 SNAPSHOT = Scenario("snapshot", "MongoDB")
 EQUAL = Verdict(1_000, 1_000)
@@ -127,3 +127,10 @@ def test_changes_touch_every_order_at_most_once_and_end_with_the_last() -> None:
     left, gone = written(some)
     assert len(left) + len(gone) == 700
     assert left[-1] == order(LAST, 1)
+
+
+def test_the_last_change_is_a_transaction_of_its_own() -> None:
+    some = changes(25)
+    pieces = list(in_pieces(some, 10))
+    assert [len(piece) for piece in pieces] == [10, 10, 4, 1]
+    assert [change for piece in pieces for change in piece] == some

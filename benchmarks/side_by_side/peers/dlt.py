@@ -17,7 +17,11 @@ from benchmarks.side_by_side.shop import TABLE
 class Dlt(Peer):
     name = "dlt"
     environment: ClassVar[Environment] = Environment(
-        "dlt", ("dlt[postgres,sql_database]==1.31.0", "pyarrow", "pymongo", "pymysql")
+        "dlt",
+        (
+            *("dlt[postgres]==1.31.0", "sqlalchemy>=2,<3", "psycopg2-binary>=2.9,<3"),
+            *("pyarrow>=20", "pymongo>=4.10,<5", "pymysql>=1.1,<2"),
+        ),
     )
 
     def about(self, scenario: Scenario) -> str:

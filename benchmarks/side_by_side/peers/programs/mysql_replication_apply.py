@@ -9,11 +9,13 @@ from typing import Any
 import orjson
 import pymysql
 from pymysqlreplication import BinLogStreamReader
+from pymysqlreplication.event import XidEvent
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 from staging import Staging
 from telling import ready
 
 AT_ONCE = 5_000
+LAST = 9_000_000_000  # nothing comes after the order of this id
 NAMES = ("id", "customer", "qty", "amount", "weight", "created_at", "paid", "extra")
 Row = tuple[Any, ...]
 
@@ -52,7 +54,7 @@ def main() -> None:
         blocking=True,
         only_schemas=[database],
         only_tables=[table],
-        only_events=[WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent],
+        only_events=[XidEvent, WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent],
         # Where this is set, it starts from the beginning of the log and not from where it is told.
         is_mariadb=False,
         slave_heartbeat=0.2,
@@ -60,11 +62,12 @@ def main() -> None:
     ready()
     left: dict[int, Row | None] = {}
     for event in reader:
-        for row in event.rows:
-            cells = row.get("after_values") or row["values"]
-            row_now = None if isinstance(event, DeleteRowsEvent) else flat(cells.values())
-            left[cells["id"]] = row_now
-        if len(left) >= AT_ONCE or 9_000_000_000 in left:
+        if not isinstance(event, XidEvent):
+            for row in event.rows:
+                cells = row.get("after_values") or row["values"]
+                gone = isinstance(event, DeleteRowsEvent)
+                left[cells["id"]] = None if gone else flat(cells.values())
+        elif len(left) >= AT_ONCE or LAST in left:  # never a part of a transaction
             staging.apply(
                 [row for row in left.values() if row is not None],
                 [id for id, row in left.items() if row is None],
