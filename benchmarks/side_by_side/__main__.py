@@ -126,9 +126,9 @@ def main() -> int:
                     tell(run, round, time.monotonic() - begun)
                     if not run.counts:  # it has no figure any more, whatever comes
                         taking_part.remove(contender)
-            for contender in ours if given.profile else ():
-                if contender in taking_part:
-                    ready.run(contender, scenario, amount, profile=True)
+            looked_at = [contender for contender in ours if contender in taking_part][-1:]
+            for contender in looked_at if given.profile else ():
+                ready.run(contender, scenario, amount, profile=True)
             ready.forget(scenario)
             if given.save:  # after each, so that what was found survives what comes
                 page().save(given.folder)

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import psutil
 import psycopg
+import pymysql
 from psycopg import sql
+from pymongo.errors import PyMongoError
 
 from benchmarks.side_by_side import sameness
 from benchmarks.side_by_side.contender import Contender, NoFigure, Task, until
@@ -23,6 +26,11 @@ from warp.errors import WarpError
 from warp.testing.servers import Postgres
 
 SNAPSHOT: Final = "shop"  # the database that all snapshots read
+# A server or a process that misbehaves costs one figure, not the whole bench.
+FAILURES: Final = (
+    *(WarpError, AssertionError, OSError),
+    *(psycopg.Error, pymysql.MySQLError, PyMongoError, psutil.Error),
+)
 WANTED: Final = "wanted"  # at the destination: what is expected
 
 
@@ -47,7 +55,7 @@ class Bench:
                 return one(contender, run, url, profile)
         except NoFigure as error:
             return replace(run, failed=str(error))
-        except (WarpError, AssertionError, psycopg.Error, OSError) as error:
+        except FAILURES as error:
             return replace(run, failed=f"{type(error).__name__}: {error}")
 
     # -- the two kinds of runs

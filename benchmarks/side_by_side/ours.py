@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 import yaml
 from fleet import Coordinator, Program, Worker
+from psycopg import sql
 
 from benchmarks.side_by_side import accounts
 from benchmarks.side_by_side.contender import Contender, Follower, Task, until
@@ -153,16 +154,24 @@ class Fleet(Follower):
                 return program.log_tail(5)
         return ""
 
-    def settled(self) -> bool:
-        query = (
-            "select true from cartridge_warp_metadata.sync_markers"
-            " where kind = 'table' and phase = 'streaming' and source_table = %s"
+    def copied(self) -> bool:
+        """Are all rows there?  The chunks are planned in one transaction."""
+        return self._marked("bool_and(phase = 'done') filter (where kind = 'chunk')") or (
+            self.settled()
         )
+
+    def settled(self) -> bool:
+        """Has the coordinator noticed too, and closed the snapshot?"""
+        return self._marked("bool_or(kind = 'table' and phase = 'streaming')")
+
+    def _marked(self, condition: LiteralString) -> bool:
         with (
             psycopg.connect(self._task.destination, autocommit=True) as connection,
             contextlib.suppress(psycopg.errors.UndefinedTable),
         ):
-            return connection.execute(query, (TABLE,)).fetchone() is not None
+            query = sql.SQL("select {} from cartridge_warp_metadata.sync_markers")
+            row = connection.execute(query.format(sql.SQL(condition))).fetchone()
+            return bool(row and row[0])
         return False
 
     def _cpu(self) -> float:
