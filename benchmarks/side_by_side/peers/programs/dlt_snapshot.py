@@ -34,11 +34,11 @@ def main() -> None:
     kind, source, database, table, destination, dataset = sys.argv[1:]
     if kind == "mongodb":
         made = dlt.resource(documents(source, database, table), name=table)
-        made.max_table_nesting = 0
     else:
         from dlt.sources.sql_database import sql_table
 
         made = sql_table(source, table=table, backend="pyarrow", chunk_size=AT_ONCE)
+    made.max_table_nesting = 0  # the nested field stays one column
     pipeline = dlt.pipeline(
         "side_by_side", destination=dlt.destinations.postgres(destination), dataset_name=dataset
     )
