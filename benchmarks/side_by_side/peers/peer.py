@@ -47,10 +47,11 @@ class PeerProcess(OwnProcess):
         return self._argv
 
     def _popen_options(self) -> Mapping[str, Any]:
-        # What it keeps at home goes with its directory.
+        # What it keeps at home goes with its directory; dlt as root would keep it in /var.
         home = str(self.directory)
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        return {"env": {**kept, "HOME": home, "TMPDIR": home, **SILENT, **self._environment}}
+        homes = dict.fromkeys(("HOME", "TMPDIR", "DLT_DATA_DIR"), home)
+        return {"env": {**kept, **homes, **SILENT, **self._environment}}
 
     def ended(self) -> int | None:
         return None if self._process is None else self._process.poll()
