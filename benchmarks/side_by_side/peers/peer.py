@@ -67,7 +67,7 @@ class PeerProcess(OwnProcess):
     def words(self) -> str:
         said = [line.strip() for line in self.log_tail(200).splitlines() if line.strip()]
         errors = [line for line in said if "error" in line.lower() or "fatal" in line.lower()]
-        return " ".join((errors or said)[-3:])[-600:]
+        return " ".join(list(dict.fromkeys(errors or said))[-3:])[-400:]
 
 
 class Peer(Contender):

@@ -87,6 +87,8 @@ class Apply(BasePythonChangeHandler):  # type: ignore[misc, unused-ignore]
         self._staging = Staging(destination)
 
     def handleJsonBatch(self, records: Any) -> None:  # noqa: N802 - the engine calls it so
+        if not self._seen:
+            ready()  # the start of the JVM and of the engine is over
         left: dict[int, Row | None] = {}
         for record in records:
             value = record.value()
@@ -115,7 +117,6 @@ def main() -> None:
     engine = DebeziumJsonEngine(
         properties={**COMMON, **json.loads(properties), **offsets}, handler=apply
     )
-    ready()
     running = threading.Thread(target=engine.run, daemon=True)
     running.start()
     while running.is_alive() and not apply.done.wait(0.05):
