@@ -137,7 +137,7 @@ def _profile(profile: Profile) -> str:
     lines = [f"### {profile.title}", ""]
     if profile.failed or not profile.samples:
         return "\n".join([*lines, f"No profile: {_one_line(profile.failed or 'no samples')}"])
-    lines += [f"{profile.samples:,} samples of running threads.", ""]
+    lines += [f"{profile.samples:,} samples of threads that did not wait; a hundred a second.", ""]
     for head, counted in (("own time", profile.own), ("our innermost function", profile.places)):
         lines += [_line([head, "share"]), _line(["---", "---:"])]
         lines += [

@@ -21,6 +21,12 @@ _RATE: Final = 100
 _OURS: Final = re.compile(r"\b(warp|workers)/")
 _FRAME: Final = re.compile(r"(?P<name>.+) \((?P<file>[^()]*?)(:\d+)?\)$")
 _RUNTIME: Final = ("process ", "thread ")
+# py-spy counts many threads that wait as running when it looks at native frames.
+_WAITING: Final = re.compile(
+    r"^(PyThread_acquire_lock_timed|take_gil|clock_nanosleep|(__)?poll|select|epoll_wait|accept"
+    r"|pthread_cond_(timed|clock)?wait) \("
+)
+_NAMELESS: Final = "0x"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +69,16 @@ def profiling(pid: int, title: str, found: list[Profile]) -> Iterator[None]:
 
 
 def summed(title: str, lines: Iterable[str], top: int = 15) -> Profile:
-    """From lines `frame;frame;… count`, outermost first."""
+    """From lines `frame;frame;… count`, outermost first; threads that wait are left out."""
     own: Counter[str] = Counter()
     places: Counter[str] = Counter()
     for line in lines:
         stack, _, count = line.rpartition(" ")
         frames = [_short(frame) for frame in stack.split(";") if not frame.startswith(_RUNTIME)]
-        if not frames or not count.isdigit():
+        if not frames or not count.isdigit() or any(map(_WAITING.match, frames[-3:])):
             continue
-        own[frames[-1]] += int(count)
+        named = [frame for frame in frames if not frame.startswith(_NAMELESS)]
+        own[named[-1] if named else frames[-1]] += int(count)
         ours = [frame for frame in frames if _OURS.search(frame)]
         places[ours[-1] if ours else "outside"] += int(count)
     return Profile(title, own.total(), own.most_common(top), places.most_common(top))
