@@ -100,11 +100,12 @@ def test_only_digits_that_mean_something_are_told() -> None:
 
 
 def test_a_profile_sums_by_the_innermost_frame_and_by_the_innermost_of_our_functions() -> None:
+    ours = "process 7:python;main (/x/workers/cli.py);run (/x/warp/pipeline.py)"
     profile = summed(
         "t",
         [
-            "process 7:python;main (/x/workers/cli.py);run (/x/warp/pipeline.py);copy (libpq.so);0x7f (libc.so.6) 6",
-            "process 7:python;main (/x/workers/cli.py);run (/x/warp/pipeline.py) 3",
+            f"{ours};copy (libpq.so);0x7f (libc.so.6) 6",
+            f"{ours} 3",
             "wait (/usr/lib/python3.11/threading.py) 1",
             "get (/x/warp/ahead.py);PyThread_acquire_lock_timed (libpython);0x7f (libc.so.6) 99",
             "not a stack",
