@@ -108,6 +108,8 @@ def main() -> int:
         wanted = [c for c in everyone if not given.contenders or c.name in given.contenders]
         sources = ", ".join(origin.version for origin in ready.origins.values())
         servers = f"{sources}; destination {ready.destination.version}, fsync on"
+        if given.quick:
+            servers += ". Little data: what a run costs once weighs heavily in every figure"
 
         def page() -> Page:
             return Page(given.name, f"{conditions()} {servers}.", runs, left_out, ready.profiles)
