@@ -8,10 +8,10 @@ READY   = $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak docs format native clean
+.PHONY: help demo test check bench bench-quick soak docs format native clean
 
 help: ## Show what can be made
-	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml setup.py $(wildcard warp/native/*.pyx warp/native/*.pxd)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -35,8 +35,11 @@ check: $(READY) ## Format, lint, types, import contracts, generated documents
 	$(BIN)/python -m warp.types_reference | diff docs/types.md -
 	$(BIN)/python -m warp.errors_reference | diff docs/errors.md -
 
-bench: $(READY) ## Benchmarks as ratios to the floor, measured in one run; see benchmarks/README.md
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(READY) ## Ours beside the floor and peers, and where its time goes; an hour (benchmarks/README.md)
+	$(BIN)/python -m benchmarks $(or $(ARGS),side_by_side --profile --save)
+
+bench-quick: $(READY) ## Ours beside the floor on little data, all pairs, in three minutes
+	$(BIN)/python -m benchmarks side_by_side --quick $(ARGS)
 
 soak: $(READY) ## Thousands of randomised hand-over trials (TRIALS=2000)
 	CARTRIDGE_WARP_TRIALS=$(or $(TRIALS),2000) $(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
