@@ -14,12 +14,21 @@ local worker, ttl = ARGV[3], tonumber(ARGV[4])
 local now = now_ms()
 redis.call('ZADD', WORKERS, now + ttl, worker)
 set_slots(worker, ARGV[5])
-local answer = {0}
+local answer, units, fences, renewed = {0}, {}, {}, {}
 for i = 6, #ARGV, 2 do
-  local held = holds(worker, ARGV[i], ARGV[i + 1])
-  if held then redis.call('ZADD', EXP, now + ttl, ARGV[i]) end
-  answer[#answer + 1] = held and 1 or 0
+  units[#units + 1] = ARGV[i]
+  fences[#fences + 1] = ARGV[i + 1]
 end
+if #units > 0 then -- as `holds` says, for all of them at once
+  local owners = redis.call('HMGET', OWN, unpack(units))
+  local issued = redis.call('HMGET', FENCE, unpack(units))
+  for i, unit in ipairs(units) do
+    local held = owners[i] == worker and issued[i] == fences[i]
+    if held then add(renewed, now + ttl, unit) end
+    answer[i + 1] = held and 1 or 0
+  end
+end
+if #renewed > 0 then redis.call('ZADD', EXP, unpack(renewed)) end
 sweep(now)
 local all = census(worker)
 local waiting = redis.call('ZCARD', DUE)
