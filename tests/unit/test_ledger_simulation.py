@@ -490,9 +490,17 @@ def test_it_finds_a_destination_without_one_half_of_the_fence(machine: type[Flee
 BUGS = {
     "claim leaves the unit in due": ("claim", "redis.call('ZREM', DUE, unpack(units))", ""),
     "claim forgets the expiry": ("claim", "redis.call('ZADD', EXP, unpack(leased))", ""),
-    "claim does not count what it holds": ("claim", "redis.call('HINCRBY', HELD, worker, #units)", ""),
+    "claim does not count what it holds": (
+        "claim",
+        "redis.call('HINCRBY', HELD, worker, #units)",
+        "",
+    ),
     "the fence does not grow": ("claim", "math.max(tonumber(last[i] or 0) + 1, us)", "1"),
-    "the fence starts anew after a wipe": ("claim", "math.max(tonumber(last[i] or 0) + 1, us)", "tonumber(last[i] or 0) + 1"),
+    "the fence starts anew after a wipe": (
+        "claim",
+        "math.max(tonumber(last[i] or 0) + 1, us)",
+        "tonumber(last[i] or 0) + 1",
+    ),
     "a draining worker claims": ("claim", "if draining(worker) or", "if"),
     "claiming proves life": ("claim", "WORKERS, 'NX',", "WORKERS,"),
     "a worker with its share takes all": ("claim", "all.mine + taken >= all.share", "false"),
