@@ -6,4 +6,5 @@ The fleet of the chaos tests is what is measured: the very processes an operator
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent.parent / "tests" / "chaos"))
+_TESTS = Path(__file__).parent.parent / "tests"
+sys.path += [str(_TESTS), str(_TESTS / "chaos")]
