@@ -510,7 +510,11 @@ BUGS = {
     "ensure does not sweep": ("ensure", "sweep(now)", ""),
     "an offer while leased is forgotten": ("offer", "redis.call('HSET', AGAIN, unit, at)", ""),
     "a later offer wins": ("offer", "tonumber(waits_for) <= at", "tonumber(waits_for) >= at"),
-    "a renewal ignores the fence": ("renew", "and issued[i] == fences[i]", ""),
+    "a renewal ignores the fence": (
+        "renew",
+        "and issued[i] == ARGV[5 + count + i]",
+        "",
+    ),
     "a release ignores the fence": (
         "prelude",
         "redis.call('HGET', OWN, unit) == worker and redis.call('HGET', FENCE, unit) == fence",

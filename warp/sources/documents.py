@@ -4,8 +4,8 @@ A column is converted by one C-level pass where the set of its cells' types says
 go wrong, and cell by cell where it does not.  A cell that does not fit its column keeps its value
 in `_extra`, so a row is never lost or set aside for one field (guarantee 4).
 
-`bson.decode_all` is called for a thousand documents at once.  One damaged document would fail it
-for all, so then each is decoded alone, and those that still fail are read element by element.
+`bson.decode_all` is called once per batch.  One damaged document would fail it for all, so then
+each is decoded alone, and those that still fail are read element by element.
 """
 
 from __future__ import annotations
@@ -776,10 +776,6 @@ def column_name(field: str, taken: Collection[str] = ()) -> str:
 # ---------------------------------------------------------------------------------------------
 # Decoding
 
-# The driver's decoder keeps every other thread of the process waiting: a snapshot's 10,000
-# documents for some 50 ms, in which a stream beside it could commit ten times.
-_DECODED_AT_ONCE: Final = 1_000
-
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
@@ -795,16 +791,12 @@ def _without_collector() -> Iterator[None]:
 
 
 def decode(raw: Sequence[bytes]) -> list[dict[str, Any]]:
-    """Many documents at once; where one of them is damaged, each of those alone."""
-    found: list[dict[str, Any]] = []
+    """All documents at once; where one of them is damaged, each alone."""
     with _without_collector():
-        for start in range(0, len(raw), _DECODED_AT_ONCE):
-            part = raw[start : start + _DECODED_AT_ONCE]
-            try:
-                found += bson.decode_all(b"".join(part), DECODING)
-            except InvalidBSON:
-                found += map(_decode_one, part)
-    return found
+        try:
+            return bson.decode_all(b"".join(raw), DECODING)
+        except InvalidBSON:
+            return [_decode_one(document) for document in raw]
 
 
 def decode_ids(raw: Sequence[bytes]) -> list[Any]:
