@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NOT_RUN = {"__main__", "orders", "report"}
+NOT_RUN = {"__main__", "free", "orders", "report"}
 
 
 def names() -> list[str]:

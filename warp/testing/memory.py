@@ -209,7 +209,8 @@ class MemorySource:
             with self.database.changed:
                 if self.database.version == after:
                     self.database.changed.wait(idle)
-                events = [e for e in self.database.log if e[0] > after][:100]
+                sizes = [s.write_batch_size for t in self.database.tables if (s := selection(t))]
+                events = [e for e in self.database.log if e[0] > after][: min(sizes, default=100)]
             parts: dict[TableId, list[tuple[int, Operation, Row]]] = {}
             for version, table, operation, row in events:
                 if selection(table) is not None:
