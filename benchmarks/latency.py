@@ -78,14 +78,14 @@ def measure(ready: Servers, case: Case, seconds: float) -> Found:
         fleet.wait_for("the snapshot to be complete", lambda: fleet.settled(TABLE))
         if case.meanwhile:
             fleet.wait_for("the other snapshot to run", lambda: fleet.count(HISTORY) > 0)
-        before, begun, read = worker.cpu(), time.monotonic(), moved(fleet, case)
+        before, begun, there = worker.cpu(), time.monotonic(), moved(fleet, case)
         order_it = f"make_load({ready.mongo.url!r}, {fleet.name!r}, {case.rate}, {seconds})"
         subprocess.run(
             [sys.executable, "-c", f"from benchmarks.latency import make_load; {order_it}"],
             check=True,
         )
         passed = time.monotonic() - begun
-        share, read = (worker.cpu() - before) / passed, (moved(fleet, case) - read) / passed
+        share, read = (worker.cpu() - before) / passed, (moved(fleet, case) - there) / passed
         if case.meanwhile and fleet.settled(HISTORY):
             raise AssertionError(
                 "expected a snapshot that lasts as long as the load, found it done: ask for more "

@@ -16,9 +16,10 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from fleet import METADATA, Fleet, Servers, servers
+from fleet import METADATA, Fleet, Servers, Worker, servers
 
 from benchmarks.orders import TABLE, generate
 from benchmarks.report import Report, median, parser, spread
@@ -80,7 +81,7 @@ def shared(ready: Servers, bound: Bound, workers: int) -> Shared:
     with fleet:
         started = [fleet.worker(slots=SLOTS + (not n)) for n in range(workers)]
         for worker in started:
-            fleet.wait_for("it to be up", lambda w=worker: bool(w.said("worker_started")))
+            fleet.wait_for("it to be up", partial(is_up, worker))
         before = sum(worker.cpu() for worker in started)
         fleet.coordinator()
         fleet.wait_for("the snapshot to be complete", lambda: settled(fleet), 3_600)
@@ -91,6 +92,10 @@ def shared(ready: Servers, bound: Bound, workers: int) -> Shared:
         )
         shares = fleet.ask(f"select count(*) {chunks} group by worker")
         return Shared(bound.rows / seconds, cpu, sorted(int(share) for (share,) in shares))
+
+
+def is_up(worker: Worker) -> bool:
+    return bool(worker.said("worker_started"))
 
 
 def settled(fleet: Fleet) -> bool:
@@ -114,7 +119,7 @@ def cost(ready: Servers, rows: int) -> Cost:
         else:
             fleet.source.create_collection(TABLE)
         worker = fleet.worker(slots=SLOTS)
-        fleet.wait_for("the worker to be up", lambda: bool(worker.said("worker_started")))
+        fleet.wait_for("the worker to be up", partial(is_up, worker))
         before, begun = worker.cpu(), time.monotonic()
         fleet.coordinator()
         fleet.wait_for("the snapshot to be complete", lambda: settled(fleet), 7_200)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import bson
 import psycopg
@@ -30,7 +31,7 @@ class Ours:
     memory: int
 
 
-def ours(ready: Servers, rows: int, slots: int, **settings: str) -> tuple[Ours, bytes]:
+def ours(ready: Servers, rows: int, slots: int, **settings: Any) -> tuple[Ours, bytes]:
     """One snapshot by a fresh fleet, and the table's content as binary COPY."""
     with Fleet(ready, audited=False, **settings) as fleet:
         load(fleet.source[TABLE], rows)

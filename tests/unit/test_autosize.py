@@ -210,7 +210,7 @@ def test_batch_size_auto_makes_all_three_sizes_auto_at_every_level(
 @pytest.mark.usefixtures("fake_connectors")
 @pytest.mark.parametrize("name", SIZES)
 def test_the_nearest_level_says_whether_a_size_is_auto(name: str, tmp_path: Any) -> None:
-    tree = {**ENDS, name: "auto", "schemas": [{"name": "shop"}]}
+    tree: dict[str, Any] = {**ENDS, name: "auto", "schemas": [{"name": "shop"}]}
     assert resolved(tmp_path, tree).auto_sizes == (name,)
     tree["schemas"] = [{"name": "shop", "tables": {"orders": {name: 7}}}]
     found = resolved(tmp_path, tree)
