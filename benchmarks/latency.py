@@ -4,8 +4,8 @@
 
 The load is a process of its own.  The row carries when it was made; PostgreSQL keeps when its
 transaction was committed (track_commit_timestamp).  Both clocks are this machine's.  The greatest
-rate is also measured while another table of `--meanwhile` rows is read by the same worker, and
-with `batch_size: auto`.
+rate is also measured while another table of `--meanwhile` rows is read by the same worker (only
+rows made before that has been read count), and with `batch_size: auto`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pymongo
-from fleet import Fleet, Servers, servers
+from fleet import METADATA, Fleet, Servers, servers
 
 from benchmarks.orders import TABLE, generate, load, order
 from benchmarks.report import Report, parser, quantile
@@ -45,15 +45,21 @@ class Case:
 @dataclass(frozen=True, slots=True)
 class Found:
     waits: list[float]  # milliseconds of each row
-    made: float  # rows per second
+    made: float  # such rows per second of the load
     share: float  # of a CPU, used by our worker
     read: float  # rows per second that the snapshot moved
 
 
 def make_load(url: str, database: str, rate: int, seconds: float) -> None:
-    """The inserts that are due, a hundred times a second: the load shall not need a core itself."""
+    """The inserts that are due, a hundred times a second: the load shall not need a core itself.
+
+    It begins when a line comes in, all its modules imported.
+    """
     with pymongo.MongoClient[dict[str, object]](url) as client:
         collection = client[database][TABLE]
+        collection.find_one()
+        if not sys.stdin.readline():
+            return  # who would have told is gone
         begun = time.monotonic()
         made = 0
         pause = threading.Event()
@@ -73,24 +79,21 @@ def measure(ready: Servers, case: Case, seconds: float) -> Found:
         fleet.source[TABLE].update_many({}, {"$set": {"made": 0.5}})  # so that it is a column
         if case.meanwhile:
             generate(fleet.source[HISTORY], case.meanwhile)
+        order_it = f"make_load({ready.mongo.url!r}, {fleet.name!r}, {case.rate}, {seconds})"
+        made_by = [sys.executable, "-c", f"from benchmarks.latency import make_load; {order_it}"]
+        making = subprocess.Popen(made_by, stdin=subprocess.PIPE)
         worker = fleet.worker(slots=SLOTS)
         fleet.coordinator()
         fleet.wait_for("the snapshot to be complete", lambda: fleet.settled(TABLE))
         if case.meanwhile:
             fleet.wait_for("the other snapshot to run", lambda: fleet.count(HISTORY) > 0)
         before, begun, there = worker.cpu(), time.monotonic(), moved(fleet, case)
-        order_it = f"make_load({ready.mongo.url!r}, {fleet.name!r}, {case.rate}, {seconds})"
-        subprocess.run(
-            [sys.executable, "-c", f"from benchmarks.latency import make_load; {order_it}"],
-            check=True,
-        )
+        making.communicate(b"\n")
+        if making.returncode:
+            raise AssertionError("expected the load to end well, found that it failed")
         passed = time.monotonic() - begun
         share, read = (worker.cpu() - before) / passed, (moved(fleet, case) - there) / passed
-        if case.meanwhile and fleet.settled(HISTORY):
-            raise AssertionError(
-                "expected a snapshot that lasts as long as the load, found it done: ask for more "
-                "rows by --meanwhile"
-            )
+        until = read_until(fleet) if case.meanwhile and fleet.settled(HISTORY) else time.time()
         fleet.source[TABLE].insert_one({"note": "last"})
         fleet.wait_for(
             "the last event to arrive",
@@ -100,9 +103,25 @@ def measure(ready: Servers, case: Case, seconds: float) -> Found:
         )
         rows = fleet.ask(
             "select 1000 * (extract(epoch from pg_xact_commit_timestamp(xmin))::float8 - made)"
-            f' from "{fleet.name}"."{TABLE}" where made > 1'
+            f' from "{fleet.name}"."{TABLE}" where made > 1 and made < %s',
+            until,
         )
+        if not rows:
+            raise AssertionError(
+                "expected rows made while the other table was read, found it done before: ask for "
+                "more of it by --meanwhile"
+            )
         return Found([float(row[0]) for row in rows], len(rows) / seconds, share, read)
+
+
+def read_until(fleet: Fleet) -> float:
+    """When the last chunk of the other table had been read, Unix seconds."""
+    [(ended,)] = fleet.ask(
+        f"select extract(epoch from max(ended_at))::float8 from {METADATA}.sync_runs"
+        " where source_table = %s",
+        HISTORY,
+    )
+    return float(ended)
 
 
 def moved(fleet: Fleet, case: Case) -> int:

@@ -138,7 +138,7 @@ def sizes(most: int) -> list[int]:
 
 
 def report_sharing(report: Report, ready: Servers, rows: int, runs: int) -> None:
-    far_rows = min(rows, 40 * CHUNKS * FAR_ROWS)
+    far_rows = min(rows, 8 * CHUNKS * FAR_ROWS)
     for bound in (
         Bound("the workers' own CPU", rows, 10_000),
         Bound("waiting for a far server", far_rows, FAR_ROWS, FAR),
