@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 FIRST = "side_by_side"
-NOT_RUN = {"__main__", "orders", "report"}
+NOT_RUN = {"__main__", "free", "orders", "report"}
 
 
 def names() -> list[str]:

@@ -1,7 +1,11 @@
 """From insert to visible: the time between just before a document is inserted and its row's commit.
 
+    python -m benchmarks latency [--seconds 10] [--runs 3] [--meanwhile 1000000] [--save]
+
 The load is a process of its own.  The row carries when it was made; PostgreSQL keeps when its
-transaction was committed (track_commit_timestamp).  Both clocks are this machine's.
+transaction was committed (track_commit_timestamp).  Both clocks are this machine's.  The greatest
+rate is also measured while another table of `--meanwhile` rows is read by the same worker (only
+rows made before that has been read count), and with `batch_size: auto`.
 """
 
 from __future__ import annotations
@@ -10,22 +14,52 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import pymongo
-from fleet import Fleet, Servers, servers
+from fleet import METADATA, Fleet, Servers, servers
 
-from benchmarks.orders import TABLE, load, order
+from benchmarks.orders import TABLE, generate, load, order
 from benchmarks.report import Report, parser, quantile
 
 FIRST = 1_000_000  # orders made by the load have numbers from here on
 BASE = 1_000
 RATES = (100, 1_000, 5_000)
+HISTORY = "history"
+SLOTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is done while the rows are timed."""
+
+    rate: int  # rows asked for per second
+    meanwhile: int = 0  # rows of another table whose snapshot runs
+    settings: str = "defaults"
+
+    def block(self) -> dict[str, Any]:
+        return {"batch_size": "auto"} if self.settings == "auto" else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    waits: list[float]  # milliseconds of each row
+    made: float  # such rows per second of the load
+    share: float  # of a CPU, used by our worker
+    read: float  # rows per second that the snapshot moved
 
 
 def make_load(url: str, database: str, rate: int, seconds: float) -> None:
-    """The inserts that are due, a hundred times a second: the load shall not need a core itself."""
+    """The inserts that are due, a hundred times a second: the load shall not need a core itself.
+
+    It begins when a line comes in, all its modules imported.
+    """
     with pymongo.MongoClient[dict[str, object]](url) as client:
         collection = client[database][TABLE]
+        collection.find_one()
+        if not sys.stdin.readline():
+            return  # who would have told is gone
         begun = time.monotonic()
         made = 0
         pause = threading.Event()
@@ -39,21 +73,27 @@ def make_load(url: str, database: str, rate: int, seconds: float) -> None:
                 made += due
 
 
-def measure(ready: Servers, rate: int, seconds: float) -> tuple[list[float], float, float]:
-    """Milliseconds per row, rows that were made per second, and our CPU share meanwhile."""
-    with Fleet(ready, audited=False) as fleet:
+def measure(ready: Servers, case: Case, seconds: float) -> Found:
+    with Fleet(ready, audited=False, **case.block()) as fleet:
         load(fleet.source[TABLE], BASE)
         fleet.source[TABLE].update_many({}, {"$set": {"made": 0.5}})  # so that it is a column
-        worker = fleet.worker()
+        if case.meanwhile:
+            generate(fleet.source[HISTORY], case.meanwhile)
+        order_it = f"make_load({ready.mongo.url!r}, {fleet.name!r}, {case.rate}, {seconds})"
+        made_by = [sys.executable, "-c", f"from benchmarks.latency import make_load; {order_it}"]
+        making = subprocess.Popen(made_by, stdin=subprocess.PIPE)
+        worker = fleet.worker(slots=SLOTS)
         fleet.coordinator()
         fleet.wait_for("the snapshot to be complete", lambda: fleet.settled(TABLE))
-        before, begun = worker.cpu(), time.monotonic()
-        order_it = f"make_load({ready.mongo.url!r}, {fleet.name!r}, {rate}, {seconds})"
-        subprocess.run(
-            [sys.executable, "-c", f"from benchmarks.latency import make_load; {order_it}"],
-            check=True,
-        )
-        share = (worker.cpu() - before) / (time.monotonic() - begun)
+        if case.meanwhile:
+            fleet.wait_for("the other snapshot to run", lambda: fleet.count(HISTORY) > 0)
+        before, begun, there = worker.cpu(), time.monotonic(), moved(fleet, case)
+        making.communicate(b"\n")
+        if making.returncode:
+            raise AssertionError("expected the load to end well, found that it failed")
+        passed = time.monotonic() - begun
+        share, read = (worker.cpu() - before) / passed, (moved(fleet, case) - there) / passed
+        until = read_until(fleet) if case.meanwhile and fleet.settled(HISTORY) else time.time()
         fleet.source[TABLE].insert_one({"note": "last"})
         fleet.wait_for(
             "the last event to arrive",
@@ -63,29 +103,69 @@ def measure(ready: Servers, rate: int, seconds: float) -> tuple[list[float], flo
         )
         rows = fleet.ask(
             "select 1000 * (extract(epoch from pg_xact_commit_timestamp(xmin))::float8 - made)"
-            f' from "{fleet.name}"."{TABLE}" where made > 1'
+            f' from "{fleet.name}"."{TABLE}" where made > 1 and made < %s',
+            until,
         )
-        return [float(row[0]) for row in rows], len(rows) / seconds, share
+        if not rows:
+            raise AssertionError(
+                "expected rows made while the other table was read, found it done before: ask for "
+                "more of it by --meanwhile"
+            )
+        return Found([float(row[0]) for row in rows], len(rows) / seconds, share, read)
+
+
+def read_until(fleet: Fleet) -> float:
+    """When the last chunk of the other table had been read, Unix seconds."""
+    [(ended,)] = fleet.ask(
+        f"select extract(epoch from max(ended_at))::float8 from {METADATA}.sync_runs"
+        " where source_table = %s",
+        HISTORY,
+    )
+    return float(ended)
+
+
+def moved(fleet: Fleet, case: Case) -> int:
+    return fleet.count(HISTORY) if case.meanwhile else 0
 
 
 def main() -> None:
-    arguments = parser(__doc__, seconds=10, runs=3).parse_args()
+    arguments = parser(__doc__, seconds=10, runs=3, meanwhile=1_000_000).parse_args()
     report = Report(
         "latency",
         f"Insert to visible, {arguments.runs} runs of {arguments.seconds} s together; "
-        "milliseconds; one worker process, settings at their defaults, "
+        f"milliseconds; one worker process of {SLOTS} slots, "
         "PostgreSQL with synchronous_commit on and fsync off.",
-        ("asked for per second", "made per second", "p50", "p95", "p99", "most", "CPU of ours"),
+        (
+            "asked for per second",
+            "meanwhile",
+            "batch sizes",
+            "made per second",
+            "p50",
+            "p95",
+            "p99",
+            "most",
+            "CPU of ours",
+        ),
     )
+    most, history = RATES[-1], arguments.meanwhile
+    cases = [
+        *(Case(rate) for rate in RATES),
+        Case(most, settings="auto"),
+        Case(most, history),
+        Case(most, history, "auto"),
+    ]
     with servers(members=1, cache=0.5, postgres={"track_commit_timestamp": "on"}) as ready:
-        for rate in RATES:
-            found = [measure(ready, rate, arguments.seconds) for _ in range(arguments.runs)]
-            waits = [wait for one, _, _ in found for wait in one]
+        for case in cases:
+            found = [measure(ready, case, arguments.seconds) for _ in range(arguments.runs)]
+            waits = [wait for one in found for wait in one.waits]
+            read = sum(one.read for one in found) / len(found)
             report.add(
-                f"{rate:,}",
-                f"{sum(made for _, made, _ in found) / len(found):,.0f}",
+                f"{case.rate:,}",
+                f"a snapshot of {read:,.0f} rows per second" if case.meanwhile else "-",
+                case.settings,
+                f"{sum(one.made for one in found) / len(found):,.0f}",
                 *(f"{quantile(waits, part):.1f}" for part in (0.50, 0.95, 0.99, 1.0)),
-                f"{sum(share for _, _, share in found) / len(found):.0%}",
+                f"{sum(one.share for one in found) / len(found):.0%}",
             )
     report.finish(save=arguments.save)
 

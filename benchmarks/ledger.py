@@ -1,10 +1,14 @@
 """What the ledger takes and gives: claims and releases beside bare round trips of the same run.
 
-    python -m benchmarks ledger [--units 1000] [--processes 4] [--seconds 4] [--save]
+    python -m benchmarks ledger [--units 1000] [--processes 4] [--seconds 4] [--held 10000] [--save]
 
 Each way runs in the same processes against the same server, one after the other, so that their
 ratio holds on a busy machine; so does the server's own CPU time per claim and release.  `bare`
 is a script that does nothing, with the ledger's keys: the floor of any scripted store.
+
+A round is what a fleet that holds `--held` units asks for once in a third of the ttl: each of its
+workers claims what is free and renews what it holds, one after the other.  It must not keep the
+server from anybody else, so the longest call counts as well.
 """
 
 from __future__ import annotations
@@ -12,14 +16,15 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import redis
 
 from benchmarks.report import Report, parser, quantile
-from warp.leases.redis import KEYS, RedisLeaseStore
+from warp.leases.redis import KEYS, MOST_RENEWED, RedisLeaseStore
 from warp.model import Lease, WorkUnit
 from warp.testing.servers import RedisServer
 
@@ -98,8 +103,53 @@ def measured(
             yield way, batch, [a.result() for a in asked], server_cpu(client) - before
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One call by each worker of a fleet, in seconds."""
+
+    wall: float
+    longest: float
+    server: float
+
+    def __str__(self) -> str:
+        wall, longest, server = (f"{s * 1e3:.1f}" for s in (self.wall, self.longest, self.server))
+        return f"{wall} ms, the server's CPU of it {server} ms, the longest call {longest} ms"
+
+
+def round_of(client: redis.Redis, calls: Sequence[Callable[[], object]]) -> Round:
+    before = server_cpu(client)
+    took = [timed(call) for call in calls]
+    return Round(sum(took), max(took), server_cpu(client) - before)
+
+
+def rounds(url: str, client: redis.Redis, held: int) -> Iterator[str]:
+    """A fleet takes all there is; then rounds in which it keeps that, and claims what is free."""
+    ledger = RedisLeaseStore(url, f"{NAMESPACE}-held", lease_ttl=TTL)
+    ledger.ensure([WorkUnit.stream(f"schema-{n}") for n in range(held)])
+    fleet = [f"worker-{n}" for n in range(-(-held // MOST_RENEWED))]
+    leases: dict[str, list[Lease]] = {}
+
+    def claim(worker: str) -> None:
+        leases[worker] = ledger.claim(worker, MOST_RENEWED, ttl=TTL, slots=MOST_RENEWED)
+
+    def keep(worker: str) -> None:
+        shed, kept = ledger.renew(worker, leases[worker], ttl=TTL, slots=MOST_RENEWED)
+        if shed or not all(kept):
+            raise AssertionError(f"expected {worker} to keep all it holds, found a loss")
+        ledger.claim(worker, 1, ttl=TTL, slots=MOST_RENEWED)
+
+    for worker in fleet:  # so that each is one of many, and has its share
+        ledger.renew(worker, [], ttl=TTL, slots=MOST_RENEWED)
+    first = round_of(client, [partial(claim, worker) for worker in fleet])
+    yield f"{len(fleet)} workers claim {held:,} units: {first}."
+    found = [round_of(client, [partial(keep, worker) for worker in fleet]) for _ in range(20)]
+    middle = sorted(found, key=lambda one: one.wall)[len(found) // 2]
+    yield f"They renew all of them and ask for more, the median of {len(found)} rounds: {middle}."
+    ledger.close()
+
+
 def main() -> None:
-    options = parser(__doc__, units=1000, processes=4, seconds=4).parse_args()
+    options = parser(__doc__, units=1000, processes=4, seconds=4, held=10_000).parse_args()
     report = Report(
         "ledger",
         f"{options.units:,} streams, {options.processes} processes that claim and release, "
@@ -134,6 +184,8 @@ def main() -> None:
             f"A renewal of {len(leases)} leases: p50 {quantile(renewals, 0.5) * 1e3:.1f} ms, "
             f"p99 {quantile(renewals, 0.99) * 1e3:.1f} ms."
         )
+        for told in rounds(server.url, client, options.held):
+            report.note(told)
         report.note("A claim and its release are two calls, so 0.50 to bare would cost nothing.")
         ledger.close()
     report.finish(save=options.save)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import bson
 import psycopg
@@ -30,9 +31,9 @@ class Ours:
     memory: int
 
 
-def ours(ready: Servers, rows: int, slots: int) -> tuple[Ours, bytes]:
+def ours(ready: Servers, rows: int, slots: int, **settings: Any) -> tuple[Ours, bytes]:
     """One snapshot by a fresh fleet, and the table's content as binary COPY."""
-    with Fleet(ready, audited=False) as fleet:
+    with Fleet(ready, audited=False, **settings) as fleet:
         load(fleet.source[TABLE], rows)
         worker = fleet.worker(slots=slots)
         fleet.wait_for("the worker to be up", lambda: bool(worker.said("worker_started")))
@@ -80,14 +81,15 @@ def main() -> None:
     report = Report(
         "snapshot",
         f"{rows:,} orders of {len(bson.encode(order(1)))} bytes and 8 fields, MongoDB to "
-        f"PostgreSQL by one worker process of {arguments.slots} slots, all settings at their "
-        "defaults; median and range.",
+        f"PostgreSQL by one worker process of {arguments.slots} slots; median and range.",
         ("", "rows per CPU-second of ours", "rows per second", "peak memory"),
     )
     found: list[Ours] = []
+    sized: list[Ours] = []
     floors: list[float] = []
     with servers(members=1, cache=0.5) as ready:
         for _ in range(arguments.runs):
+            sized.append(ours(ready, rows, arguments.slots, batch_size="auto")[0])
             spent, copied = ours(ready, rows, arguments.slots)
             found.append(spent)
             with Fleet(ready, audited=False) as fleet:
@@ -95,12 +97,13 @@ def main() -> None:
                 load(collection, rows)
                 read, write = floor(collection, ready.postgres.url, copied)
             floors.append(read + write)
-    report.add(
-        "cartridge-warp",
-        spread([rows / one.cpu for one in found]),
-        spread([rows / one.wall for one in found]),
-        spread([one.memory / 2**20 for one in found]) + " MiB",
-    )
+    for what, runs in (("settings at their defaults", found), ("batch_size: auto", sized)):
+        report.add(
+            what,
+            spread([rows / one.cpu for one in runs]),
+            spread([rows / one.wall for one in runs]),
+            spread([one.memory / 2**20 for one in runs]) + " MiB",
+        )
     report.add("floor", spread([rows / cpu for cpu in floors]), "", "")
     ratio = median([one.cpu for one in found]) / median(floors)
     report.note(f"{ratio:.1f} times the CPU of the floor in the same run")

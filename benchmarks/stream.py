@@ -150,6 +150,7 @@ def main() -> None:
     )
     shapes: dict[str, dict[str, Any]] = {
         "settings at their defaults": {},
+        "batch_size: auto": {"batch_size": "auto"},
         "write_batch_size and stream_batch_size 5,000": {
             "write_batch_size": 5_000,
             "stream_batch_size": 5_000,

@@ -34,7 +34,10 @@ class Assembly(Protocol):
         ...
 
     def selection(self, schema: str) -> TableSelection: ...
-    def source(self, schema: str) -> SourceConnector: ...
+    def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
+        """With the schema's selection, or that one instead."""
+        ...
+
     def destination(self, schema: str) -> DestinationConnector: ...
 
     def bookkeeping(self) -> DestinationConnector:
@@ -83,8 +86,8 @@ class Plugged:
         with self._lock:
             return self._selections.setdefault(schema, found)
 
-    def source(self, schema: str) -> SourceConnector:
-        return self._source(self.selection(schema))
+    def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
+        return self._source(selection or self.selection(schema))
 
     def destination(self, schema: str) -> DestinationConnector:
         return self._destination(self.selection(schema))

@@ -215,6 +215,7 @@ class TableSettings:
     stream_batch_size: int = 1000  # changes read at once
     full_load_batch_size: int = 10_000  # rows of one snapshot transaction
     write_batch_size: int = 500  # rows of one stream or poll transaction
+    auto_sizes: tuple[str, ...] = ()  # which of these follow the load: see warp.autosize
     polling_interval: float = 5.0  # seconds; polled captures only
     chunk_rows: int = 100_000  # rows of one chunk, about
     soft_delete_column: str | None = None  # None: hard delete

@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 # New objects between two looks for garbage.  A batch is tens of thousands of them and none is
 # garbage; looking them through every 700 cost a third of a snapshot's CPU [measured].
 OBJECTS_PER_LOOK = 200_000
+# Seconds that a thread at work keeps the interpreter while another one waits for it.  With Python's
+# 5 ms a stream beside six busy threads of chunks waited for up to 190 ms in 40 calls that each let
+# go of it, with half a millisecond for 11 ms, and as much work was done per CPU-second [measured].
+SWITCH_AFTER = 0.0005
 GRACE = 5.0  # seconds a child has beyond its own drain limit before it is killed
 
 
@@ -83,6 +87,7 @@ def run_child(
     meters.start()
     gc.freeze()
     gc.set_threshold(OBJECTS_PER_LOOK)
+    sys.setswitchinterval(SWITCH_AFTER)
     try:
         worker.run()
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from warp.autosize import AutoSized
 from warp.model import ChangeBatch, Finding, SchemaChange, TableSelection, WorkUnit, Written
 from warp.pipeline import Meter
 from workers.hold import Held
@@ -37,14 +38,18 @@ class Probe(Protocol):
 class UnitMeter:
     """The meter of one unit: passes everything on, and keeps what the worker itself decides by."""
 
-    def __init__(self, inner: Meter, held: Held, works: Callable[[], None]) -> None:
+    def __init__(
+        self, inner: Meter, held: Held, works: Callable[[], None], selection: AutoSized
+    ) -> None:
         self._inner = inner
         self._held = held
         self._works = works  # called at each sign that the unit gets on
+        self._selection = selection
 
     def committed(self, batch: ChangeBatch, written: Written) -> None:
         self._held.rows += sum(written.counts.values())
         self._works()
+        self._selection.committed(len(batch), written.seconds)
         self._inner.committed(batch, written)
 
     def caught_up(self) -> None:

@@ -18,6 +18,7 @@ import structlog
 
 from warp import pipeline
 from warp.assembly import Assembly
+from warp.autosize import AutoSized
 from warp.errors import (
     ConfigError,
     FenceBehind,
@@ -29,7 +30,7 @@ from warp.errors import (
     WarpError,
 )
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
-from warp.model import Lease, Marker, Phase, UnitKind, WorkUnit
+from warp.model import Lease, Marker, Phase, TableSelection, UnitKind, WorkUnit
 from warp.retry import Backoff, Streak
 from warp.schedule import Schedule
 from warp.startup import new_process_id
@@ -318,7 +319,8 @@ class Turn:
             log.warning("schema_not_configured_here", action="left for another worker")
             return NOT_FOR_US
         with contextlib.ExitStack() as stack:
-            source = self._assembly.source(schema)
+            selection = AutoSized(self._assembly.selection(schema), self._unit.kind)
+            source = self._assembly.source(schema, selection)
             stack.callback(source.close)
             destination = self._assembly.destination(schema)
             stack.callback(destination.close)
@@ -336,9 +338,9 @@ class Turn:
             if not self._begun or slot != self._slot:
                 metadata.begin_run(self._held.lease, self.run, slot=slot)
                 self._begun, self._slot = True, slot
-            inner = self._probe.meter(self._unit, self._assembly.selection(schema))
-            meter = UnitMeter(inner, self._held, self._works)
-            outcome = self._drive(source, destination, marker, meter)
+            inner = self._probe.meter(self._unit, selection)
+            meter = UnitMeter(inner, self._held, self._works, selection)
+            outcome = self._drive(source, destination, marker, selection, meter)
             if outcome is HANDED_BACK:  # asked back, or lost and told so by the same flag?
                 self._held.check()
             self._tell_end(metadata, outcome)
@@ -376,9 +378,9 @@ class Turn:
         source: SourceConnector,
         destination: DestinationConnector,
         marker: Marker,
+        selection: TableSelection,
         meter: UnitMeter,
     ) -> Outcome:
-        selection = self._assembly.selection(self._unit.schema)
         ends = (source, destination, marker, self._held)
         match self._unit.kind:
             case UnitKind.STREAM:

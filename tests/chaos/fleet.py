@@ -172,8 +172,9 @@ class Program(OwnProcess):
         return self.running and pid in {str(member.pid) for member in self._family()}
 
     def log(self) -> str:
-        """All it said, in all its lives."""
-        return (self.directory / LOG).read_text(errors="replace")
+        """All it said, in all its lives; nothing yet where it was started just now."""
+        log = self.directory / LOG
+        return log.read_text(errors="replace") if log.exists() else ""
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The lines of its log, of all lives, that tell of an event."""

@@ -78,7 +78,7 @@ class Shop:
     def selection(self, schema: str) -> TableSelection:
         return select
 
-    def source(self, schema: str) -> SourceConnector:
+    def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
         self.attempts += 1
         if self.away == "source":
             raise SourceUnavailable("away")

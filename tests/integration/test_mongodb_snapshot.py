@@ -193,7 +193,7 @@ def test_a_moment_that_the_server_no_longer_keeps_is_read_again_for_real(
     parts = snapshot.read(
         source._client[table.namespace],
         Chunk(table, 0),
-        10,
+        lambda: 10,
         now=first_too_early,
         closed=source._closed,
     )

@@ -24,6 +24,7 @@ from warp.model import (
 )
 from warp.own_process import wait_until
 from warp.sources.mysql import MysqlSource
+from warp.sources.mysql.dump import Dump
 from warp.sources.mysql.position import Place
 from warp.testing.servers import MariaDb
 
@@ -99,6 +100,24 @@ def test_the_rows_of_one_transaction_share_a_version_and_come_in_order(world: Wo
     ]
     assert len(set(versions[:4])) == 1
     assert versions[4] > versions[0]
+
+
+def test_rows_that_are_ready_wait_for_no_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A steady trickle, of which each row came before the last one had waited its time, held all
+    of them up for a tenth of a second."""
+    waits: list[float] = []
+    read = Dump.read
+
+    def noted(dump: Dump, wait: float) -> Iterator[bytes]:
+        waits.append(wait)
+        return read(dump, wait)
+
+    monkeypatch.setattr(Dump, "read", noted)
+    world.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    assert run(world, "INSERT INTO t VALUES (1)").short == [("t", "c", 1)]
+    assert 0.0 in waits
 
 
 def test_a_key_that_changes_is_a_delete_and_a_create(world: World) -> None:

@@ -66,9 +66,9 @@ class Shop:
         meant = self.tables.get(schema, (ORDERS,))
         return lambda table: TableSettings(table, table, schema) if table in meant else None
 
-    def source(self, schema: str) -> SourceConnector:
+    def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
         options = MemorySourceOptions(database=self.database)
-        source = self.source_class(options, self.selection(schema))
+        source = self.source_class(options, selection or self.selection(schema))
         self.source_made(source, schema)
         return source
 

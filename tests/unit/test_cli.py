@@ -216,7 +216,7 @@ class InMemory:
         settings = load(CONFIG)
         return settings.resolve(schema, [])
 
-    def source(self, schema: str) -> SourceConnector:
+    def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
         source = MemorySource(MemorySourceOptions(), self.selection(schema))
         self._trouble(source, "source")
         return source

@@ -488,11 +488,19 @@ def test_it_finds_a_destination_without_one_half_of_the_fence(machine: type[Flee
 
 
 BUGS = {
-    "claim leaves the unit in due": ("claim", "redis.call('ZREM', DUE, unit)", ""),
-    "claim forgets the expiry": ("claim", "redis.call('ZADD', EXP, now + ttl, unit)", ""),
-    "claim does not count what it holds": ("claim", "redis.call('HINCRBY', HELD, worker, 1)", ""),
-    "the fence does not grow": ("claim", "math.max(last + 1, us)", "math.max(last, 1)"),
-    "the fence starts anew after a wipe": ("claim", "math.max(last + 1, us)", "last + 1"),
+    "claim leaves the unit in due": ("claim", "redis.call('ZREM', DUE, unpack(units))", ""),
+    "claim forgets the expiry": ("claim", "redis.call('ZADD', EXP, unpack(leased))", ""),
+    "claim does not count what it holds": (
+        "claim",
+        "redis.call('HINCRBY', HELD, worker, #units)",
+        "",
+    ),
+    "the fence does not grow": ("claim", "math.max(tonumber(last[i] or 0) + 1, us)", "1"),
+    "the fence starts anew after a wipe": (
+        "claim",
+        "math.max(tonumber(last[i] or 0) + 1, us)",
+        "tonumber(last[i] or 0) + 1",
+    ),
     "a draining worker claims": ("claim", "if draining(worker) or", "if"),
     "claiming proves life": ("claim", "WORKERS, 'NX',", "WORKERS,"),
     "a worker with its share takes all": ("claim", "all.mine + taken >= all.share", "false"),
@@ -503,6 +511,11 @@ BUGS = {
     "an offer while leased is forgotten": ("offer", "redis.call('HSET', AGAIN, unit, at)", ""),
     "a later offer wins": ("offer", "tonumber(waits_for) <= at", "tonumber(waits_for) >= at"),
     "a renewal ignores the fence": (
+        "renew",
+        "and issued[i] == ARGV[5 + count + i]",
+        "",
+    ),
+    "a release ignores the fence": (
         "prelude",
         "redis.call('HGET', OWN, unit) == worker and redis.call('HGET', FENCE, unit) == fence",
         "redis.call('HGET', OWN, unit) == worker",

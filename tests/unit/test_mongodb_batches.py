@@ -54,7 +54,7 @@ def batches(changes: list[Change]) -> list[ChangeBatch]:
     """As if all of it came in one reply of the server."""
     no_database: Any = None
     stream = streams.ChangeStream(
-        no_database, read_size=1000, closed=threading.Event(), oldest=lambda: ""
+        no_database, read_size=lambda: 1000, closed=threading.Event(), oldest=lambda: ""
     )
     reply = Reply([b""], 0, {"_data": f"82{len(changes):016X}"})
     place = streams._Place(Token.at(0), Position("at:0:0"))

@@ -94,7 +94,7 @@ class Scripted(ChangeStream):
         self.opened: list[str] = []
         super().__init__(
             FakeDatabase(),  # type: ignore[arg-type]
-            read_size=10,
+            read_size=lambda: 10,
             closed=threading.Event(),
             oldest=lambda: "2026-01-01 00:00:00 UTC",
         )

@@ -65,7 +65,7 @@ class InMemory:
     def selection(self, schema: str) -> TableSelection:
         return nothing
 
-    def source(self, schema: str) -> SourceConnector:
+    def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
         raise AssertionError("no source is asked for")
 
     def destination(self, schema: str) -> DestinationConnector:

@@ -167,6 +167,22 @@ KindName = Annotated[Kind, _one_of(Kind)]
 Level = Annotated[LogLevel, _one_of(LogLevel)]
 
 
+def _batch_size(value: object) -> int | str:
+    if isinstance(value, str) and value.strip().lower() == AUTO:
+        return AUTO
+    if isinstance(value, int) and not isinstance(value, bool):
+        number: int | None = value
+    else:
+        number = int(value) if isinstance(value, str) and value.strip().isdecimal() else None
+    if number is None or number < 1:
+        raise expected("a whole number above 0, or auto")
+    return number
+
+
+AUTO: Final = "auto"
+BatchSize = Annotated[int | str, BeforeValidator(_batch_size)]
+
+
 class ChangeDetection(Block):
     """How changes are found where no log is followed."""
 
@@ -252,19 +268,19 @@ ColumnSetting = Annotated[ColumnBlock, BeforeValidator(_column)]
 class TableKeys(PolicyKeys):
     """What may be said for all tables, for those of a schema, and for one table."""
 
-    batch_size: Count | None = Field(
+    batch_size: BatchSize | None = Field(
         default=None,
         description="short form: `stream_batch_size` in mode `stream`; `full_load_batch_size`, "
-        "`write_batch_size` and `stream_batch_size` together in mode `batch`. "
-        "At one level the long key wins over the short one",
+        "`write_batch_size` and `stream_batch_size` together in mode `batch`, and where it is "
+        "`auto`. At one level the long key wins over the short one",
     )
-    stream_batch_size: Count = Field(
+    stream_batch_size: BatchSize = Field(
         default=_default("stream_batch_size"), description="changes read at once"
     )
-    full_load_batch_size: Count = Field(
+    full_load_batch_size: BatchSize = Field(
         default=_default("full_load_batch_size"), description="rows of one snapshot transaction"
     )
-    write_batch_size: Count = Field(
+    write_batch_size: BatchSize = Field(
         default=_default("write_batch_size"), description="rows of one stream or poll transaction"
     )
     polling_interval: PositiveDuration = Field(

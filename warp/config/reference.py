@@ -49,6 +49,11 @@ exact name wins over them. `batch_size` is a short form; at one level the long k
   instead, the value being what the file holds. Secrets are shown as `***` everywhere.
 * In a connection string, characters such as `/ : @ #` in the password are percent-encoded.
 * A key that is written but left empty says nothing.
+* A batch size of `auto` follows the load, one unit at a time: it starts at the default, grows to
+  10,000 rows while more is ready than a batch holds, and shrinks to 100 where a transaction takes
+  longer than 50 ms (half a second while there is a backlog). Whatever the size, a batch is what is
+  ready now: nothing waits for it to fill. A poll keeps the default. In mode `stream`,
+  `batch_size: auto` stands for all three sizes.
 
 ## What a schema's name means
 
@@ -71,6 +76,7 @@ _PHRASES: Final = {
     options.Port: "port",
     options.Factor: "number of at least 1",
     options.Text: "text",
+    blocks.BatchSize: "whole number above 0, or `auto`",
     blocks.Switch: "true, false",
     blocks.Timezone: "time zone",
     blocks.Cron: "cron expression",

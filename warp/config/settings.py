@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from warp import plugins
 from warp.config.blocks import (
+    AUTO,
     ChangeDetection,
     Deletion,
     LogFormat,
@@ -38,6 +39,7 @@ _PLAIN: Final = ({f.name for f in fields(TableSettings)} & set(TableKeys.model_f
 }
 # on_wider: wider, …
 _POLICY: Final = {f"on_{f.name}": f.name for f in fields(Policy)}
+_SIZES: Final = ("stream_batch_size", "full_load_batch_size", "write_batch_size")
 _MAGIC: Final = set("*?[")
 
 SourceClass = type[SourceConnector]  # named: both settings have a field called `type`
@@ -166,6 +168,9 @@ class Selection:
         soft = merged.pop("deletion_strategy", Deletion.HARD) is Deletion.SOFT
         flag = merged.pop("soft_delete_column", "is_deleted")
         policy = {name: merged.pop(key) for key, name in _POLICY.items() if key in merged}
+        auto = tuple(key for key in _SIZES if merged.get(key) == AUTO)
+        for key in auto:
+            del merged[key]  # the default is where it starts
         policies = {
             field_name: {name: block[key] for key, name in _POLICY.items() if key in block}
             for field_name, block in columns.items()
@@ -179,6 +184,7 @@ class Selection:
             columns=tuple((name, kind) for name, kind in kinds.items() if kind is not None),
             policy=Policy(**policy),
             policies=tuple((n, Policy(**(policy | own))) for n, own in policies.items() if own),
+            auto_sizes=auto,
             **merged,
         )
 
@@ -304,9 +310,8 @@ def said(block: TableKeys, mode: Mode) -> dict[str, Any]:
     written = block.model_fields_set
     result: dict[str, Any] = {}
     if "batch_size" in written and block.batch_size is not None:
-        aliased = ["stream_batch_size"]
-        if mode is Mode.BATCH:
-            aliased += ["full_load_batch_size", "write_batch_size"]
+        all_of_them = mode is Mode.BATCH or block.batch_size == AUTO
+        aliased = _SIZES if all_of_them else _SIZES[:1]
         result |= dict.fromkeys(aliased, block.batch_size)
     wanted = written & (_PLAIN | _POLICY.keys() | {"deletion_strategy", "soft_delete_column"})
     result |= {name: getattr(block, name) for name in wanted}

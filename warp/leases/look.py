@@ -13,9 +13,9 @@ from warp.model import Diagnosis
 
 OLDEST: Final = (6, 2)
 COMMANDS: Final = (
-    "-@all +eval +evalsha +time +get +set +hget +hset +hdel +hgetall +hincrby +sadd +srem +scard "
-    "+zadd +zrem +zscore +zcard +zcount +zrange +zrangebyscore +publish +subscribe +unsubscribe "
-    "+ping +hello +select"
+    "-@all +eval +evalsha +time +get +set +hget +hmget +hset +hdel +hgetall +hincrby +sadd +srem "
+    "+scard +zadd +zrem +zscore +zcard +zcount +zrange +zrangebyscore +publish +subscribe "
+    "+unsubscribe +ping +hello +select"
 )
 ERRANDS: Final = "~cw-rq:* +@read +@write +@transaction -@dangerous -scan -randomkey +info"
 _MOST_TOLD: Final = 3

@@ -159,11 +159,9 @@ class RedisLeaseStore:
     ) -> tuple[int, list[bool]]:
         if len(leases) > MOST_RENEWED:
             raise ValueError(f"expected at most {MOST_RENEWED} leases, found {len(leases)}")
-        pairs: list[str] = []
-        for lease in leases:
-            pairs += (lease.unit.id, str(lease.fence))
-        shed, *held = self._run("renew", worker, _ms(ttl), slots, *pairs)
-        return int(shed), [bool(h) for h in held]
+        units, fences = [held.unit.id for held in leases], [str(held.fence) for held in leases]
+        shed, *kept = self._run("renew", worker, _ms(ttl), slots, *units, *fences)
+        return int(shed), [bool(k) for k in kept]
 
     def release(
         self, lease: Lease, *, delay: float | None = 0.0, failed: bool = False, dead: bool = False

@@ -123,14 +123,15 @@ class JsonLinesSource:
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
         version = self.version()
         schemas = self._schemas()
-        settings = self._selection(chunk.table)
-        size = settings.full_load_batch_size if settings else 1000
         rows = self._rows(schemas[chunk.table], version)
-        waiting, read = list(islice(rows, size)), False
-        while waiting or not read:
-            parts = {chunk.table: waiting} if waiting else {}
-            yield self._batch(parts, schemas, version)
-            waiting, read = list(islice(rows, size)), True
+        read = False
+        while True:
+            settings = self._selection(chunk.table)
+            part = list(islice(rows, settings.full_load_batch_size if settings else 1000))
+            if read and not part:
+                return
+            yield self._batch({chunk.table: part} if part else {}, schemas, version)
+            read = True
 
     def look_up(self, rows: TableChanges) -> TableChanges:
         version = self.version()

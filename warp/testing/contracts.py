@@ -57,6 +57,10 @@ STREAM = WorkUnit.stream("shop")
 CREATE, UPDATE, DELETE = Operation.CREATE, Operation.UPDATE, Operation.DELETE
 READ, TRUNCATE = Operation.READ, Operation.TRUNCATE
 
+# Rows of a batch, at most.
+SNAPSHOT_ROWS = 7
+STREAM_ROWS = 50
+
 Event = tuple[Operation, int, Any, Any]  # operation, version, id, name
 
 
@@ -64,7 +68,9 @@ def select(table: TableId) -> TableSettings | None:
     """The table selection of the contracts: everything in `shop`."""
     if table.namespace != ORDERS.namespace:
         return None
-    return TableSettings(table, table, "shop", full_load_batch_size=7, write_batch_size=50)
+    return TableSettings(
+        table, table, "shop", full_load_batch_size=SNAPSHOT_ROWS, write_batch_size=STREAM_ROWS
+    )
 
 
 class Unit:
@@ -981,6 +987,22 @@ class SourceContract(ABC):
         assert len(versions) == 1
         assert min(versions) >= changed
 
+    def test_a_chunk_s_batches_are_as_large_as_the_selection_says_by_then(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for id in range(30):
+            self.put(id, f"n{id}")
+        source = self.make()
+        [chunk] = source.chunks(ORDERS, 100)
+        sizes: list[int] = []
+        for batch in source.get_full_snapshot(chunk):
+            sizes.append(len(batch))
+            monkeypatch.setattr("warp.testing.contracts.SNAPSHOT_ROWS", 3)
+        assert sizes[0] == 7
+        assert max(sizes[1:]) == 3
+        assert sum(sizes) == 30
+        source.close()
+
     def test_rows_are_looked_up_by_key_as_they_are_now(self) -> None:
         for id, name in enumerate(["a", "b", "c", "d"]):
             self.put(id, name)
@@ -1016,6 +1038,24 @@ class SourceContract(ABC):
         assert events[2][3] == "c"  # the first update may already show a later value
         assert events[3][0] == DELETE
         assert [e[1] for e in events] == sorted(e[1] for e in events)
+
+    def test_a_stream_s_batches_are_as_large_as_the_selection_says_by_then(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("warp.testing.contracts.STREAM_ROWS", 4)
+        start = self.position()
+        for id in range(40):
+            self.put(id, f"n{id}")
+        source = self.make()
+        sizes: list[int] = []
+        for batch in self._changes(source, start):
+            sizes += [len(batch)] if len(batch) else []
+            monkeypatch.setattr("warp.testing.contracts.STREAM_ROWS", 8)
+            if sum(sizes) >= 40:
+                break
+        source.close()
+        assert sizes[0] == 4
+        assert max(sizes) == 8
 
     def test_resuming_at_any_batch_end_loses_nothing(self) -> None:
         start = self.position()

@@ -180,8 +180,6 @@ class MemorySource:
         ]
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
-        settings = self.selection(chunk.table)
-        size = settings.full_load_batch_size if settings else 1000
         version = self.database.version
         rows = [
             row
@@ -189,10 +187,14 @@ class MemorySource:
             if (chunk.lower is None or repr(key) >= chunk.lower)
             and (chunk.upper is None or repr(key) < chunk.upper)
         ]
-        for start in range(0, len(rows) or 1, size):
+        start = 0
+        while start < len(rows) or not start:
+            settings = self.selection(chunk.table)  # for each batch: its size may follow the load
+            size = settings.full_load_batch_size if settings else 1000
             part = [(version, Operation.READ, row) for row in rows[start : start + size]]
             changes = [self._changes(chunk.table, part)] if part else []
             yield ChangeBatch(changes, Position(str(version), time.time()), read_at=time.time())
+            start += size
 
     def get_changes(
         self, position: Position, *, selection: TableSelection, idle: float
@@ -207,7 +209,8 @@ class MemorySource:
             with self.database.changed:
                 if self.database.version == after:
                     self.database.changed.wait(idle)
-                events = [e for e in self.database.log if e[0] > after][:100]
+                sizes = [s.write_batch_size for t in self.database.tables if (s := selection(t))]
+                events = [e for e in self.database.log if e[0] > after][: min(sizes, default=100)]
             parts: dict[TableId, list[tuple[int, Operation, Row]]] = {}
             for version, table, operation, row in events:
                 if selection(table) is not None:

@@ -8,7 +8,7 @@
 --
 -- A worker that holds its fair share takes only what nobody else took for a tenth of the ttl:
 -- a unit it was just asked to give back would otherwise bounce straight back to it.
-local worker, count, ttl = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local worker, ttl = ARGV[3], tonumber(ARGV[5])
 local us = now_us()
 local now = math.floor(us / 1000)
 sweep(now)
@@ -22,41 +22,63 @@ end
 local all = census(worker)
 local leased_chunks, quota = redis.call('SCARD', CHUNKS), chunk_quota(all.capacity)
 
-local function first_urgent(newest)
-  local bound = newest and newest - URGENT or '(0'
-  return redis.call('ZRANGEBYSCORE', DUE, '-inf', bound, 'LIMIT', 0, 1)[1]
+-- All that the commands below do, they do for every unit at once: one by one, a claim of 250 units
+-- kept everybody else waiting for 10 ms.
+local count = math.min(tonumber(ARGV[4]), MOST_AT_ONCE)
+
+-- The longest ready, first to last; no more of one sort than are wanted can be taken.
+local function waiting(from, to)
+  local found = redis.call('ZRANGEBYSCORE', DUE, from, to, 'WITHSCORES', 'LIMIT', 0, count)
+  return {found = found, at = 1}
 end
 
-local function first_chunk(newest)
-  return redis.call('ZRANGEBYSCORE', DUE, 0, newest or '+inf', 'LIMIT', 0, 1)[1]
+local function pop(queue, newest)
+  local unit = queue.found[queue.at]
+  if not unit or (newest and tonumber(queue.found[queue.at + 1]) > newest) then return nil end
+  queue.at = queue.at + 2
+  return unit
 end
 
-local claimed = {}
+local urgent, chunks = waiting('-inf', '(0'), waiting(0, '+inf')
+local units, leased, owned, since, new_chunks = {}, {}, {}, {}, {}
 for taken = 0, count - 1 do
   local newest = nil
   if all.mine + taken >= all.share then newest = now - math.floor(ttl / 10) end
+  local newest_urgent = newest and newest - URGENT
   local unit
   if leased_chunks < quota then
-    unit = first_chunk(newest) or first_urgent(newest)
+    unit = pop(chunks, newest) or pop(urgent, newest_urgent)
   else
-    unit = first_urgent(newest) or first_chunk(newest)
+    unit = pop(urgent, newest_urgent) or pop(chunks, newest)
   end
   if not unit then break end
-  local last = tonumber(redis.call('HGET', FENCE, unit) or 0)
-  local fence = string.format('%.0f', math.max(last + 1, us))
-  redis.call('ZREM', DUE, unit)
-  redis.call('ZADD', EXP, now + ttl, unit)
-  redis.call('HSET', OWN, unit, worker)
-  redis.call('HSET', FENCE, unit, fence)
-  redis.call('HSET', SINCE, unit, now)
-  redis.call('HINCRBY', HELD, worker, 1)
+  units[#units + 1] = unit
+  add(leased, now + ttl, unit)
+  add(owned, unit, worker)
+  add(since, unit, now)
   if is_chunk(unit) then
-    redis.call('SADD', CHUNKS, unit)
+    new_chunks[#new_chunks + 1] = unit
     leased_chunks = leased_chunks + 1
   end
-  claimed[#claimed + 1] = unit
-  claimed[#claimed + 1] = fence
-  claimed[#claimed + 1] = redis.call('HGET', SPEC, unit) or ''
 end
+if #units == 0 then
+  ring()
+  return {}
+end
+local last, specs = redis.call('HMGET', FENCE, unpack(units)), redis.call('HMGET', SPEC, unpack(units))
+local fences, claimed = {}, {}
+for i, unit in ipairs(units) do
+  local fence = string.format('%.0f', math.max(tonumber(last[i] or 0) + 1, us))
+  add(fences, unit, fence)
+  add(claimed, unit, fence)
+  claimed[#claimed + 1] = specs[i] or ''
+end
+redis.call('ZREM', DUE, unpack(units))
+redis.call('ZADD', EXP, unpack(leased))
+redis.call('HSET', OWN, unpack(owned))
+redis.call('HSET', FENCE, unpack(fences))
+redis.call('HSET', SINCE, unpack(since))
+redis.call('HINCRBY', HELD, worker, #units)
+if #new_chunks > 0 then redis.call('SADD', CHUNKS, unpack(new_chunks)) end
 ring()
 return claimed

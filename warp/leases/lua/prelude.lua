@@ -32,6 +32,7 @@ local MAX_TRIES, HEALTHY = tonumber(ARGV[1]), tonumber(ARGV[2])
 local URGENT = 1e13 -- more than any time in ms, less than a double can count exactly
 local FIRST_BACKOFF, LONGEST_BACKOFF = 1000, 60000
 local SWEEP = 200 -- units moved by one call at most, so that no call blocks the server for long
+local MOST_AT_ONCE = 1000 -- units of one command: Lua hands over 8,000 arguments at most
 
 local function now_us()
   local time = redis.call('TIME')
@@ -46,6 +47,12 @@ end
 -- would wait for hours.  Everything else is urgent.
 local function is_chunk(unit)
   return string.sub(unit, 1, 6) == 'chunk:'
+end
+
+-- Two more arguments of a command that takes pairs.
+local function add(list, first, second)
+  list[#list + 1] = first
+  list[#list + 1] = second
 end
 
 local woken = false

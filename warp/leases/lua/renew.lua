@@ -1,6 +1,7 @@
--- renew: worker, ttl, slots, (unit, fence)* -> shed, then 1 (still held) or 0 (lost) for each
+-- renew: worker, ttl, slots, unit*, fence* -> shed, then 1 (still held) or 0 (lost) for each
 -- KEYS   own, fence, due read; exp, workers, cap written; and all that a sweep writes
--- ARGV   3 worker, 4 ttl in ms, 5 the worker's slots, 6.. pairs of unit and fence, 250 at most
+-- ARGV   3 worker, 4 ttl in ms, 5 the worker's slots, 6.. units, 250 at most, then the fence of
+--        each
 -- Held means: this owner and this fence.  A late renewal counts while nobody has reaped the lease,
 -- so the worker's own are renewed before the sweep.
 --
@@ -14,11 +15,20 @@ local worker, ttl = ARGV[3], tonumber(ARGV[4])
 local now = now_ms()
 redis.call('ZADD', WORKERS, now + ttl, worker)
 set_slots(worker, ARGV[5])
-local answer = {0}
-for i = 6, #ARGV, 2 do
-  local held = holds(worker, ARGV[i], ARGV[i + 1])
-  if held then redis.call('ZADD', EXP, now + ttl, ARGV[i]) end
-  answer[#answer + 1] = held and 1 or 0
+local answer, count = {0}, (#ARGV - 5) / 2
+if count > 0 then -- as `holds` says, for all of them at once
+  local owners = redis.call('HMGET', OWN, unpack(ARGV, 6, 5 + count))
+  local issued = redis.call('HMGET', FENCE, unpack(ARGV, 6, 5 + count))
+  local renewed, expiry = {}, now + ttl
+  for i = 1, count do
+    local held = owners[i] == worker and issued[i] == ARGV[5 + count + i]
+    if held then
+      renewed[#renewed + 1] = expiry
+      renewed[#renewed + 1] = ARGV[5 + i]
+    end
+    answer[i + 1] = held and 1 or 0
+  end
+  if #renewed > 0 then redis.call('ZADD', EXP, unpack(renewed)) end
 end
 sweep(now)
 local all = census(worker)

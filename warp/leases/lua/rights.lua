@@ -18,6 +18,7 @@ for _, key in ipairs({DUE, LATER, EXP, WORKERS, DEAD}) do
 end
 for _, key in ipairs({OWN, FENCE, SINCE, AGAIN, TRIES, SPEC, CAP, HELD}) do
   may('HGET', key, PROBE)
+  may('HMGET', key, PROBE)
 end
 if may('ZREM', DUE, PROBE) and may('ZADD', DUE, 0, PROBE) then
   redis.call('ZREM', DUE, PROBE)

@@ -299,14 +299,16 @@ class MongoSource:
         chosen = [t for t in collections if selection(t) is not None]
         namespace = getattr(selection, "namespace", None) or self._options.database
         databases = {t.namespace for t in chosen} or ({namespace} if namespace else set())
-        sizes = [s.stream_batch_size for t in chosen if (s := selection(t)) is not None]
         single = databases.pop() if len(databases) == 1 else None
         return ChangeStream(
             self._client[single or "admin"],
             namespaces=() if single else tuple(sorted(databases)),
             whole_cluster=single is None,
             ignored=tuple(t for t in collections if selection(t) is None),
-            read_size=min(sizes, default=_READ_SIZE),
+            read_size=lambda: min(
+                (s.stream_batch_size for t in chosen if (s := selection(t)) is not None),
+                default=_READ_SIZE,
+            ),
             closed=self._closed,
             oldest=self._oldest,
         )
@@ -342,8 +344,10 @@ class MongoSource:
             return snapshot.cut(self._client[table.namespace], table, rows)
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
-        settings = self._selection(chunk.table)
-        rows = settings.full_load_batch_size if settings else _READ_SIZE
+        def rows() -> int:
+            settings = self._selection(chunk.table)
+            return settings.full_load_batch_size if settings else _READ_SIZE
+
         database = self._client[chunk.table.namespace]
         parts = snapshot.read(database, chunk, rows, now=self._now, closed=self._closed)
         for version, documents in parts:

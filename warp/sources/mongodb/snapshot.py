@@ -97,12 +97,14 @@ def _edges(database: Database[Any], table: TableId, chunks: int) -> list[Any]:
 def read(
     database: Database[Any],
     chunk: Chunk,
-    rows: int,
+    rows: Callable[[], int],
     *,
     now: Callable[[], Timestamp],
     closed: threading.Event,
 ) -> Iterator[tuple[int, list[bytes]]]:
     """(version, documents) of about `rows` each; at least one pair, also of an empty range.
+
+    How many, it asks anew for each pair.
 
     A version that the server no longer keeps (some five minutes), a lost cursor or a new primary
     begin again at the last id read and at a new version: documents that come twice are harmless,
@@ -149,26 +151,27 @@ def _read_at(
     chunk: Chunk,
     lower: dict[str, Any] | None,
     version: Timestamp,
-    rows: int,
+    rows: Callable[[], int],
 ) -> Iterator[list[bytes]]:
     command: dict[str, Any] = {"find": chunk.table.name, "hint": {KEY: 1}}
     if lower is not None:
         command["min"] = lower
     if chunk.upper is not None:
         command["max"] = unbound(chunk.upper)
-    command["batchSize"] = min(rows, _REPLY_ROWS)
+    wanted = rows()
+    command["batchSize"] = min(wanted, _REPLY_ROWS)
     command["readConcern"] = {"level": "snapshot", "atClusterTime": version}
     cursor = RawCursor(database, command)
     documents: list[bytes] = []
     size = 0
     try:
         while not cursor.exhausted:
-            reply = cursor.read(min(rows - len(documents), _REPLY_ROWS))
+            reply = cursor.read(min(wanted - len(documents), _REPLY_ROWS))
             documents += reply.documents
             size += reply.size
-            if len(documents) >= rows or size >= _FULL_BYTES:
+            if len(documents) >= wanted or size >= _FULL_BYTES:
                 yield documents
-                documents, size = [], 0
+                documents, size, wanted = [], 0, rows()
     finally:
         cursor.close()
     if documents:

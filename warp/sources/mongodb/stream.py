@@ -62,7 +62,7 @@ class ChangeStream:
         namespaces: tuple[str, ...] = (),
         whole_cluster: bool = False,
         ignored: tuple[TableId, ...] = (),
-        read_size: int,
+        read_size: Callable[[], int],
         closed: threading.Event,
         oldest: Callable[[], str],
     ) -> None:
@@ -172,7 +172,7 @@ class ChangeStream:
         wait_ms, busy, passed = _QUICK_MS, True, 0
         spoken = time.monotonic()
         while not self._closed.is_set():
-            reply = cursor.read(1 if lean else self._read_size, wait_ms)
+            reply = cursor.read(1 if lean else self._read_size(), wait_ms)
             found = self._looked_up(reply) if lean else map(parse, reply.documents)
             for batch in self._batches(found, reply, place, selection, known):
                 yield batch
@@ -180,7 +180,7 @@ class ChangeStream:
             if cursor.exhausted:  # invalidated: open anew behind the event that did it
                 return
             passed += len(reply.documents)
-            if lean and (passed >= self._read_size or not reply.documents):
+            if lean and (passed >= self._read_size() or not reply.documents):
                 place.too_large = False  # the one that did not fit was among those that passed
                 return
             was_busy, busy = busy, bool(reply.documents)

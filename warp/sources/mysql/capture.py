@@ -57,7 +57,7 @@ class CaptureSide:
     ) -> Iterator[list[list[Any]]]:
         table = self._known(schema.table)
         columns = [table.column(column.source) for column in schema.columns]
-        for part in sized(self._reader.stream(statement), rows):
+        for part in sized(self._reader.stream(statement), lambda: rows):
             yield [
                 declared.cells(cells) if declared is not None else list(cells)
                 for declared, cells in zip(columns, zip(*part, strict=True), strict=True)

@@ -214,8 +214,11 @@ class MysqlSource:
         if described is None:  # dropped since it was cut: nothing is there
             yield ChangeBatch([], self.position(), read_at=time.time())
             return
-        settings = self._selection(chunk.table)
-        rows = settings.full_load_batch_size if settings else _READ_SIZE
+
+        def rows() -> int:
+            settings = self._selection(chunk.table)
+            return settings.full_load_batch_size if settings else _READ_SIZE
+
         for place, changes in snapshot.read(self._reader, described, chunk, rows, self._closed):
             parts = [] if changes is None else [changes]
             yield ChangeBatch(parts, place.position(time.time()), read_at=time.time())

@@ -7,6 +7,7 @@ one event per packet, for ever.  An end of that stream is never the end of the c
 from __future__ import annotations
 
 import random
+import ssl
 import struct
 import threading
 import time
@@ -32,6 +33,9 @@ _BUFFER: Final = 1 << 20
 HEARTBEAT_SECONDS: Final = 10.0
 
 _TOLD_WITHIN: Final = 2.0  # seconds
+
+# Of a read that shall not wait, or not longer; the last two of one that shall not, TLS or none.
+_NOTHING_YET: Final = (TimeoutError, BlockingIOError, ssl.SSLWantReadError)
 
 _EVENT: Final = 0x00
 _ERROR: Final = b"\xff"
@@ -195,10 +199,10 @@ class Dump:
             self._make_room()
         buffer = self._buffer
         try:
-            self._socket.settimeout(max(wait, 0.001))
+            self._socket.settimeout(wait)
             with memoryview(buffer) as view:
                 count = self._socket.recv_into(view[self._end :])
-        except TimeoutError:
+        except _NOTHING_YET:
             if time.monotonic() - self._heard_at > 3 * HEARTBEAT_SECONDS:
                 raise self._lost("the server has said nothing for too long") from None
             return False

@@ -231,8 +231,11 @@ Opener = Callable[[], AbstractContextManager[Reader]]
 Parts = Iterator[tuple[Place, TableChanges | None]]
 
 
-def read(opener: Opener, table: Table, chunk: Chunk, rows: int, closed: threading.Event) -> Parts:
-    """(where a view stood, rows of it); at least one pair, also of an empty range."""
+def read(
+    opener: Opener, table: Table, chunk: Chunk, rows: Callable[[], int], closed: threading.Event
+) -> Parts:
+    """(where a view stood, up to `rows` rows of it, asked anew for each); at least one pair, also
+    of an empty range."""
     found = (
         _pages(opener, table, chunk, rows, closed)
         if table.key
@@ -247,7 +250,7 @@ def read(opener: Opener, table: Table, chunk: Chunk, rows: int, closed: threadin
 
 
 def _pages(
-    opener: Opener, table: Table, chunk: Chunk, rows: int, closed: threading.Event
+    opener: Opener, table: Table, chunk: Chunk, rows: Callable[[], int], closed: threading.Event
 ) -> Iterator[tuple[Place, list[Row]]]:
     """Rows in the order of their key, each page in a view of its own.
 
@@ -255,7 +258,7 @@ def _pages(
     server's cleaning of old rows nor an ALTER TABLE, and with that everybody behind it.
     """
     where = within(table, chunk.lower, chunk.upper)
-    limit = min(rows, _FIRST_PAGE)
+    limit = min(rows(), _FIRST_PAGE)
     place: Place | None = None
     done = False
     while not done:
@@ -274,7 +277,7 @@ def _pages(
                 if not done:
                     last = bound([_shown(cell) for cell in page[-1][len(table.columns) :]])
                     where = within(table, last, chunk.upper, after=True)
-                    limit = max(1, min(rows, _FULL_BYTES * len(page) // max(1, 2 * size)))
+                    limit = max(1, min(rows(), _FULL_BYTES * len(page) // max(1, 2 * size)))
 
 
 def _fill(stream: Iterator[Row]) -> tuple[list[Row], int]:
@@ -298,7 +301,7 @@ def _page_of(table: Table, where: str, limit: int) -> str:
 
 
 def _whole(
-    opener: Opener, table: Table, rows: int, closed: threading.Event
+    opener: Opener, table: Table, rows: Callable[[], int], closed: threading.Event
 ) -> Iterator[tuple[Place, list[Row]]]:
     """A table without a key, in one view: where to go on from, nobody could say."""
     with opener() as reader:
@@ -337,16 +340,17 @@ def select(table: Table, where: str = "") -> str:
     return f"SELECT {listed} FROM {_of(table)}{where}"
 
 
-def sized(stream: Iterator[Row], rows: int) -> Iterator[list[Row]]:
+def sized(stream: Iterator[Row], rows: Callable[[], int]) -> Iterator[list[Row]]:
     """The same rows, so many at a time or fewer where they are large."""
     waiting: list[Row] = []
     size = 0
+    wanted = rows()
     for row in stream:
         waiting.append(row)
         size += sum(map(len, filter(None, row)))
-        if len(waiting) >= rows or size >= _FULL_BYTES:
+        if len(waiting) >= wanted or size >= _FULL_BYTES:
             yield waiting
-            waiting, size = [], 0
+            waiting, size, wanted = [], 0, rows()
     if waiting:
         yield waiting
 

@@ -44,7 +44,7 @@ from warp.sources.mysql.schema import Table
 # After activity the server is given so long before the stream says that it has caught up.
 _QUICK: Final = 0.002  # seconds
 # Rows that keep trickling in are handed over no later than this.
-_OLDEST: Final = 0.1  # seconds
+_OLDEST: Final = 0.05  # seconds
 # Several batches are under way at once, as bytes of events and as rows (guarantee 9).
 _FULL_BYTES: Final = 4 << 20
 _NO_LIMIT: Final = 1 << 62
@@ -205,7 +205,10 @@ class LogStream:
         while not closed():
             self._look_at_gtid_mode()
             heard = False
-            for event in self._dump.read(_QUICK if busy else idle):
+            # What is ready now makes a batch: to wait for more while rows trickle in would cost
+            # each of them the whole of _OLDEST, and what comes meanwhile is the next batch.
+            ready = bool(self._making) and not self._inside
+            for event in self._dump.read(0.0 if ready else _QUICK if busy else idle):
                 heard = True
                 for step in self._transactions.feed(event):
                     if type(step) is not log.Rows:

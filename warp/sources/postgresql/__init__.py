@@ -210,8 +210,10 @@ class PostgresSource:
         return snapshot.cut(self.server, found, shape, rows)
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
-        settings = self._selection(chunk.table)
-        size = settings.full_load_batch_size if settings else _READ_SIZE
+        def size() -> int:
+            settings = self._selection(chunk.table)
+            return settings.full_load_batch_size if settings else _READ_SIZE
+
         table, shape = self.table(chunk.table)
         here = self._log_end()
         parts = snapshot.read(

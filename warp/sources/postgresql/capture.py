@@ -52,7 +52,9 @@ class CaptureSide:
         codecs = self._codecs_of(statement, schema)
         query = sql.SQL(statement)
         place = str(schema.table)
-        return reading.read(self._server, self._connection, query, codecs, rows, place=place)
+        return reading.read(
+            self._server, self._connection, query, codecs, lambda: rows, place=place
+        )
 
     def leads_index(self, table: TableId, column: str) -> bool:
         return postgresql.leads_index(self.ask, table, column)

@@ -68,7 +68,7 @@ def look_up(
             join = sql.SQL("JOIN (VALUES {}) AS k ({}) ON {}").format(listed, names, same)
             statement = reading.select(table, shape, join=join)
             for columns in reading.read(
-                server, connection, statement, codecs, _AT_ONCE, place=str(table.id)
+                server, connection, statement, codecs, lambda: _AT_ONCE, place=str(table.id)
             ):
                 more = reading.changes(schema, columns, Operation.READ, version)
                 found.operations += more.operations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from psycopg import Connection, sql
@@ -58,13 +58,17 @@ def read(
     connection: Connection[TupleRow],
     statement: sql.Composable,
     codecs: Sequence[Codec],
-    rows: int,
+    rows: Callable[[], int],
     *,
     place: str,
 ) -> Iterator[list[list[Any]]]:
-    """Columns of up to `rows` rows, or of so many as make a few megabytes; none of no rows."""
+    """Columns of up to `rows` rows, or of so many as make a few megabytes; none of no rows.
+
+    How many, it asks anew each time.
+    """
     lines: list[bytes] = []
     size = 0
+    wanted = rows()
     copy_out = sql.SQL("COPY ({}) TO STDOUT").format(statement)
     with (
         server.meaning(f"read {place}"),
@@ -74,10 +78,10 @@ def read(
         for line in copy:
             lines.append(bytes(line))
             size += len(line)
-            if len(lines) >= rows or size >= FULL_BYTES:
+            if len(lines) >= wanted or size >= FULL_BYTES:
                 yield carriers(lines, codecs)
                 server.still_open(place)
-                lines, size = [], 0
+                lines, size, wanted = [], 0, rows()
     server.still_open(place)
     if lines:
         yield carriers(lines, codecs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -119,10 +119,11 @@ def read(
     table: Table,
     shape: Shape,
     chunk: Chunk,
-    size: int,
+    size: Callable[[], int],
     publication: str,
 ) -> Iterator[tuple[int, TableChanges | None]]:
-    """(version, rows) of about `size` rows each; at least one pair, also of an empty range."""
+    """(version, rows) of about `size` rows each, asked anew for each; at least one pair, also of an
+    empty range."""
     doing = f"read {table.id}"
     version = settled_version(server, table.id, table.oid, publication)
     schema = catalog.schema(table, shape)

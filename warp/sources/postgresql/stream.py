@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 _NO_LIMIT: Final = 1 << 62
 _LONGEST_WAIT: Final = 1.0
+# Rows that keep trickling in are handed over no later than this.
+_OLDEST: Final = 0.05  # seconds
 _WHOLE: Final = 4  # batches that a transaction may fill and still be kept whole
 _LOOK_AFTER: Final = 30.0  # seconds between looks whether the publication is still the same
 _KIND: Final = HEADER  # where a DATA frame's message begins with its kind
@@ -54,7 +56,8 @@ class LogStream:
         self._acknowledged = 0
         self._replication: Replication | None = None
         self._selection: TableSelection = lambda table: None
-        self._limit = _NO_LIMIT
+        self._described: set[TableId] = set()
+        self._limit = _NO_LIMIT  # rows of a batch: the least of what these tables are written by
         self._columns = ddl.SeenColumns(catalog)
         self._reload: set[TableId] = set()
         self._keyless: set[TableId] = set()
@@ -184,7 +187,7 @@ class LogStream:
                         progress.move(end, at)
             replication.confirm(self._acknowledged, at_once=asked)
             now = time.monotonic()
-            if decoder.rows and not follow.within and (not frames or now - spoken >= idle):
+            if decoder.rows and not follow.within and (not frames or now - spoken >= _OLDEST):
                 yield self._batch(follow)
                 spoken, was_busy = time.monotonic(), True
             elif now - spoken >= idle or (was_busy and not frames and not follow.within):
@@ -260,7 +263,12 @@ class LogStream:
     def _batch(self, follow: _Following) -> ChangeBatch:
         """What was gathered.  Amid a transaction its end is the previous commit's."""
         changes = follow.decoder.take()
+        self._limit = self._limit_now()
         return ChangeBatch(changes, follow.progress.shown, self._reloads(), time.time())
+
+    def _limit_now(self) -> int:
+        settings = map(self._selection, self._described)
+        return min((s.write_batch_size for s in settings if s is not None), default=_NO_LIMIT)
 
     def _nothing(self, follow: _Following) -> ChangeBatch:
         return ChangeBatch([], follow.progress.shown, self._reloads(), time.time())
@@ -293,6 +301,7 @@ class LogStream:
                 self._keyless.add(message.table)
                 log.warning("not_followed", table=str(message.table), why="it has no key")
             return None
+        self._described.add(message.table)
         self._limit = min(self._limit, settings.write_batch_size)
         if self._columns.ask_for_a_reload(message):
             self._reload.add(message.table)
