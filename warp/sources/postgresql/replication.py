@@ -11,13 +11,15 @@ import select
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import psycopg
 from psycopg import pq, sql
 
+from warp import native
 from warp.errors import SourceUnavailable, WarpError
+from warp.sources.postgresql import libpq
 from warp.sources.postgresql.pgoutput import PADDING
 from warp.sources.postgresql.position import lsn_of, lsn_text
 from warp.sources.postgresql.session import Server
@@ -29,6 +31,7 @@ HEADER: Final = 25  # bytes of a DATA message before the plugin's own
 _READ_BYTES: Final = 1 << 20
 _SPEAK_AFTER: Final = 5.0  # seconds; a walsender takes us for dead after wal_sender_timeout, 60 s
 _EPOCH: Final = 946_684_800
+_OVER: Final = (-1, -2)  # PQgetCopyData: the COPY has ended, or failed
 _keepalive = struct.Struct(">QqB").unpack_from
 _status = struct.Struct(">cQQQqB").pack
 
@@ -50,6 +53,7 @@ class Replication:
             self.close()
             raise server.explainer.explain_words(None, words, "connect for replication")
         self._connection.nonblocking = 1
+        self._receiver = libpq.receiver()
 
     @property
     def pid(self) -> int:
@@ -83,8 +87,23 @@ class Replication:
                 return lsn_of(words[1])
         return None
 
-    def read(self, timeout: float) -> list[bytes]:
-        """The messages that are there, about a megabyte of them; or none after `timeout`."""
+    def read(self, timeout: float) -> Sequence[bytes]:
+        """The messages that are there, about a megabyte of them; or none after `timeout`.
+
+        In `native.postgresql.Frames`, where the compiled modules are at work.
+        """
+        if self._receiver is None:
+            return self._read_one_by_one(timeout)
+        frames = native.postgresql.Frames()
+        status = libpq.receive(self._connection, self._receiver, frames, _READ_BYTES)
+        if status == native.postgresql.WAIT and not len(frames) and self._wait(timeout):
+            status = libpq.receive(self._connection, self._receiver, frames, _READ_BYTES)
+        self._server.still_open()
+        if status in _OVER and not len(frames):
+            raise self._explained(self._connection.get_result(), "read the log")
+        return frames
+
+    def _read_one_by_one(self, timeout: float) -> list[bytes]:
         get = self._connection.get_copy_data
         frames: list[bytes] = []
         size = 0

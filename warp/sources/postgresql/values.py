@@ -16,11 +16,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from psycopg.postgres import types as pg_types
 
-from warp.model import Invalid, Kind
+from warp.model import Cells, Invalid, Kind
+from warp.native import Packed
+
+if TYPE_CHECKING:
+    from warp.native.postgresql import Taken
 
 Raw = list[Any]
 """Cells as the server wrote them, with None and marks between them."""
@@ -38,6 +42,12 @@ class Codec:
 
     kind: Kind
     read: Converter  # a whole column without NULLs; raises where one cell does not fit
+    made_of: bool = False  # an array: only `read` knows how
+
+    @property
+    def compiled(self) -> Kind | None:
+        """As the compiled reader takes such a column; None where it leaves it to `read`."""
+        return None if self.made_of else self.kind
 
 
 def column(codec: Codec, cells: Raw) -> list[Any]:
@@ -49,6 +59,16 @@ def column(codec: Codec, cells: Raw) -> list[Any]:
         return cells
     values = iter(_read(codec, [cell for cell in cells if type(cell) is bytes]))
     return [next(values) if type(cell) is bytes else cell for cell in cells]
+
+
+def settled(codec: Codec, taken: Taken) -> Cells:
+    """A column as the compiled reader gathered it, and what it left to be read here."""
+    cells, odd = taken
+    if not isinstance(cells, Packed):
+        return column(codec, cells)
+    if not odd:
+        return cells
+    return cells.replaced(dict(zip(odd, column(codec, list(odd.values())), strict=True)))
 
 
 def _read(codec: Codec, cells: list[bytes]) -> list[Any]:
@@ -213,7 +233,7 @@ def array_of(element: Codec) -> Codec:
     def read(cells: list[bytes]) -> list[Any]:
         return [_array(cell.decode(), element.kind).encode() for cell in cells]
 
-    return Codec(kind, read)
+    return Codec(kind, read, made_of=True)
 
 
 def _array(text: str, kind: Kind) -> str:
