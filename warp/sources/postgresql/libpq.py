@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -37,12 +38,9 @@ def _receiver() -> Receiver | None:
 
 def _library() -> ctypes.CDLL | None:
     """A name looked up in it is found in the library that psycopg itself was linked with."""
-    if pq.__impl__ == "binary":
-        from psycopg_binary import pq as compiled
-    elif pq.__impl__ == "c":
-        from psycopg_c import pq as compiled  # type: ignore[import-not-found,no-redef]
-    else:
+    if pq.__impl__ not in ("binary", "c"):
         return None
+    compiled = import_module(f"psycopg_{pq.__impl__}.pq")
     try:
         return ctypes.CDLL(compiled.__file__)
     except OSError:
@@ -62,7 +60,8 @@ def receive(
     most: int = _NO_LIMIT,
 ) -> int:
     """What is there, without waiting; says why it stopped (`native.postgresql.FULL`, WAIT, …)."""
-    status = take.receive(into, connection.pgconn_ptr or 0, most_bytes, most)
+    address: int | None = getattr(connection, "pgconn_ptr", None)  # None once it is finished
+    status = take.receive(into, address or 0, most_bytes, most)
     if status == native.postgresql.LOST:
         # In psycopg's words, which are explained elsewhere.
         raise psycopg.OperationalError(f"consuming input failed: {connection.get_error_message()}")

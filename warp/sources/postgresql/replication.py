@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 from psycopg import pq, sql
@@ -24,6 +24,9 @@ from warp.sources.postgresql.pgoutput import PADDING
 from warp.sources.postgresql.position import lsn_of, lsn_text
 from warp.sources.postgresql.session import Server
 
+if TYPE_CHECKING:
+    from warp.native.postgresql import Frames, Receiver
+
 DATA: Final = ord("w")
 KEEPALIVE: Final = ord("k")
 HEADER: Final = 25  # bytes of a DATA message before the plugin's own
@@ -31,7 +34,6 @@ HEADER: Final = 25  # bytes of a DATA message before the plugin's own
 _READ_BYTES: Final = 1 << 20
 _SPEAK_AFTER: Final = 5.0  # seconds; a walsender takes us for dead after wal_sender_timeout, 60 s
 _EPOCH: Final = 946_684_800
-_OVER: Final = (-1, -2)  # PQgetCopyData: the COPY has ended, or failed
 _keepalive = struct.Struct(">QqB").unpack_from
 _status = struct.Struct(">cQQQqB").pack
 
@@ -94,12 +96,18 @@ class Replication:
         """
         if self._receiver is None:
             return self._read_one_by_one(timeout)
+        return self._read_at_once(self._receiver, timeout)
+
+    def _read_at_once(self, receiver: Receiver, timeout: float) -> Frames:
         frames = native.postgresql.Frames()
-        status = libpq.receive(self._connection, self._receiver, frames, _READ_BYTES)
-        if status == native.postgresql.WAIT and not len(frames) and self._wait(timeout):
-            status = libpq.receive(self._connection, self._receiver, frames, _READ_BYTES)
+        try:
+            status = libpq.receive(self._connection, receiver, frames, _READ_BYTES)
+            if status == native.postgresql.WAIT and not len(frames) and self._wait(timeout):
+                status = libpq.receive(self._connection, receiver, frames, _READ_BYTES)
+        except psycopg.Error as error:
+            raise self._server.explainer.explain_words(None, str(error), "read the log") from error
         self._server.still_open()
-        if status in _OVER and not len(frames):
+        if status in (native.postgresql.ENDED, native.postgresql.REFUSED) and not len(frames):
             raise self._explained(self._connection.get_result(), "read the log")
         return frames
 

@@ -68,7 +68,7 @@ def read(
     rows: int,
     *,
     place: str,
-) -> Iterator[list[Cells]]:
+) -> Iterator[Sequence[Cells]]:
     """Columns of up to `rows` rows, or of so many as make a few megabytes; none of no rows."""
     copy_out = sql.SQL("COPY ({}) TO STDOUT").format(statement)
     receiver = libpq.receiver()
