@@ -19,6 +19,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
@@ -192,9 +193,10 @@ class Elsewhere:
         counting = Counting()
         lease = Lease(unit, "benchmark", next(self.numbers))
         marker = self.destination.open(lease)
+        # Acknowledged, the log could not be read once more.
+        source: Any = Unacknowledged(self.source)
         pipeline.stream(
-            # Acknowledged, the log could not be read once more.
-            Unacknowledged(self.source),
+            source,
             self.destination,
             marker,
             Hand(lease, lambda: counting.rows >= log.events),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from warp import native
 from warp.errors import WarpError
-from warp.model import UNCHANGED, TableChanges, TableId
+from warp.model import UNCHANGED, Kind, TableChanges, TableId
 from warp.native import Packed
 from warp.sources.postgresql.pgoutput import (
     DELETE,
@@ -26,7 +28,7 @@ from warp.sources.postgresql.pgoutput import (
     RelationMessage,
 )
 from warp.sources.postgresql.rows import carriers
-from warp.sources.postgresql.values import Codec, Types, settled
+from warp.sources.postgresql.values import Codec, Types, column, settled
 
 pytestmark = pytest.mark.skipif(
     native.missing.startswith("switched off"), reason="asked to test the plain Python half"
@@ -156,6 +158,98 @@ def test_what_can_be_read_is_packed_and_what_cannot_is_spliced_in() -> None:
 def test_a_line_of_another_form_is_an_error(line: bytes) -> None:
     with pytest.raises(WarpError, match="a line"):
         native.postgresql.columns_of(native.postgresql.Frames.of([line]), [None, None])
+
+
+# -- binary COPY
+
+MICROSECONDS = st.integers(-210_866_803_200_000_000, 9_000_000_000_000_000_000)
+BINARY: dict[str, st.SearchStrategy[Any]] = {
+    "bool": st.booleans(),
+    "int4": st.integers(-(2**31), 2**31 - 1),
+    "int8": st.integers(-(2**63), 2**63 - 1),
+    "float4": st.floats(width=32),
+    "float8": st.floats(),
+    "numeric": st.from_regex(
+        rb"-?[1-9][0-9]{0,12}(\.[0-9]{1,12})?|-?0\.0{0,9}[1-9]|0(\.0{1,5})?|NaN",
+        fullmatch=True,
+    ).map(lambda text: Decimal(text.decode())),
+    "text": st.text("a\x7f\u00fc\u20ac\U0001d11e", max_size=9),
+    "bytea": st.binary(max_size=9),
+    "uuid": st.binary(min_size=16, max_size=16),
+    "date": st.dates(),
+    "time": st.integers(0, 86_400_000_000 - 1),
+    "timestamp": MICROSECONDS,
+    "timestamptz": MICROSECONDS,
+    "json": st.sampled_from([b"null", b'{"a": 1}']),
+    "jsonb": st.sampled_from([b"null", b'{"a": 1}']),
+}
+
+
+def in_binary(kinds: Sequence[Kind], rows: Sequence[Sequence[Any]]) -> list[bytes]:
+    """As the server writes them, by what writes them to it."""
+    columns = [Packed.of(kind, [row[i] for row in rows]) for i, kind in enumerate(kinds)]
+    packed = [column for column in columns if column is not None]
+    assert len(packed) == len(kinds)
+    lines = [native.packed.copy_rows(packed, i, i + 1) for i in range(len(rows))]
+    lines[0] = native.packed.COPY_HEAD + lines[0]
+    return [*lines, native.packed.COPY_END]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_rows_of_binary_copy_are_read_as_they_were_written(data: st.DataObject) -> None:
+    names = data.draw(st.lists(st.sampled_from(sorted(BINARY)), min_size=1, max_size=4))
+    row = st.tuples(*(st.none() | BINARY[name] for name in names))
+    rows = data.draw(st.lists(row, min_size=1, max_size=5))
+    codecs = codecs_of(names)
+    assert all(codec.binary for codec in codecs)
+    kinds = [codec.kind for codec in codecs]
+    frames = native.postgresql.Frames.of(in_binary(kinds, rows))
+    taken = native.postgresql.binary_columns_of(frames, kinds)
+    found = [list(settled(codec, one)) for codec, one in zip(codecs, taken, strict=True)]
+    assert repr(list(zip(*found, strict=True))) == repr(rows)
+
+
+def bare(*cells: bytes) -> bytes:
+    return struct.pack(">H", len(cells)) + b"".join(struct.pack(">I", len(c)) + c for c in cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "text"),
+    [
+        ("date", struct.pack(">i", 2**31 - 1), b"infinity"),
+        ("date", struct.pack(">i", -(2**31)), b"-infinity"),
+        ("date", struct.pack(">i", -746_390), b"0045-06-15 BC"),
+        ("date", struct.pack(">i", -730_120), b"0001-12-31 BC"),
+        ("date", struct.pack(">i", -730_119), b"0001-01-01"),
+        ("date", struct.pack(">i", 2_921_939), b"9999-12-31"),
+        ("date", struct.pack(">i", 2_921_940), b"10000-01-01"),
+        ("time", struct.pack(">q", 86_400_000_000), b"24:00:00"),
+        ("timestamp", struct.pack(">q", 2**63 - 1), b"infinity"),
+        ("timestamptz", struct.pack(">q", -(2**63)), b"-infinity"),
+        ("timestamptz", struct.pack(">q", 0), b"2000-01-01 00:00:00+00"),
+        ("numeric", struct.pack(">HhHH2H", 2, 5, 0x4000, 2, 1, 20), b"-10020" + b"0" * 16 + b".00"),
+        ("numeric", struct.pack(">HhHHH", 1, -3, 0, 12, 1), b"0.000000000001"),
+        ("numeric", struct.pack(">HhHH", 0, 0, 0xD000, 0), b"Infinity"),
+        ("numeric", struct.pack(">HhHH", 0, 0, 0xF000, 32), b"-Infinity"),
+        ("int4", struct.pack(">h", -2), b"-2"),
+        ("int8", struct.pack(">I", 4_000_000_000), b"4000000000"),
+        ("text", b"\xff", b"\xff"),
+    ],
+)
+def test_a_binary_value_is_what_its_text_is(name: str, cell: bytes, text: bytes) -> None:
+    [codec] = codecs_of([name])
+    frames = native.postgresql.Frames.of([bare(cell)])
+    [taken] = native.postgresql.binary_columns_of(frames, [codec.kind])
+    assert repr(list(settled(codec, taken))) == repr(column(codec, [text]))
+
+
+@pytest.mark.parametrize("name", sorted(set(BINARY) - {"text", "bytea", "json"}))
+def test_a_binary_value_of_another_length_is_an_error(name: str) -> None:
+    [codec] = codecs_of([name])
+    for wrong in (bare(b""), bare(b"12345678901234567"), bare(b"\0" * 8)[:-1], b"\0", b""):
+        with pytest.raises(WarpError, match="expected"):
+            native.postgresql.binary_columns_of(native.postgresql.Frames.of([wrong]), [codec.kind])
 
 
 # -- the log
@@ -315,6 +409,18 @@ def survives_damage(trials: int, seed: int) -> int:
     ]
     line = b"\t".join(map(copied, cells)) + b"\n"
     codecs = codecs_of(names)
+    binary_names = sorted(set(BINARY) - {"float4", "float8"})
+    kinds = [codec.kind for codec in codecs_of(binary_names)]
+    of_each = [1, 2, b"x", Decimal("-1234567.80"), "x", b"{}", b"0" * 16]
+    by_kind = dict(
+        zip(
+            (Kind.INT32, Kind.INT64, Kind.BYTES, Kind.DECIMAL, Kind.TEXT, Kind.JSON, Kind.UUID),
+            of_each,
+            strict=True,
+        )
+    )
+    by_kind |= {Kind.BOOL: True, Kind.DATE: date(2024, 2, 29), Kind.JSON_TEXT: b"{}"}
+    binary_row = in_binary(kinds, [[by_kind.get(kind, 5) for kind in kinds]])[0]
     for _ in range(trials):
         made = decoder(names)
         message = mutated(chance.choice(seeds), chance)
@@ -322,6 +428,13 @@ def survives_damage(trials: int, seed: int) -> int:
             frames = native.postgresql.Frames.of([frame(message)])
             made.gather(frames, 0, enough=1, most=9, most_bytes=1 << 30)
             whole += len(shown(made.take()))
+        except WarpError:
+            pass
+        try:
+            frames = native.postgresql.Frames.of([mutated(binary_row, chance)])
+            for cells_, _ in native.postgresql.binary_columns_of(frames, kinds):
+                list(cells_)
+            whole += 1
         except WarpError:
             pass
         try:

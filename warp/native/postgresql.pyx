@@ -9,7 +9,10 @@ Christ, an array) is kept as it came, for the twin to read (guarantee 4).
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from libc.math cimport HUGE_VAL, NAN, isinf
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport (
+    INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int16_t, int32_t, int64_t, uint8_t, uint16_t,
+    uint32_t, uint64_t,
+)
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from warp.native.packed cimport (
@@ -37,6 +40,7 @@ cdef extern from *:
 
 cdef object _UNCHANGED = UNCHANGED
 cdef object _ABSENT = ABSENT
+cdef object _JSON = Kind.JSON
 cdef uint8_t CREATE = Operation.CREATE.value
 cdef uint8_t UPDATE = Operation.UPDATE.value
 cdef uint8_t DELETE = Operation.DELETE.value
@@ -623,6 +627,244 @@ def columns_of(Frames lines, kinds):
     finally:
         PyMem_RawFree(scratch)
     return [(<Column> column).take(0) for column in columns]
+
+
+# -------------------------------------------------------------------------------------------------
+# Rows of binary COPY
+
+cdef enum:
+    COPY_HEAD = 19  # signature, flags, length of what follows it: nothing, so far
+
+cdef int64_t POSTGRES_DAYS = 10957  # from 1970 to 2000
+cdef int64_t POSTGRES_MICROSECONDS = 946684800000000
+cdef int64_t FIRST_DAY = -719162  # 0001-01-01, of date.min
+cdef int64_t LAST_DAY = 2932896  # 9999-12-31
+
+
+def binary_columns_of(Frames rows, kinds):
+    """The same of rows of COPY's binary format; no kind may be None.
+
+    An odd cell is given as the text that the server would have written.
+    """
+    cdef list columns = [Column(kind) for kind in kinds]
+    cdef Column column
+    cdef Py_ssize_t width = len(columns), row, place
+    cdef uint64_t begin = 0
+    cdef const char *p
+    cdef const char *end
+    cdef uint32_t length
+    for column in columns:
+        if column.form == RAW:
+            raise ValueError("kinds that have a binary form were expected")
+        column.begin(rows.count)
+    for row in range(rows.count):
+        p = rows.data + begin
+        end = rows.data + rows.ends[row]
+        begin = rows.ends[row]
+        if end - p >= COPY_HEAD and memcmp(p, b"PGCOPY\n\xff\r\n\0", 11) == 0:
+            p += COPY_HEAD  # it comes with the first row; no row has so many fields
+        if end - p == 2 and be16(p) == 0xFFFF:
+            continue  # the end
+        if end - p < 2 or be16(p) != width:
+            raise WarpError(f"a row of {width} cells was expected, found another number")
+        p += 2
+        for place in range(width):
+            column = <Column> columns[place]
+            if end - p < 4:
+                raise WarpError("a whole row was expected, found one that is cut short")
+            length = be32(p)
+            p += 4
+            if length == 0xFFFFFFFF:
+                column.blank(NULL_CELL)
+                continue
+            if <uint64_t> (end - p) < length:
+                raise WarpError("a whole row was expected, found one that is cut short")
+            if not binary_cell(column, p, length):
+                raise WarpError(
+                    f"a binary {column.kind} was expected, found {p[:min(length, 40)].hex()}"
+                )
+            p += length
+        if p != end:
+            raise WarpError(f"a row of {width} cells was expected, found more behind it")
+    return [(<Column> column).take(0) for column in columns]
+
+
+cdef int binary_cell(Column column, const char *p, uint32_t n) except -1:
+    """Is it a value of that kind?"""
+    cdef int form = column.form
+    cdef Packed packed = column.packed
+    cdef int64_t value
+    cdef uint32_t word
+    cdef uint64_t double_word
+    cdef float single
+    cdef double number
+    if form == TEXT:
+        if not is_text(<const uint8_t *> p, n):
+            column.strange(p, n)
+            return True
+        put_bytes(packed, p, n)
+    elif form == INT64:
+        if n == 8:
+            put_whole(packed, <int64_t> be64(p))
+        elif n == 4:  # an oid
+            put_whole(packed, be32(p))
+        else:
+            return False
+    elif form == INT32:
+        if n == 4:
+            put_whole(packed, <int32_t> be32(p))
+        elif n == 2:
+            put_whole(packed, <int16_t> be16(p))
+        else:
+            return False
+    elif form == DECIMAL:
+        return binary_numeric(packed, p, n)
+    elif form == TIMESTAMP or form == DATETIME:
+        if n != 8:
+            return False
+        value = <int64_t> be64(p)
+        if value == INT64_MAX or value == INT64_MIN:
+            infinite(column, value > 0)
+        elif value > INT64_MAX - POSTGRES_MICROSECONDS:
+            return False  # no year that PostgreSQL knows
+        else:
+            put_whole(packed, value + POSTGRES_MICROSECONDS)
+    elif form == BOOL:
+        if n != 1:
+            return False
+        put_whole(packed, p[0] != 0)
+    elif form == FLOAT64:
+        if n != 8:
+            return False
+        double_word = be64(p)
+        memcpy(&number, &double_word, 8)
+        packed.add_real(NAN if number != number else number)
+    elif form == FLOAT32:
+        if n != 4:
+            return False
+        word = be32(p)
+        memcpy(&single, &word, 4)
+        number = single
+        packed.add_real(NAN if number != number else number)
+    elif form == JSON:
+        if column.kind is _JSON:  # of jsonb
+            if n < 1 or p[0] != 1:
+                return False
+            put_bytes(packed, p + 1, n - 1)
+        else:
+            put_bytes(packed, p, n)
+    elif form == BLOB:
+        put_bytes(packed, p, n)
+    elif form == UUID:
+        if n != 16:
+            return False
+        put_bytes(packed, p, n)
+    elif form == DATE:
+        if n != 4:
+            return False
+        value = <int32_t> be32(p)
+        if value == INT32_MAX or value == INT32_MIN:
+            infinite(column, value > 0)
+            return True
+        value += POSTGRES_DAYS
+        if FIRST_DAY <= value <= LAST_DAY:
+            put_whole(packed, value)
+        else:
+            text = date_text(value)
+            column.strange(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+    elif form == TIME:
+        if n != 8:
+            return False
+        value = <int64_t> be64(p)
+        if 0 <= value < 86400000000:
+            put_whole(packed, value)
+        elif value == 86400000000:
+            column.strange(b"24:00:00", 8)
+        else:
+            return False
+    else:
+        return False
+    return True
+
+
+cdef int infinite(Column column, bint positive) except -1:
+    if positive:
+        return column.strange(b"infinity", 8)
+    return column.strange(b"-infinity", 9)
+
+
+cdef bytes date_text(int64_t days):
+    """Days since 1970 as the server writes a date that Python has not."""
+    cdef int64_t era, of_era, year_of_era, of_year, shifted, year, month
+    days += 719468
+    era = days // 146097 if days >= 0 else -((146096 - days) // 146097)
+    of_era = days - era * 146097
+    year_of_era = (of_era - of_era // 1460 + of_era // 36524 - of_era // 146096) // 365
+    of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    shifted = (5 * of_year + 2) // 153
+    month = shifted + (3 if shifted < 10 else -9)
+    year = year_of_era + era * 400 + (month <= 2)
+    of_year = of_year - (153 * shifted + 2) // 5 + 1
+    if year < 1:
+        return f"{1 - year:04}-{month:02}-{of_year:02} BC".encode()
+    return f"{year:04}-{month:02}-{of_year:02}".encode()
+
+
+cdef int binary_numeric(Packed packed, const char *p, uint32_t n) except -1:
+    """numeric_send() to what numeric_out() writes: digits of base 10000 to those of ten."""
+    cdef int groups, weight, sign, scale, at, group, place
+    cdef char *to
+    cdef char four[4]
+    if n < 8:
+        return False
+    groups, weight, sign, scale = be16(p), <int16_t> be16(p + 2), be16(p + 4), be16(p + 6)
+    if sign == 0xC000:
+        put_bytes(packed, b"NaN", 3)
+        return True
+    if sign == 0xD000:
+        put_bytes(packed, b"Infinity", 8)
+        return True
+    if sign == 0xF000:
+        put_bytes(packed, b"-Infinity", 9)
+        return True
+    if (sign != 0 and sign != 0x4000) or n != 8 + 2 * <uint32_t> groups or scale > 0x3FFF:
+        return False
+    for at in range(groups):
+        if be16(p + 8 + 2 * at) > 9999:
+            return False
+    packed.make_space((weight + 1 if weight >= 0 else 0) * 4 + scale + 8)
+    to = packed.data + packed.used
+    if sign:
+        to[0] = 45
+        to += 1
+    if weight < 0:
+        to[0] = 48
+        to += 1
+    for at in range(weight + 1):
+        group = be16(p + 8 + 2 * at) if at < groups else 0
+        four[0], four[1] = group // 1000 + 48, group // 100 % 10 + 48
+        four[2], four[3] = group // 10 % 10 + 48, group % 10 + 48
+        place = 0
+        if at == 0:  # without leading zeros
+            while place < 3 and four[place] == 48:
+                place += 1
+        memcpy(to, four + place, 4 - place)
+        to += 4 - place
+    if scale:
+        to[0] = 46
+        to += 1
+        at = weight + 1  # the group behind the point; those before the first are zero
+        place = 0
+        while place < scale:
+            group = be16(p + 8 + 2 * at) if 0 <= at < groups else 0
+            four[0], four[1] = group // 1000 + 48, group // 100 % 10 + 48
+            four[2], four[3] = group // 10 % 10 + 48, group % 10 + 48
+            memcpy(to, four, 4 if scale - place > 4 else scale - place)
+            to += 4 if scale - place > 4 else scale - place
+            place += 4
+            at += 1
+    packed.add_written(to - (packed.data + packed.used))
+    return True
 
 
 # -------------------------------------------------------------------------------------------------

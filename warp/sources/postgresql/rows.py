@@ -1,4 +1,8 @@
-"""The rows of a SELECT as columns: COPY in text, read by the codecs that read the log."""
+"""The rows of a SELECT as columns, by the codecs that read the log: COPY in text, or in binary.
+
+In binary where the compiled reader knows each type: it is exact there, and costs a fifth of the
+text of a double.
+"""
 
 from __future__ import annotations
 
@@ -70,8 +74,10 @@ def read(
     place: str,
 ) -> Iterator[Sequence[Cells]]:
     """Columns of up to `rows` rows, or of so many as make a few megabytes; none of no rows."""
-    copy_out = sql.SQL("COPY ({}) TO STDOUT").format(statement)
     receiver = libpq.receiver()
+    # A value has one text and one binary form; the latter is read for less.
+    binary = receiver is not None and all(codec.binary for codec in codecs)
+    copy_out = sql.SQL("COPY ({}) TO STDOUT" + " (FORMAT binary)" * binary).format(statement)
     with (
         server.meaning(f"read {place}"),
         connection.cursor() as cursor,
@@ -83,9 +89,12 @@ def read(
                 server.still_open(place)
         else:
             kinds = [codec.compiled for codec in codecs]
+            compiled = native.postgresql
+            columns_of = compiled.binary_columns_of if binary else compiled.columns_of
             for frames in _frames(connection, receiver, rows):
-                taken = native.postgresql.columns_of(frames, kinds)
-                yield [settled(codec, one) for codec, one in zip(codecs, taken, strict=True)]
+                taken = columns_of(frames, kinds)
+                if len(taken[0][0]):  # the last message of a binary COPY is no row
+                    yield [settled(codec, one) for codec, one in zip(codecs, taken, strict=True)]
                 server.still_open(place)
     server.still_open(place)
 

@@ -13,7 +13,7 @@ import re
 from array import array
 from binascii import unhexlify
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -43,6 +43,7 @@ class Codec:
     kind: Kind
     read: Converter  # a whole column without NULLs; raises where one cell does not fit
     made_of: bool = False  # an array: only `read` knows how
+    binary: bool = False  # the compiled reader knows the type's binary form too
 
     @property
     def compiled(self) -> Kind | None:
@@ -197,7 +198,14 @@ def _as_they_are(cells: list[bytes]) -> list[Any]:
 TEXT: Final = Codec(Kind.TEXT, _texts)
 """Of every type that no kind is made for: an interval, a range, an address, an enum."""
 
+_STRING: Final = Codec(Kind.TEXT, _texts, binary=True)
+"""Of the types whose binary form is their text."""
+
 _SCALARS: Final[dict[str, Codec]] = {
+    "text": TEXT,
+    "varchar": TEXT,
+    "bpchar": TEXT,
+    "name": TEXT,
     "bool": Codec(Kind.BOOL, _bools),
     "int2": Codec(Kind.INT32, _ints),
     "int4": Codec(Kind.INT32, _ints),
@@ -312,7 +320,8 @@ def _civil(days: int) -> tuple[int, int, int]:
 def _built_in() -> dict[int, Codec]:
     known: dict[int, Codec] = {}
     for each in pg_types:
-        codec = _SCALARS.get(each.name, TEXT)
+        codec = _SCALARS.get(each.name)
+        codec = TEXT if codec is None else replace(codec, binary=True)
         known[each.oid] = codec
         if each.array_oid and each.name not in _OTHER_DELIMITER:
             known[each.array_oid] = array_of(codec)
@@ -364,4 +373,6 @@ class Types:
             return TEXT
         if found.base:
             return self.codec(found.base)
+        if found.sort == "e":
+            return _STRING
         return array_of(self.codec(found.element)) if found.element else TEXT
