@@ -32,6 +32,9 @@ KEEPALIVE: Final = ord("k")
 HEADER: Final = 25  # bytes of a DATA message before the plugin's own
 
 _READ_BYTES: Final = 1 << 20
+_FEW_BYTES: Final = 64 << 10
+_DENSE: Final = 0.001  # seconds between two reads that both found something
+_NAP: Final = 0.001  # what an event may be later, where they come that densely
 _SPEAK_AFTER: Final = 5.0  # seconds; a walsender takes us for dead after wal_sender_timeout, 60 s
 _EPOCH: Final = 946_684_800
 _keepalive = struct.Struct(">QqB").unpack_from
@@ -56,6 +59,7 @@ class Replication:
             raise server.explainer.explain_words(None, words, "connect for replication")
         self._connection.nonblocking = 1
         self._receiver = libpq.receiver()
+        self._read_at = 0.0  # and found something
 
     @property
     def pid(self) -> int:
@@ -104,6 +108,13 @@ class Replication:
             status = libpq.receive(self._connection, receiver, frames, _READ_BYTES)
             if status == native.postgresql.WAIT and not len(frames) and self._wait(timeout):
                 status = libpq.receive(self._connection, receiver, frames, _READ_BYTES)
+            if 0 < frames.nbytes < _FEW_BYTES and time.monotonic() - self._read_at < _DENSE:
+                # The server sends each message by itself, and whoever keeps up with it would be
+                # woken by each.
+                self._server.closed.wait(_NAP)
+                status = libpq.receive(self._connection, receiver, frames, _READ_BYTES)
+            if len(frames):
+                self._read_at = time.monotonic()
         except psycopg.Error as error:
             raise self._server.explainer.explain_words(None, str(error), "read the log") from error
         self._server.still_open()
