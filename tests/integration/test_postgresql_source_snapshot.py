@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from postgresql_shop import Shop, everything, follow, hanging, read, seen
 from psycopg import sql
 
-from warp.errors import SourceRefused, SourceUnavailable
+from warp import native
+from warp.errors import SourceRefused, SourceUnavailable, WarpError
 from warp.model import Capture, Invalid, Kind, TableChanges, TableId, TableSettings
 from warp.own_process import wait_until
-from warp.sources.postgresql import snapshot, visibility
+from warp.sources.postgresql import rows, snapshot, visibility
+from warp.sources.postgresql.values import Types
 
 ORDERS = TableId("shop", "orders")
 
@@ -75,6 +77,42 @@ def test_a_large_table_is_cut_by_a_sample(shop: Shop, monkeypatch: pytest.Monkey
     source = shop.source()
     assert 2 <= len(source.chunks(ORDERS, 500)) <= 30
     assert sorted(row[2]["id"] for row in read(source, ORDERS, 500)) == list(range(1, 5001))
+
+
+def test_both_halves_read_the_same_rows(shop: Shop) -> None:
+    shop.run("alter table shop.orders add at timestamptz, add parts int[], add name2 text")
+    shop.run(
+        "insert into shop.orders select n, case when n % 3 > 0 then E'a\\t\\n\\\\' || n end, "
+        "case n when 7 then 'infinity' else to_timestamp(n / 7.0) end, array[n, null] "
+        "from generate_series(1, 90) n"
+    )
+    source = shop.source()
+    with native.switched(False):
+        in_python = read(source, ORDERS, 40)
+    assert read(source, ORDERS, 40) == in_python
+    assert len(in_python) == 90
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_copy_that_fails_on_its_way_is_an_error(shop: Shop, *, compiled: bool) -> None:
+    source = shop.source()
+    connection = source.server.connect()
+    statement = sql.SQL("select 1 / (3000 - n) from generate_series(1, 4000) n")
+    found: list[int] = []
+
+    def read_all() -> None:
+        codecs = [Types().codec(23)]
+        for [column] in rows.read(
+            source.server, connection, statement, codecs, lambda: 1_000, place="x"
+        ):
+            found.extend(column)
+
+    with native.switched(compiled), pytest.raises(WarpError, match="division by zero"):
+        read_all()
+    assert 0 < len(found) < 3000
+    # Nothing of it is left behind on the connection.
+    assert connection.execute("select 1").fetchall() == [(1,)]
+    source.server.give_back(connection)
 
 
 def test_a_table_without_a_key_is_one_chunk_for_a_poll(shop: Shop) -> None:

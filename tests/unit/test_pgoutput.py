@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from warp import native
 from warp.errors import WarpError
 from warp.model import ABSENT, UNCHANGED, Kind, Operation, TableId
 from warp.sources.postgresql.pgoutput import (
@@ -29,6 +30,13 @@ from warp.sources.postgresql.pgoutput import (
 from warp.sources.postgresql.values import TEXT, Types
 
 TABLE = TableId("shop", "orders")
+
+
+@pytest.fixture(params=[True, False], ids=["compiled", "in Python"], scope="module", autouse=True)
+def half(request: pytest.FixtureRequest) -> Iterator[None]:
+    with native.switched(request.param):
+        yield
+
 
 # As PostgreSQL 18.6 sent them, of a transaction on
 #   create table shop.orders (id int primary key, name text, large text, mood shop.mood)

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from warp.cells import holds_marks, taken
+from warp.cells import holds_marks, taken, unchanged
 from warp.compact import Compacted
 from warp.model import UNCHANGED, Cells, Kind, Operation, TableSchema
-from warp.native import Packed
 
 TYPES: Final[dict[Kind, str]] = {
     Kind.BOOL: "boolean",
@@ -139,9 +138,9 @@ def stage(schema: TableSchema, changes: Compacted) -> Staged:
     keeping: dict[int, list[int]] = {}  # column -> rows whose cell is UNCHANGED
     for place, values in enumerate(changes.columns):
         if holds_marks(values):
-            unchanged = [row for row in _unchanged(values) if operations[row] not in _BARE]
-            if unchanged:
-                keeping[place] = unchanged
+            rows = [row for row in unchanged(values) if operations[row] not in _BARE]
+            if rows:
+                keeping[place] = rows
     left_out: frozenset[int] = frozenset()
     if keeping:
         # A column that all rows leave alone (dropped at the source) needs no bitmap.
@@ -170,12 +169,6 @@ def stage(schema: TableSchema, changes: Compacted) -> Staged:
         left_out,
         changes.truncated_at,
     )
-
-
-def _unchanged(values: Cells) -> list[int]:
-    if isinstance(values, Packed):
-        return values.unchanged()
-    return [row for row, cell in enumerate(values) if cell is UNCHANGED]
 
 
 def dumped(kind: Kind, values: Cells) -> Sequence[Any]:

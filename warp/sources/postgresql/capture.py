@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from warp.capture import postgresql
 from warp.capture.side import Clock
-from warp.model import TableId, TableSchema
+from warp.model import Cells, TableId, TableSchema
 from warp.sources.postgresql import rows as reading
 from warp.sources.postgresql.catalog import Catalog
 from warp.sources.postgresql.session import Server
@@ -48,7 +47,7 @@ class CaptureSide:
 
     def select(
         self, statement: str, schema: TableSchema, *, rows: int
-    ) -> Iterator[list[list[Any]]]:
+    ) -> Iterator[Sequence[Cells]]:
         codecs = self._codecs_of(statement, schema)
         query = sql.SQL(statement)
         place = str(schema.table)

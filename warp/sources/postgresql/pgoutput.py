@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from warp import native
 from warp.errors import WarpError
 from warp.model import (
     ABSENT,
     UNCHANGED,
+    Cells,
     Column,
     Operation,
     TableChanges,
     TableId,
     TableSchema,
 )
-from warp.sources.postgresql.values import Codec, column
+from warp.sources.postgresql.values import Codec, column, settled
+
+if TYPE_CHECKING:
+    from warp.native.postgresql import Frames, Log
+    from warp.native.postgresql import Rows as CompiledRows
 
 BEGIN, COMMIT, RELATION, TYPE, ORIGIN, MESSAGE = b"BCRYOM"
 INSERT, UPDATE, DELETE, TRUNCATE = b"IUDT"
@@ -141,6 +147,78 @@ class Reading:
     key: tuple[str, ...]
 
 
+class Gathered:
+    """The rows gathered of one relation.  Its compiled twin is `native.postgresql.Rows`."""
+
+    def __init__(self, width: int, key: Sequence[int]) -> None:
+        self._width = width
+        self._key = key
+        self._operations = bytearray()
+        self._versions: list[int] = []
+        self._cells: list[Any] = []  # row after row
+        self._read = tuple_reader(width)
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    def take(self, codecs: Sequence[Codec]) -> tuple[bytearray, list[int], list[Cells]]:
+        """Operations, versions, columns so far; the next ones begin anew."""
+        cells, operations, versions = self._cells, self._operations, self._versions
+        self._cells, self._operations, self._versions = [], bytearray(), []
+        columns = [column(codec, cells[i :: self._width]) for i, codec in enumerate(codecs)]
+        return operations, versions, [*columns]
+
+    def add(self, kind: int, message: bytes, at: int, version: int) -> int:
+        """An Insert, Update or Delete, from behind its relation's oid; how many rows it made."""
+        before = len(self._operations)
+        if kind == INSERT:
+            self._operations.append(_CREATE)
+            self._read(message, at + 1, self._cells.extend)
+        elif kind == UPDATE:
+            if message[at] == _NEW:
+                self._operations.append(_UPDATE)
+                self._read(message, at + 1, self._cells.extend)
+            else:
+                self._changed(message, at, version)
+        else:
+            self._gone(message, at + 1)
+        self._versions.append(version)
+        return len(self._operations) - before
+
+    def _gone(self, message: bytes, at: int) -> None:
+        old: list[Any] = []
+        self._read(message, at, old.extend)
+        self._operations.append(_DELETE)
+        self._cells += _only(self._key, old)
+
+    def _changed(self, message: bytes, at: int, version: int) -> None:
+        """An update that came with the old row, or with the old values of its key."""
+        whole = message[at] == _FULL
+        old: list[Any] = []
+        new: list[Any] = []
+        at = self._read(message, at + 1, old.extend)
+        self._read(message, at + 1, new.extend)
+        for place in range(len(new)) if whole else self._key:
+            # A large value that was not changed is in the old row, if that came.
+            if new[place] is UNCHANGED:
+                new[place] = old[place]
+        operation = _UPDATE
+        if any(new[place] != old[place] for place in self._key):
+            # Without an old row the new one may lack values.  As an update it is looked up, where
+            # the destination has not got it.
+            operation = _UPDATE if UNCHANGED in new else _CREATE
+            self._operations.append(_DELETE)
+            self._versions.append(version)
+            self._cells += _only(self._key, old)
+        self._operations.append(operation)
+        self._cells += new
+
+    def truncate(self, version: int) -> None:
+        self._operations.append(_TRUNCATE)
+        self._versions.append(version)
+        self._cells += [ABSENT] * self._width
+
+
 @dataclass(slots=True)
 class Relation:
     """A relation of the log with the rows gathered of it."""
@@ -148,30 +226,32 @@ class Relation:
     message: RelationMessage
     reading: Reading | None  # None: not selected
     schema: TableSchema | None = None
-    key: tuple[int, ...] = ()  # places
-    operations: bytearray = field(default_factory=bytearray)
-    versions: list[int] = field(default_factory=list)
-    cells: list[Any] = field(default_factory=list)  # row after row
-    read: TupleReader = field(init=False)
+    rows: Gathered | CompiledRows | None = None
 
     def __post_init__(self) -> None:
-        self.read = tuple_reader(len(self.message.columns))
         if self.reading is None:
             return
-        names = self.message.columns
-        kinds = [codec.kind for codec in self.reading.codecs]
-        columns = tuple(Column(n, k) for n, k in zip(names, kinds, strict=True))
+        names, codecs = self.message.columns, self.reading.codecs
+        columns = tuple(Column(n, c.kind) for n, c in zip(names, codecs, strict=True))
         self.schema = TableSchema(self.message.table, columns, self.reading.key)
-        self.key = tuple(names.index(name) for name in self.reading.key)
+        key = tuple(names.index(name) for name in self.reading.key)
+        if native.active():
+            kinds = [codec.compiled for codec in codecs]
+            self.rows = native.postgresql.Rows(kinds, key)
+        else:
+            self.rows = Gathered(len(names), key)
 
     def take(self) -> TableChanges:
         """The rows gathered so far, as columns; the next ones begin anew."""
-        reading, width = self.reading, len(self.message.columns)
-        if reading is None:
+        if self.reading is None or self.rows is None:
             raise AssertionError("rows are gathered of selected relations only")
-        cells, operations, versions = self.cells, self.operations, self.versions
-        self.cells, self.operations, self.versions = [], bytearray(), []
-        columns = [column(codec, cells[i::width]) for i, codec in enumerate(reading.codecs)]
+        codecs = self.reading.codecs
+        columns: list[Cells]
+        if isinstance(self.rows, Gathered):
+            operations, versions, columns = self.rows.take(codecs)
+        else:
+            operations, versions, taken = self.rows.take()
+            columns = [settled(codec, one) for codec, one in zip(codecs, taken, strict=True)]
         return TableChanges(self.message.table, operations, versions, self.schema, columns)
 
 
@@ -179,12 +259,13 @@ class Decoder:
     """Gathers the rows of one batch.  `describe` says which relations are wanted, and how.
 
     `describe` is asked for each Relation message and may look into the catalog; None leaves the
-    relation's rows out.
+    relation's rows out.  Where `compiled` is there, it gathers the rows, whole frames at a time.
     """
 
     def __init__(self, describe: Callable[[RelationMessage], Reading | None]) -> None:
         self._describe = describe
         self._relations: dict[int, Relation] = {}
+        self.compiled = native.postgresql.Log() if native.active() else None
         self.version = 0  # of the rows to come: where their transaction's commit record begins
         self.rows = 0
         self.size = 0  # bytes of their messages
@@ -199,7 +280,7 @@ class Decoder:
         relation of the same name: within a batch the order between the two would be lost.
         """
         return any(
-            known.operations
+            known.rows
             and known.message != message
             and (oid == message.oid or known.message.table == message.table)
             for oid, known in self._relations.items()
@@ -211,81 +292,64 @@ class Decoder:
         if known is not None:
             if known.message == message:
                 return
-            if known.operations:
+            if known.rows:
                 raise AssertionError("rows of another shape are still gathered")
-        self._relations[message.oid] = Relation(message, self._describe(message))
+        made = self._relations[message.oid] = Relation(message, self._describe(message))
+        if self.compiled is not None:
+            rows = None if isinstance(made.rows, Gathered) else made.rows
+            self.compiled.relation(message.oid, rows)
 
     def row(self, kind: int, message: bytes, at: int) -> None:
         """An Insert, Update, Delete or Truncate; `at` is where the relation's oid stands."""
         if kind == TRUNCATE:
             self._truncate(message, at)
-            return
-        try:
-            relation = self._relations[_uint(message, at)[0]]
-        except KeyError:
-            raise _unheard_of(message, at) from None
-        if relation.reading is None:
-            return
-        cells = relation.cells
-        if kind == INSERT:
-            relation.operations.append(_CREATE)
-            relation.read(message, at + 5, cells.extend)
-        elif kind == UPDATE:
-            if message[at + 4] == _NEW:
-                relation.operations.append(_UPDATE)
-                relation.read(message, at + 5, cells.extend)
-            else:
-                self._changed(relation, message, at + 4)
+        elif self.compiled is not None:
+            self.compiled.begin(self.version)
+            if not self.compiled.row(kind, message, at):
+                raise _unheard_of(message, at)
+            self._count(self.compiled)
         else:
-            self._gone(relation, message, at + 5)
-        relation.versions.append(self.version)
-        self.rows += 1
-        self.size += len(message)
+            relation = self._relations.get(_uint(message, at)[0])
+            if relation is None:
+                raise _unheard_of(message, at)
+            if isinstance(relation.rows, Gathered):
+                self.rows += relation.rows.add(kind, message, at + 4, self.version)
+                self.size += len(message)
 
-    def _gone(self, relation: Relation, message: bytes, at: int) -> None:
-        old: list[Any] = []
-        relation.read(message, at, old.extend)
-        relation.operations.append(_DELETE)
-        relation.cells += _only(relation.key, old)
+    def gather(self, frames: Frames, at: int, *, enough: int, most: int, most_bytes: int) -> int:
+        """Read frames from place `at` on; returns that of the first that was left to the caller.
 
-    def _changed(self, relation: Relation, message: bytes, at: int) -> None:
-        """An update that came with the old row, or with the old values of its key."""
-        whole = message[at] == _FULL
-        old: list[Any] = []
-        new: list[Any] = []
-        at = relation.read(message, at + 1, old.extend)
-        relation.read(message, at + 1, new.extend)
-        for place in range(len(new)) if whole else relation.key:
-            # A large value that was not changed is in the old row, if that came.
-            if new[place] is UNCHANGED:
-                new[place] = old[place]
-        operation = _UPDATE
-        if any(new[place] != old[place] for place in relation.key):
-            # Without an old row the new one may lack values.  As an update it is looked up, where
-            # the destination has not got it.
-            operation = _UPDATE if UNCHANGED in new else _CREATE
-            relation.operations.append(_DELETE)
-            relation.versions.append(self.version)
-            relation.cells += _only(relation.key, old)
-            self.rows += 1
-        relation.operations.append(operation)
-        relation.cells += new
+        See `native.postgresql.Log.gather` for where it stops.
+        """
+        if self.compiled is None:
+            raise AssertionError("frames are read where the compiled modules are at work")
+        at = self.compiled.gather(frames, at, enough=enough, most=most, most_bytes=most_bytes)
+        self._count(self.compiled)
+        return at
+
+    def _count(self, log: Log) -> None:
+        self.rows, self.size, self.version = log.rows, log.size, log.version
 
     def _truncate(self, message: bytes, at: int) -> None:
         (count,) = _uint(message, at)
         for oid in struct.unpack_from(f">{count}I", message, at + 5):
             relation = self._relations.get(oid)
-            if relation is None or relation.reading is None:
+            if relation is None or relation.rows is None:
                 continue
-            relation.operations.append(_TRUNCATE)
-            relation.versions.append(self.version)
-            relation.cells += [ABSENT] * len(relation.message.columns)
-            self.rows += 1
+            if self.compiled is not None:
+                self.compiled.begin(self.version)
+                self.compiled.truncate(oid)
+                self._count(self.compiled)
+            else:
+                relation.rows.truncate(self.version)
+                self.rows += 1
 
     def take(self) -> list[TableChanges]:
         """All rows gathered so far, as the changes of a batch."""
         self.rows = self.size = 0
-        return [r.take() for r in self._relations.values() if r.operations]
+        if self.compiled is not None:
+            self.compiled.taken()
+        return [r.take() for r in self._relations.values() if r.rows]
 
 
 def _only(key: Sequence[int], row: list[Any]) -> list[Any]:

@@ -11,22 +11,30 @@ import select
 import struct
 import threading
 import time
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 from psycopg import pq, sql
 
+from warp import native
 from warp.errors import SourceUnavailable, WarpError
+from warp.sources.postgresql import libpq
 from warp.sources.postgresql.pgoutput import PADDING
 from warp.sources.postgresql.position import lsn_of, lsn_text
 from warp.sources.postgresql.session import Server
+
+if TYPE_CHECKING:
+    from warp.native.postgresql import Frames, Receiver
 
 DATA: Final = ord("w")
 KEEPALIVE: Final = ord("k")
 HEADER: Final = 25  # bytes of a DATA message before the plugin's own
 
 _READ_BYTES: Final = 1 << 20
+_FEW_BYTES: Final = 64 << 10
+_DENSE: Final = 0.001  # seconds between two reads that both found something
+_NAP: Final = 0.001  # what an event may be later, where they come that densely
 _SPEAK_AFTER: Final = 5.0  # seconds; a walsender takes us for dead after wal_sender_timeout, 60 s
 _EPOCH: Final = 946_684_800
 _keepalive = struct.Struct(">QqB").unpack_from
@@ -50,6 +58,8 @@ class Replication:
             self.close()
             raise server.explainer.explain_words(None, words, "connect for replication")
         self._connection.nonblocking = 1
+        self._receiver = libpq.receiver()
+        self._read_at = 0.0  # and found something
 
     @property
     def pid(self) -> int:
@@ -83,8 +93,36 @@ class Replication:
                 return lsn_of(words[1])
         return None
 
-    def read(self, timeout: float) -> list[bytes]:
-        """The messages that are there, about a megabyte of them; or none after `timeout`."""
+    def read(self, timeout: float) -> Sequence[bytes]:
+        """The messages that are there, about a megabyte of them; or none after `timeout`.
+
+        In `native.postgresql.Frames`, where the compiled modules are at work.
+        """
+        if self._receiver is None:
+            return self._read_one_by_one(timeout)
+        return self._read_at_once(self._receiver, timeout)
+
+    def _read_at_once(self, receiver: Receiver, timeout: float) -> Frames:
+        frames = native.postgresql.Frames()
+        try:
+            status = libpq.receive(self._connection, receiver, frames, _READ_BYTES)
+            if status == native.postgresql.WAIT and not len(frames) and self._wait(timeout):
+                status = libpq.receive(self._connection, receiver, frames, _READ_BYTES)
+            if 0 < frames.nbytes < _FEW_BYTES and time.monotonic() - self._read_at < _DENSE:
+                # The server sends each message by itself, and whoever keeps up with it would be
+                # woken by each.
+                self._server.closed.wait(_NAP)
+                status = libpq.receive(self._connection, receiver, frames, _READ_BYTES)
+            if len(frames):
+                self._read_at = time.monotonic()
+        except psycopg.Error as error:
+            raise self._server.explainer.explain_words(None, str(error), "read the log") from error
+        self._server.still_open()
+        if status in (native.postgresql.ENDED, native.postgresql.REFUSED) and not len(frames):
+            raise self._explained(self._connection.get_result(), "read the log")
+        return frames
+
+    def _read_one_by_one(self, timeout: float) -> list[bytes]:
         get = self._connection.get_copy_data
         frames: list[bytes] = []
         size = 0

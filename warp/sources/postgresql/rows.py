@@ -1,18 +1,29 @@
-"""The rows of a SELECT as columns: COPY in text, read by the codecs that read the log."""
+"""The rows of a SELECT as columns, by the codecs that read the log: COPY in text, or in binary.
+
+In binary where the compiled reader knows each type: it is exact there, and costs a fifth of the
+text of a double.
+"""
 
 from __future__ import annotations
 
 import re
+import select as select_
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from psycopg import Connection, sql
+import psycopg
+from psycopg import Connection, Copy, pq, sql
 from psycopg.rows import TupleRow
 
-from warp.model import Operation, TableChanges, TableSchema
+from warp import native
+from warp.model import Cells, Operation, TableChanges, TableSchema
+from warp.sources.postgresql import libpq
 from warp.sources.postgresql.catalog import Catalog, Shape, Table
 from warp.sources.postgresql.session import Server
-from warp.sources.postgresql.values import Codec, column
+from warp.sources.postgresql.values import Codec, column, settled
+
+if TYPE_CHECKING:
+    from warp.native.postgresql import Frames, Receiver
 
 FULL_BYTES: Final = 4 << 20
 """Four batches of a chunk may be under way at once, eight chunks in one worker (guarantee 9)."""
@@ -61,33 +72,92 @@ def read(
     rows: Callable[[], int],
     *,
     place: str,
-) -> Iterator[list[list[Any]]]:
+) -> Iterator[Sequence[Cells]]:
     """Columns of up to `rows` rows, or of so many as make a few megabytes; none of no rows.
 
     How many, it asks anew each time.
     """
-    lines: list[bytes] = []
-    size = 0
-    wanted = rows()
-    copy_out = sql.SQL("COPY ({}) TO STDOUT").format(statement)
+    receiver = libpq.receiver()
+    # A value has one text and one binary form; the latter is read for less.
+    binary = receiver is not None and all(codec.binary for codec in codecs)
+    copy_out = sql.SQL("COPY ({}) TO STDOUT" + " (FORMAT binary)" * binary).format(statement)
     with (
         server.meaning(f"read {place}"),
         connection.cursor() as cursor,
         cursor.copy(copy_out) as copy,
     ):
-        for line in copy:
-            lines.append(bytes(line))
-            size += len(line)
-            if len(lines) >= wanted or size >= FULL_BYTES:
+        if receiver is None:
+            for lines in _lines(copy, rows):
                 yield carriers(lines, codecs)
                 server.still_open(place)
-                lines, size, wanted = [], 0, rows()
+        else:
+            kinds = [codec.compiled for codec in codecs]
+            compiled = native.postgresql
+            columns_of = compiled.binary_columns_of if binary else compiled.columns_of
+            for frames in _frames(connection, receiver, rows):
+                taken = columns_of(frames, kinds)
+                if len(taken[0][0]):  # the last message of a binary COPY is no row
+                    yield [settled(codec, one) for codec, one in zip(codecs, taken, strict=True)]
+                server.still_open(place)
     server.still_open(place)
+
+
+def _lines(copy: Copy, rows: Callable[[], int]) -> Iterator[list[bytes]]:
+    lines: list[bytes] = []
+    size, wanted = 0, rows()
+    for line in copy:
+        lines.append(bytes(line))
+        size += len(line)
+        if len(lines) >= wanted or size >= FULL_BYTES:
+            yield lines
+            lines, size, wanted = [], 0, rows()
     if lines:
-        yield carriers(lines, codecs)
+        yield lines
 
 
-def carriers(lines: list[bytes], codecs: Sequence[Codec]) -> list[list[Any]]:
+def _frames(
+    connection: Connection[TupleRow], receiver: Receiver, rows: Callable[[], int]
+) -> Iterator[Frames]:
+    """The same lines, by the compiled receiver."""
+    server = connection.pgconn
+    readable = select_.poll()
+    readable.register(server.socket, select_.POLLIN)
+    frames = native.postgresql.Frames()
+    status, wanted = native.postgresql.FULL, rows()
+    while status != native.postgresql.ENDED:
+        status = libpq.receive(server, receiver, frames, FULL_BYTES, wanted)
+        if status == native.postgresql.FULL:
+            yield frames
+            frames, wanted = native.postgresql.Frames(), rows()
+        elif status == native.postgresql.WAIT:
+            readable.poll()
+        elif status == native.postgresql.REFUSED:
+            break
+    _completed(connection)
+    if len(frames):
+        yield frames
+
+
+def _completed(connection: Connection[TupleRow]) -> None:
+    """Take what the server says at the end of the COPY, which may be that it failed."""
+    server = connection.pgconn
+    readable = select_.poll()
+    readable.register(server.socket, select_.POLLIN)
+    failed = None
+    while True:
+        while server.is_busy():
+            readable.poll()
+            server.consume_input()
+        result = server.get_result()
+        if result is None:
+            break
+        if result.status != pq.ExecStatus.COMMAND_OK:
+            failed = result
+    if failed is not None:
+        raise psycopg.errors.error_from_result(failed, connection.info.encoding)
+
+
+def carriers(lines: list[bytes], codecs: Sequence[Codec]) -> list[Cells]:
     """Lines of COPY's text format as columns."""
     width = len(codecs)
     block = b"".join(lines)
@@ -104,7 +174,7 @@ def _plain(cell: bytes) -> bytes | None:
 
 
 def changes(
-    schema: TableSchema, columns: list[list[Any]], operation: Operation, version: int
+    schema: TableSchema, columns: Sequence[Cells], operation: Operation, version: int
 ) -> TableChanges:
     """Rows that all had the same happen to them at the same version."""
     count = len(columns[0])

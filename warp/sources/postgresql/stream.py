@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 from psycopg import sql
 
+from warp import native
 from warp.errors import SourceRefused, WarpError
 from warp.model import Capture, ChangeBatch, Position, TableId, TableSelection
 from warp.sources.postgresql import ddl, pgoutput
@@ -166,8 +167,11 @@ class LogStream:
         while True:
             frames = replication.read(0.0 if decoder.rows and not follow.within else wait)
             asked = False
-            for frame in frames:
-                if frame[0] == DATA:
+            for frame in self._unread(frames, follow):
+                if frame is None:  # a batch is full
+                    yield self._batch(follow)
+                    spoken = time.monotonic()
+                elif frame[0] == DATA:
                     kind = frame[_KIND]
                     if kind in pgoutput.ROWS and not follow.streamed:
                         decoder.row(kind, frame, _BODY)
@@ -197,6 +201,38 @@ class LogStream:
                 looked = now
                 self._look_around(progress)
 
+    def _unread(self, frames: Sequence[bytes], follow: _Following) -> Iterator[bytes | None]:
+        """The frames that are to be looked at one by one, and None where a batch is full.
+
+        The compiled reader takes the committed transactions between them.
+        """
+        decoder = follow.decoder
+        compiled = decoder.compiled
+        if compiled is None or not isinstance(frames, native.postgresql.Frames):
+            yield from frames
+            return
+        at = 0
+        while at < len(frames):
+            if not follow.streamed:
+                at = decoder.gather(
+                    frames,
+                    at,
+                    enough=self._limit,
+                    most=min(_WHOLE * self._limit, _NO_LIMIT),
+                    most_bytes=FULL_BYTES,
+                )
+                follow.within = compiled.within
+                if compiled.committed:
+                    follow.progress.move(compiled.end, pgoutput.unix_time(compiled.at))
+                full = self._is_too_large(decoder) if follow.within else self._is_enough(decoder)
+                if full:
+                    yield None
+                    continue
+                if at == len(frames):
+                    return
+            yield frames[at]
+            at += 1
+
     def _told(
         self, kind: int, frame: bytes, replication: Replication, follow: _Following
     ) -> Iterator[ChangeBatch]:
@@ -215,7 +251,7 @@ class LogStream:
             follow.within = False
             commit = Commit.read(frame, _BODY)
             follow.progress.move(commit.end, commit.at)
-            if follow.decoder.rows >= self._limit:
+            if self._is_enough(follow.decoder):
                 yield self._batch(follow)
         elif kind == pgoutput.RELATION:
             yield from self._relation(RelationMessage.read(frame, _BODY), follow)
@@ -246,6 +282,10 @@ class LogStream:
                 # Too large to be kept whole, or the server would not have sent it in advance.
                 if decoder.rows >= self._limit or decoder.size >= FULL_BYTES:
                     yield self._batch(follow)
+
+    def _is_enough(self, decoder: Decoder) -> bool:
+        """Is a batch full at the end of a transaction?"""
+        return decoder.rows >= self._limit
 
     def _is_too_large(self, decoder: Decoder) -> bool:
         """Must the batch end amid a transaction?

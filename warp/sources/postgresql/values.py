@@ -13,14 +13,18 @@ import re
 from array import array
 from binascii import unhexlify
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from psycopg.postgres import types as pg_types
 
-from warp.model import Invalid, Kind
+from warp.model import Cells, Invalid, Kind
+from warp.native import Packed
+
+if TYPE_CHECKING:
+    from warp.native.postgresql import Taken
 
 Raw = list[Any]
 """Cells as the server wrote them, with None and marks between them."""
@@ -38,6 +42,13 @@ class Codec:
 
     kind: Kind
     read: Converter  # a whole column without NULLs; raises where one cell does not fit
+    made_of: bool = False  # an array: only `read` knows how
+    binary: bool = False  # the compiled reader knows the type's binary form too
+
+    @property
+    def compiled(self) -> Kind | None:
+        """As the compiled reader takes such a column; None where it leaves it to `read`."""
+        return None if self.made_of else self.kind
 
 
 def column(codec: Codec, cells: Raw) -> list[Any]:
@@ -49,6 +60,16 @@ def column(codec: Codec, cells: Raw) -> list[Any]:
         return cells
     values = iter(_read(codec, [cell for cell in cells if type(cell) is bytes]))
     return [next(values) if type(cell) is bytes else cell for cell in cells]
+
+
+def settled(codec: Codec, taken: Taken) -> Cells:
+    """A column as the compiled reader gathered it, and what it left to be read here."""
+    cells, odd = taken
+    if not isinstance(cells, Packed):
+        return column(codec, cells)
+    if not odd:
+        return cells
+    return cells.replaced(dict(zip(odd, column(codec, list(odd.values())), strict=True)))
 
 
 def _read(codec: Codec, cells: list[bytes]) -> list[Any]:
@@ -177,7 +198,14 @@ def _as_they_are(cells: list[bytes]) -> list[Any]:
 TEXT: Final = Codec(Kind.TEXT, _texts)
 """Of every type that no kind is made for: an interval, a range, an address, an enum."""
 
+_STRING: Final = Codec(Kind.TEXT, _texts, binary=True)
+"""Of the types whose binary form is their text."""
+
 _SCALARS: Final[dict[str, Codec]] = {
+    "text": TEXT,
+    "varchar": TEXT,
+    "bpchar": TEXT,
+    "name": TEXT,
     "bool": Codec(Kind.BOOL, _bools),
     "int2": Codec(Kind.INT32, _ints),
     "int4": Codec(Kind.INT32, _ints),
@@ -213,7 +241,7 @@ def array_of(element: Codec) -> Codec:
     def read(cells: list[bytes]) -> list[Any]:
         return [_array(cell.decode(), element.kind).encode() for cell in cells]
 
-    return Codec(kind, read)
+    return Codec(kind, read, made_of=True)
 
 
 def _array(text: str, kind: Kind) -> str:
@@ -292,7 +320,8 @@ def _civil(days: int) -> tuple[int, int, int]:
 def _built_in() -> dict[int, Codec]:
     known: dict[int, Codec] = {}
     for each in pg_types:
-        codec = _SCALARS.get(each.name, TEXT)
+        codec = _SCALARS.get(each.name)
+        codec = TEXT if codec is None else replace(codec, binary=True)
         known[each.oid] = codec
         if each.array_oid and each.name not in _OTHER_DELIMITER:
             known[each.array_oid] = array_of(codec)
@@ -344,4 +373,6 @@ class Types:
             return TEXT
         if found.base:
             return self.codec(found.base)
+        if found.sort == "e":
+            return _STRING
         return array_of(self.codec(found.element)) if found.element else TEXT
