@@ -334,6 +334,8 @@ class Postgres(LocalServer):
         settings: dict[str, str | int] = {
             "listen_addresses": LOCALHOST,
             "unix_socket_directories": "",
+            # In its directory, where it goes with it: in memory it stays when a server is killed.
+            "dynamic_shared_memory_type": "mmap",
             "wal_level": "logical",
             "max_connections": 200,
             "shared_buffers": "128MB",
