@@ -31,16 +31,9 @@ from warp.model import (
     TableSchema,
     TableSettings,
 )
-from warp.sources.documents import (
-    DOCUMENT,
-    EMPTY,
-    EXTRA,
-    BsonDocuments,
-    column_name,
-    decode,
-    key_kind,
-    propose,
-)
+from warp.sources.bson_decoding import decode
+from warp.sources.documents import EMPTY, BsonDocuments
+from warp.sources.proposals import DOCUMENT, EXTRA, column_name, key_kind, propose
 
 TABLE = TableId("shop", "orders")
 SETTINGS = TableSettings(TABLE, TABLE, "shop")
@@ -518,7 +511,7 @@ def test_a_shaped_batch_is_gone_without_a_search_for_garbage() -> None:
     gc.disable()
     try:
         shape(known, {"_id": 1, "v": "x"}, {"_id": 2, "v": 7})
-        left = [o for o in gc.get_objects() if type(o).__module__ == "warp.sources.documents"]
+        left = [o for o in gc.get_objects() if type(o).__module__.startswith("warp.sources.")]
     finally:
         gc.enable()
     assert left == []

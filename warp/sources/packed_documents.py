@@ -1,0 +1,143 @@
+"""Documents into packed columns by the compiled pass; the rows it leaves, by the reference.
+
+What comes out is what `Shaping` alone would give, to the last finding: rows that the compiled pass
+took have none, and the others keep the order and the blocks in which `Shaping` would see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any, Final
+
+from warp import native
+from warp.model import Cells, Column, Kind, Role, Shaped, TableSchema, TableSettings
+from warp.sources.bson_decoding import decode
+from warp.sources.bson_types import EXACT_IN_DOUBLE, Seen, type_name
+from warp.sources.proposals import field_of
+from warp.sources.shaping import BLOCK, Shaping, bare_rows, without_columns
+
+_KEYS: Final = frozenset(
+    {
+        Kind.INT64,
+        Kind.TEXT,
+        Kind.BYTES,
+        Kind.UUID,
+        Kind.TIMESTAMP,
+        Kind.OBJECTID,
+        Kind.TAGGED,
+    }
+)
+_MOST_COLUMNS: Final = 1600  # of PostgreSQL
+
+Met = tuple[int, str, str, bool]
+"""A field without a column: row, name, type, is it an integer that no double holds exactly."""
+
+
+def shape(
+    raw: Sequence[bytes],
+    operations: bytes | bytearray,
+    known: TableSchema,
+    settings: TableSettings,
+) -> Shaped | None:
+    """As `Documents.shape`; None where all of it is for the reference."""
+    columns = _layout(known)
+    if columns is None:
+        return None
+    made, slow, met = native.bson.Layout(columns).shape(raw, bytes(operations))
+    if not slow:
+        return Shaped(made, without_columns(known, _seen(met), len(raw)))
+    return _spliced(raw, operations, made, slow, met, Shaping(known, settings))
+
+
+def _layout(known: TableSchema) -> list[tuple[str, Kind, bytes, bool, int, int]] | None:
+    columns = [_as_laid_out(column, known) for column in known.columns]
+    whole = [column for column in columns if column is not None]
+    fields = [name for role, _, name, *_ in whole if role == Role.FIELD]
+    roles = [role for role, *_ in whole if role != Role.FIELD]
+    alone = len(set(fields)) == len(fields) and len(set(roles)) == len(roles)
+    return whole if alone and len(whole) == len(columns) <= _MOST_COLUMNS else None
+
+
+def _as_laid_out(
+    column: Column, known: TableSchema
+) -> tuple[str, Kind, bytes, bool, int, int] | None:
+    key = column.name in known.key
+    name = field_of(column)
+    if column.role is Role.FIELD and (
+        "\0" in name or (column.kind not in _KEYS if key else column.kind is Kind.TAGGED)
+    ):
+        return None
+    limit, scale = -1, -1
+    if not key and column.kind in (Kind.TEXT, Kind.OBJECTID) and column.limit is not None:
+        limit = column.limit
+    elif not key and column.kind is Kind.DECIMAL and (column.limit, column.scale) != (None, None):
+        if column.limit is None:
+            return None
+        scale = max(0, column.scale or 0)
+        limit = max(0, column.limit - scale)
+    return column.role.value, column.kind, name.encode("utf-8", "surrogatepass"), key, limit, scale
+
+
+def _spliced(
+    raw: Sequence[bytes],
+    operations: bytes | bytearray,
+    made: Sequence[Cells],
+    slow: list[int],
+    met: list[Met],
+    shaping: Shaping,
+) -> Shaped:
+    """With the rows that were left shaped by the reference, in the blocks they are part of."""
+    fields = frozenset(field_of(c) for c in shaping.known.columns if c.role is Role.FIELD)
+    for _, block in groupby(slow, lambda row: row // BLOCK):
+        rows = list(block)
+        found = [raw[row] for row in rows]
+        documents = decode(found)
+        bare = bare_rows(documents, bytes(operations[row] for row in rows) if operations else b"")
+        shaping.add(found, documents, bare)
+        if shaping.keeps_extra:
+            met += _met(rows, documents, fields)
+    met.sort(key=_row_of)  # stable: the fields of one document keep their order
+    done = shaping.shaped()
+    columns = [
+        native.bson.spliced(packed, slow, cells)  # type: ignore[arg-type]
+        for packed, cells in zip(made, done.columns, strict=True)
+    ]
+    return replace(
+        done,
+        columns=columns,
+        unknown=without_columns(shaping.known, _seen(met), len(raw)),
+        findings=[(slow[row], finding) for row, finding in done.findings],
+        skipped=[replace(cell, row=slow[cell.row]) for cell in done.skipped],
+        refused={slow[row]: why for row, why in done.refused.items()},
+    )
+
+
+def _row_of(met: Met) -> int:
+    return met[0]
+
+
+def _met(
+    rows: Sequence[int], documents: Sequence[dict[str, Any]], fields: frozenset[str]
+) -> list[Met]:
+    return [
+        (
+            row,
+            field,
+            type_name(value),
+            isinstance(value, int) and not -EXACT_IN_DOUBLE <= value <= EXACT_IN_DOUBLE,
+        )
+        for row, document in zip(rows, documents, strict=True)
+        for field, value in document.items()
+        if field not in fields
+    ]
+
+
+def _seen(met: Sequence[Met]) -> dict[str, Seen]:
+    seen: dict[str, Seen] = {}
+    for _, field, name, large in met:
+        if field not in seen:
+            seen[field] = Seen()
+        seen[field].add_type(name, large=large)
+    return seen
