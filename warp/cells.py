@@ -34,6 +34,13 @@ def holds_marks(column: Cells) -> bool:
     return _MARK in set(map(type, column))
 
 
+def unchanged(column: Cells) -> list[int]:
+    """The rows whose cell is UNCHANGED."""
+    if isinstance(column, Packed):
+        return column.unchanged()
+    return [row for row, cell in enumerate(column) if cell is UNCHANGED]
+
+
 def holds_invalid(column: Cells) -> bool:
     """Is one of its cells Invalid?  A packed one never is."""
     return not isinstance(column, Packed) and Invalid in set(map(type, column))

@@ -365,21 +365,35 @@ cdef class Events:
         """The event's bytes."""
         return self.source[place]
 
+    def namespace(self, Py_ssize_t place):
+        """The number of a row's namespace; None where the event is none of a row."""
+        if not 0 <= place < self.source.count:
+            raise IndexError(place)
+        return None if self.events[place].kind == OTHER else self.events[place].space
+
     def token(self, Py_ssize_t place):
         """The text of a row's token."""
+        if self.namespace(place) is None:
+            raise ValueError("an event of a row was expected")
         return PyBytes_FromStringAndSize(self.events[place].token, self.events[place].token_length)
 
     def wall_ms(self, Py_ssize_t place):
+        """When a row changed, by the server's clock."""
+        if self.namespace(place) is None:
+            raise ValueError("an event of a row was expected")
         return self.events[place].wall
 
-    def run(self, Py_ssize_t start, room, known, const uint8_t[::1] chosen):
+    def run(self, Py_ssize_t start, room, known, const uint8_t[::1] wanted):
         """(where it stops, rows): how far rows go on until there are `room` of them.
 
-        Stops before an event that is none of a row, and before the first of a namespace about
-        which `chosen` (1 or 0 for each) says nothing yet.  `known` versions are not counted.
+        Stops before an event that is none of a row, and before a row of a namespace about which
+        `wanted` (a byte for each) says 2.  With 1 its rows are counted, with 0 passed over, as all
+        rows of versions up to `known` are.
         """
         cdef Py_ssize_t at = start
         cdef Py_ssize_t rows = 0, most = min(room, self.source.count)
+        if start < 0:
+            raise IndexError(start)
         cdef Event *event
         cdef int64_t passed = known
         while at < self.source.count:
@@ -387,9 +401,9 @@ cdef class Events:
             if event.kind == OTHER:
                 break
             if event.kind == ROW and not (passed >= 0 and event.version <= <uint64_t> passed):
-                if event.space >= chosen.shape[0]:
+                if event.space >= wanted.shape[0] or wanted[event.space] == 2:
                     break
-                if chosen[event.space]:
+                if wanted[event.space]:
                     rows += 1
                     if rows >= most:
                         at += 1
@@ -397,7 +411,7 @@ cdef class Events:
             at += 1
         return at, rows
 
-    def gather(self, Py_ssize_t start, Py_ssize_t stop, known, const uint8_t[::1] chosen):
+    def gather(self, Py_ssize_t start, Py_ssize_t stop, known, const uint8_t[::1] wanted):
         """The rows between two places: (namespace's number, operations, versions, documents) each.
 
         In the order in which the namespaces come.
@@ -416,7 +430,7 @@ cdef class Events:
             event = &self.events[at]
             if event.kind != ROW or (passed >= 0 and event.version <= <uint64_t> passed):
                 continue
-            if event.space >= chosen.shape[0] or not chosen[event.space]:
+            if event.space >= wanted.shape[0] or wanted[event.space] != 1:
                 continue
             if event.space != last:
                 last = event.space

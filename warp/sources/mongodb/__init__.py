@@ -434,7 +434,7 @@ def _stay_with_one_mongos(servers: Sequence[Any]) -> Sequence[Any]:
 
 
 def _rows(
-    table: TableId, operation: Operation, version: int, documents: list[bytes], end: Position
+    table: TableId, operation: Operation, version: int, documents: Sequence[bytes], end: Position
 ) -> ChangeBatch:
     """Documents that all had the same happen to them at the same version."""
     changes = []

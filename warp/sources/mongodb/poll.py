@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from warp.capture.clocks import instant, iso
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import Position, TableId, TableSettings
 from warp.sources.bson_decoding import decode
-from warp.sources.mongodb.cursor import RawCursor
+from warp.sources.mongodb.cursor import RawCursor, gathering
 from warp.sources.mongodb.errors import translated
 from warp.sources.mongodb.snapshot import BOUNDS
 from warp.sources.mongodb.times import FAMILIES, SECOND, Clock, family_of, lowest
