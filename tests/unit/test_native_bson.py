@@ -118,8 +118,8 @@ class _Guessing:
         self._layout = layout
 
     def shape(self, raw: list[bytes], said: bytes) -> object:
-        columns, _, met = self._layout.shape(raw, said)
-        return columns, [], met
+        columns, _, _, met = self._layout.shape(raw, said)
+        return columns, [], [], met
 
 
 @pytest.mark.parametrize("length", [-(2**31), -1, 0, 4, 2**31 - 1, 2**31 - 5])
@@ -131,7 +131,7 @@ def test_an_absurd_length_is_left_to_the_reference(code: int, length: int) -> No
         ("field", Kind.INT64, b"_id", True, -1, -1),
         ("extra", Kind.JSON, b"", False, -1, -1),
     ]
-    made, slow, met = native.bson.Layout(columns).shape(raw, b"")
+    made, slow, _, met = native.bson.Layout(columns).shape(raw, b"")
     assert slow == [0]
     assert not met
     assert [list(column) for column in made] == [[None], [None]]
@@ -146,7 +146,7 @@ def test_documents_nested_beyond_the_bound_are_left_to_the_reference() -> None:
         ("field", Kind.INT64, b"_id", True, -1, -1),
         ("extra", Kind.JSON, b"", False, -1, -1),
     ]
-    _, slow, _ = native.bson.Layout(columns).shape(raw, b"")
+    _, slow, *_ = native.bson.Layout(columns).shape(raw, b"")
     assert slow == [0]
 
 

@@ -886,14 +886,16 @@ cdef class Layout:
         return -1
 
     def shape(self, raw, operations):
-        """(packed columns, rows left to the reference, fields without a column).
+        """(packed columns, rows left to the reference, odd cells of others, fields without column).
 
-        `operations` are empty or a row's each.  Rows left to the reference hold NULL.  A field
-        without a column is (row, name, type, is it an integer that no double holds).
+        `operations` are empty or a row's each.  Rows left to the reference hold NULL.  Of a row
+        with odd cells these hold NULL, its `_extra` too: they are told as (row, a document of
+        these fields alone).  A field without a column is (row, name, type, is it an integer that
+        no double holds).
         """
         cdef Py_ssize_t rows = len(raw)
         cdef list made = [new_packed(kind, rows) for kind in self.kinds]
-        cdef list slow = [], met = []
+        cdef list slow = [], odd = [], met = []
         cdef Slices slices = <Slices> raw if type(raw) is Slices else None
         cdef bytes document
         cdef bytes said = bytes(operations)
@@ -921,12 +923,12 @@ cdef class Layout:
                     start = <const uint8_t *> PyBytes_AS_STRING(document)
                     length = PyBytes_GET_SIZE(document)
                 bare = said and said[row] in (100, 116)  # DELETE, TRUNCATE
-                if self._row(made, start, length, bare, row, &pen, found, unknown, met) == SLOW:
+                if self._row(made, start, length, bare, row, &pen, found, unknown, odd, met) == SLOW:
                     slow.append(row)
                     for place in range(self.columns):
                         (<Packed> made[place]).cut(row)
                         (<Packed> made[place]).add_blank(NULL_CELL)
-            return made, slow, met
+            return made, slow, odd, met
         finally:
             PyMem_RawFree(found)
             pen_close(&pen)
@@ -941,6 +943,7 @@ cdef class Layout:
         Pen *pen,
         Found *found,
         Unknown *unknown,
+        list odd,
         list met,
     ) except -1:
         cdef const uint8_t *whole = p
@@ -950,6 +953,7 @@ cdef class Layout:
         cdef int place, expected = 0, others = 0, at
         cdef uint8_t code
         cdef bint more = False
+        cdef list left = None
         cdef Field *field
         if length < 5 or length_at(p) != length or p[length - 1] != 0:
             return SLOW
@@ -1007,7 +1011,13 @@ cdef class Layout:
             field = &self.fields[place]
             if field.role == FIELD:
                 if add_cell(<Packed> made[place], field, &found[place], pen) == SLOW:
-                    return SLOW
+                    # What is left over of a row goes into one text, so all of it or nothing.
+                    if field.key or bare or others or self.extra < 0:
+                        return SLOW
+                    (<Packed> made[place]).add_blank(NULL_CELL)
+                    if left is None:
+                        left = []
+                    left.append(element(field, &found[place]))
             elif bare:
                 (<Packed> made[place]).add_blank(ABSENT_CELL)
             elif field.role == DOCUMENT:
@@ -1023,10 +1033,23 @@ cdef class Layout:
                 if write_others(pen, unknown, others) == SLOW:
                     return SLOW
                 (<Packed> made[place]).add_bytes(pen.start, pen.used)
+        if left is not None:
+            odd.append((row, document_of(left)))
         if self.extra >= 0 and not bare:
             for at in range(others):
                 met.append(told(row, &unknown[at]))
         return DONE
+
+
+cdef bytes element(Field *field, Found *found):
+    cdef bytes name = PyBytes_FromStringAndSize(<const char *> field.name, field.length)
+    cdef bytes value = PyBytes_FromStringAndSize(<const char *> found.start, found.size)
+    return bytes((found.code,)) + name + b"\0" + value
+
+
+cdef bytes document_of(list elements):
+    cdef bytes body = b"".join(elements)
+    return (len(body) + 5).to_bytes(4, "little") + body + b"\0"
 
 
 cdef int write_others(Pen *pen, Unknown *unknown, int others) except -1:

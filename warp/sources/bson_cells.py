@@ -216,6 +216,8 @@ def fit(
 ) -> tuple[list[Any], list[int]]:
     """Cells of a kind, and the places of those that are not of it (None stands there)."""
     types = set(map(type, cells))
+    if types <= _BLANK:
+        return list(cells), []
     for accepted, convert in whole:
         if types <= accepted:
             converted = convert(cells)

@@ -1,18 +1,22 @@
-"""Documents into packed columns by the compiled pass; the rows it leaves, by the reference.
+"""Documents into packed columns by the compiled pass; what it leaves, by the reference.
 
-What comes out is what `Shaping` alone would give, to the last finding: rows that the compiled pass
-took have none, and the others keep the order and the blocks in which `Shaping` would see them.
+What comes out is what `Shaping` alone would give, to the last finding: cells that the compiled
+pass took have none, and the others keep the order and the blocks in which `Shaping` would see
+them.  It is given the rows that were left whole, and of a row with a few odd cells a document of
+these alone, for the other cells of such a row stand already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 from warp import native
-from warp.model import Cells, Column, Kind, Role, Shaped, TableSchema, TableSettings
+from warp.model import ABSENT, Cells, Column, Kind, Role, Shaped, TableSchema, TableSettings
+from warp.native import Packed
 from warp.sources.bson_decoding import decode
 from warp.sources.bson_types import EXACT_IN_DOUBLE, Seen, type_name
 from warp.sources.proposals import field_of
@@ -45,10 +49,25 @@ def shape(
     columns = _layout(known)
     if columns is None:
         return None
-    made, slow, met = native.bson.Layout(columns).shape(raw, bytes(operations))
-    if not slow:
+    made, slow, odd, met = native.bson.Layout(columns).shape(raw, bytes(operations))
+    if not slow and not odd:
         return Shaped(made, without_columns(known, _seen(met), len(raw)))
-    return _spliced(raw, operations, made, slow, met, Shaping(known, settings))
+    return _spliced(raw, operations, made, _left(raw, slow, odd), met, Shaping(known, settings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A row that was left to the reference: whole, or only its odd cells."""
+
+    row: int
+    document: bytes  # of an odd one, the fields that are
+    whole: bool
+
+
+def _left(raw: Sequence[bytes], slow: list[int], odd: list[tuple[int, bytes]]) -> list[_Left]:
+    left = [_Left(row, raw[row], True) for row in slow]
+    left += [_Left(row, document, False) for row, document in odd]
+    return sorted(left, key=attrgetter("row"))
 
 
 def _layout(known: TableSchema) -> list[tuple[str, Kind, bytes, bool, int, int]] | None:
@@ -83,52 +102,63 @@ def _as_laid_out(
 def _spliced(
     raw: Sequence[bytes],
     operations: bytes | bytearray,
-    made: Sequence[Cells],
-    slow: list[int],
+    made: Sequence[Packed],
+    left: list[_Left],
     met: list[Met],
     shaping: Shaping,
 ) -> Shaped:
     """With the rows that were left shaped by the reference, in the blocks they are part of."""
     fields = frozenset(field_of(c) for c in shaping.known.columns if c.role is Role.FIELD)
-    for _, block in groupby(slow, lambda row: row // BLOCK):
+    for _, block in groupby(left, lambda each: each.row // BLOCK):
         rows = list(block)
-        found = [raw[row] for row in rows]
+        found = [each.document for each in rows]
         documents = decode(found)
-        bare = bare_rows(documents, bytes(operations[row] for row in rows) if operations else b"")
+        said = bytes(operations[each.row] for each in rows) if operations else b""
+        bare = bare_rows(documents, said)
         shaping.add(found, documents, bare)
         if shaping.keeps_extra:
             met += _met(rows, documents, fields)
-    met.sort(key=_row_of)  # stable: the fields of one document keep their order
+    met.sort(key=itemgetter(0))  # stable: the fields of one document keep their order
     done = shaping.shaped()
-    columns = [
-        native.bson.spliced(packed, slow, cells)  # type: ignore[arg-type]
-        for packed, cells in zip(made, done.columns, strict=True)
-    ]
     return replace(
         done,
-        columns=columns,
+        columns=[
+            _column(column, packed, left, cells)
+            for column, packed, cells in zip(shaping.known.columns, made, done.columns, strict=True)
+        ],
         unknown=without_columns(shaping.known, _seen(met), len(raw)),
-        findings=[(slow[row], finding) for row, finding in done.findings],
-        skipped=[replace(cell, row=slow[cell.row]) for cell in done.skipped],
-        refused={slow[row]: why for row, why in done.refused.items()},
+        findings=[(left[place].row, finding) for place, finding in done.findings],
+        skipped=[replace(cell, row=left[cell.row].row) for cell in done.skipped],
+        refused={left[place].row: why for place, why in done.refused.items()},
     )
 
 
-def _row_of(met: Met) -> int:
-    return met[0]
+def _column(column: Column, packed: Packed, left: list[_Left], cells: Cells) -> Cells:
+    """With the cells that were left; of a row with odd ones its other cells stand already."""
+    rows: list[int] = []
+    taken: list[Any] = []
+    for each, cell in zip(left, cells, strict=True):
+        if (
+            each.whole
+            or column.role is Role.EXTRA
+            or (column.role is Role.FIELD and cell is not ABSENT)
+        ):
+            rows.append(each.row)
+            taken.append(cell)
+    return native.bson.spliced(packed, rows, taken) if rows else packed
 
 
 def _met(
-    rows: Sequence[int], documents: Sequence[dict[str, Any]], fields: frozenset[str]
+    rows: Sequence[_Left], documents: Sequence[dict[str, Any]], fields: frozenset[str]
 ) -> list[Met]:
     return [
         (
-            row,
+            each.row,
             field,
             type_name(value),
             isinstance(value, int) and not -EXACT_IN_DOUBLE <= value <= EXACT_IN_DOUBLE,
         )
-        for row, document in zip(rows, documents, strict=True)
+        for each, document in zip(rows, documents, strict=True)
         for field, value in document.items()
         if field not in fields
     ]

@@ -226,10 +226,10 @@ class ChangeStream:
     ) -> Iterator[ChangeBatch]:
         """The batches of one reply.  It holds 16 MB at most, so only rows need counting."""
         making = _Making(selection)
-        if native.active() and isinstance(events, native.replies.Events):
-            wall_ms = yield from _by_runs(events, making, place, known)
-        else:
+        if isinstance(events, Iterable):
             wall_ms = yield from _one_by_one(events, making, place, known)
+        else:
+            wall_ms = yield from _by_runs(events, making, place, known)
         if reply.resume is not None:
             place.move(Token.of(reply.resume, drained=not reply.documents), wall_ms)
         if making.rows or making.reload:
@@ -340,16 +340,16 @@ def _by_runs(
             yield making.batch(place.shown)
             wanted = bytearray((_ASK,)) * len(namespaces)
         elif at < len(events):
-            number = events.namespace(at)
-            if number is None:
+            asked = events.namespace(at)
+            if asked is None:
                 before = making.parts
                 wall_ms = yield from _one_by_one([careful(events.event(at))], making, place, known)
                 if making.parts is not before:
                     wanted = bytearray((_ASK,)) * len(namespaces)
                 at += 1
             else:
-                part = making.part(namespaces[number])
-                wanted[number] = _SKIPPED if part is None else _TAKEN
+                part = making.part(namespaces[asked])
+                wanted[asked] = _SKIPPED if part is None else _TAKEN
     return wall_ms
 
 
