@@ -253,6 +253,18 @@ class Fitting:
     def _ask(self, change: Change, column: Column) -> None:
         self._asked[column.name] = (change, replace(column, limit=None, scale=None))
 
+    def kept_again(self, column: Column, row: int, met: str, kept: Any) -> bool:
+        """Keep and count one more value of a type that goes into `_extra` for this column.
+
+        False for the first of them, and where they go elsewhere: then ask `misfit`.
+        """
+        found = self._found.get((column.name, Outcome.EXTRA, met))
+        if found is None or self._keep is None:
+            return False
+        self._keep(column, row, kept)
+        found.cells += 1
+        return True
+
     # -- telling
 
     def _tell(

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import attrgetter, itemgetter
+from itertools import compress, groupby, repeat
+from operator import attrgetter, is_not, itemgetter, or_
 from typing import Any, Final
 
 from warp import native
@@ -115,15 +115,17 @@ def _spliced(
         documents = decode(found)
         said = bytes(operations[each.row] for each in rows) if operations else b""
         bare = bare_rows(documents, said)
-        shaping.add(found, documents, bare)
+        shaping.add(found, documents, bare, set().union(*documents))
         if shaping.keeps_extra:
             met += _met(rows, documents, fields)
     met.sort(key=itemgetter(0))  # stable: the fields of one document keep their order
     done = shaping.shaped()
+    places = [each.row for each in left]
+    whole = [each.whole for each in left]
     return replace(
         done,
         columns=[
-            _column(column, packed, left, cells)
+            _column(column, packed, places, whole, cells)
             for column, packed, cells in zip(shaping.known.columns, made, done.columns, strict=True)
         ],
         unknown=without_columns(shaping.known, _seen(met), len(raw)),
@@ -133,19 +135,19 @@ def _spliced(
     )
 
 
-def _column(column: Column, packed: Packed, left: list[_Left], cells: Cells) -> Cells:
+def _column(
+    column: Column, packed: Packed, left: list[int], whole: list[bool], cells: Cells
+) -> Cells:
     """With the cells that were left; of a row with odd ones its other cells stand already."""
-    rows: list[int] = []
-    taken: list[Any] = []
-    for each, cell in zip(left, cells, strict=True):
-        if (
-            each.whole
-            or column.role is Role.EXTRA
-            or (column.role is Role.FIELD and cell is not ABSENT)
-        ):
-            rows.append(each.row)
-            taken.append(cell)
-    return native.bson.spliced(packed, rows, taken) if rows else packed
+    wanted: Sequence[bool] = whole
+    if column.role is Role.EXTRA:
+        wanted = [True] * len(left)
+    elif column.role is Role.FIELD:
+        wanted = list(map(or_, whole, map(is_not, cells, repeat(ABSENT))))
+    if True not in wanted:
+        return packed
+    rows = list(compress(left, wanted))
+    return native.bson.spliced(packed, rows, list(compress(cells, wanted)))
 
 
 def _met(

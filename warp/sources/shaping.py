@@ -7,7 +7,7 @@ aside for one field (guarantee 4).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ from warp.sources.bson_cells import (
 )
 from warp.sources.bson_decoding import DECODING, KEY
 from warp.sources.bson_types import KIND_OF, Seen, type_name
-from warp.sources.extjson import NUL_SEEN, Garbled, tagged, to_json
+from warp.sources.extjson import NUL_SEEN, Garbled, column_to_json, tagged, to_json
 from warp.sources.proposals import column_name, field_of
 
 # Documents decoded at once.  As objects these fit a processor's cache: 3.9 us a document, against
@@ -113,18 +113,31 @@ class Shaping:
         )
         # Of the block at hand:
         self.raw: Sequence[bytes] = ()
+        self.said: Collection[str] | None = None
         self.documents: list[dict[str, Any]] = []
         self.bare: list[int] = []
 
-    def add(self, raw: Sequence[bytes], documents: list[dict[str, Any]], bare: list[int]) -> None:
-        self.raw, self.documents, self.bare = raw, documents, bare
+    def add(
+        self,
+        raw: Sequence[bytes],
+        documents: list[dict[str, Any]],
+        bare: list[int],
+        said: Collection[str] | None = None,
+    ) -> None:
+        """The next documents.  `said` are the only fields that these have, where that is known."""
+        self.raw, self.documents, self.bare, self.said = raw, documents, bare, said
         self.extra.rows = {}
         self.fitting.first = self.rows
         self.rows += len(documents)
         cells = self._cells()
         for column, done in zip(self.known.columns, self.columns, strict=True):
             if column.role is Role.FIELD:
-                done += self._field(column, cells[field_of(column)])
+                field = field_of(column)
+                absent = self.said is not None and field not in self.said
+                if absent and column.name not in self.known.key:
+                    done += cells[field]
+                else:
+                    done += self._field(column, cells[field])
             elif column.role is Role.DOCUMENT:
                 done += self._whole(column)
         if self.keeps_extra:  # now that all columns have said what they leave over
@@ -151,6 +164,9 @@ class Shaping:
         cells: dict[str, list[Any]] = {}
         present = 0
         for field in fields:
+            if self.said is not None and field not in self.said:
+                cells[field] = [ABSENT] * len(documents)
+                continue
             try:
                 cells[field] = list(map(itemgetter(field), documents))
                 present += len(documents)
@@ -208,6 +224,8 @@ class Shaping:
         if column.kind is Kind.TEXT and self._becomes_text(column):
             self.fitting.note(column, row, Outcome.CONVERTED, met)
             return cell_of_text(value)
+        if self.fitting.kept_again(column, row, met, value):
+            return None
         json = to_json(value)
         original = Original(KIND_OF[met], met, json.decode(), value, Kind.JSON, json)
         return self.fitting.misfit(column, row, original, f"{met} has no form as {column.kind}")
@@ -255,8 +273,9 @@ class Shaping:
 
     def _left_over(self) -> list[Any]:
         column: list[Any] = [None] * len(self.documents)
-        for row, fields in self.extra.rows.items():
-            column[row] = to_json(fields)
+        texts, _ = column_to_json(list(self.extra.rows.values()))
+        for row, text in zip(self.extra.rows, texts, strict=True):
+            column[row] = text
         return self._without_bare(column)
 
     def _without_bare(self, cells: list[Any]) -> list[Any]:
