@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.leader import namespace_of
-from warp import startup
+from warp import native, startup
 from warp.assembly import Assembly, Plugged
 from warp.config import Settings
 from warp.errors import ConfigError, TransientError, WarpError
@@ -26,11 +26,11 @@ _STYLES: Final = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A finding, and which server it is about."""
+    """A finding, and what it is about."""
 
-    where: (
-        str  # `source`, `source (orders)` where not all schemas share it, `destination`, `ledger`
-    )
+    # `source`, or `source (orders)` where not all schemas share it; `destination`, `ledger`; and
+    # `program`: this installation.
+    where: str
     diagnosis: Diagnosis
 
 
@@ -50,11 +50,27 @@ def run(settings: Settings, *, as_json: bool, assembly: Assembly | None = None) 
 
 
 def examine(settings: Settings, assembly: Assembly) -> Iterator[Found]:
-    """All three servers, also after one of them failed."""
+    """All three servers, also after one of them failed, and this installation."""
     schemas = [schema.name for schema in settings.schemas]
     for side, open_ in (("source", assembly.source), ("destination", assembly.destination)):
         yield from shared(side, schemas, ask_each(schemas, open_))
     yield from (Found("ledger", one) for one in ask("ledger", lambda: _ledger(settings)))
+    yield Found("program", _program())
+
+
+def _program() -> Diagnosis:
+    """Which half of the hot paths is at work: it decides what a row costs."""
+    expected = "compiled"
+    if native.active():
+        return Diagnosis("native", Verdict.OK, "decoders", expected, expected)
+    return Diagnosis(
+        "native",
+        Verdict.WARNING,
+        "decoders",
+        f"{expected}: several times the rows per CPU-second",
+        f"plain Python ({native.missing})",
+        "install from a wheel, or with a C compiler there; unset CARTRIDGE_WARP_PURE",
+    )
 
 
 def ask_each(schemas: Sequence[str], open_: Callable[[str], Any]) -> dict[str, list[Diagnosis]]:

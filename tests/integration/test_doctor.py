@@ -435,7 +435,12 @@ def test_servers_that_fit_exit_with_0_and_each_is_told_of(
     done = doctor("--json")
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
-    assert {f["where"] for f in report["findings"]} == {"source", "destination", "ledger"}
+    assert {f["where"] for f in report["findings"]} == {
+        "program",
+        "source",
+        "destination",
+        "ledger",
+    }
     assert report["ok"]
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from commands import doctor
 from commands.doctor import Found
+from warp import native
 from warp.config import Settings, load
 from warp.destinations.postgresql import look as postgresql
 from warp.errors import ConfigError, DestinationRefused, SourceRefused, SourceUnavailable
@@ -55,6 +56,7 @@ def test_warnings_alone_are_no_failure(printed: Callable[[], str]) -> None:
         ("source", "log-kept"),
         ("source", "log-short"),
         ("ledger", "redis-url"),
+        ("program", "native"),
     ]
 
 
@@ -68,7 +70,8 @@ def test_a_failure_exits_with_1_and_names_the_statement(printed: Callable[[], st
         "failed   destination  right  table t: expected the right, found none",
         "                      mend: GRANT it ON t TO us",
         "ok       ledger       redis-url  server: none: one of our own is started",
-        "3 findings: 1 failed, 1 warnings",
+        "ok       program      native  decoders: compiled",
+        "4 findings: 1 failed, 1 warnings",
     ]
 
 
@@ -103,7 +106,7 @@ def test_a_server_that_is_away_is_asked_once_and_the_others_all_the_same(
     first, *rest = json.loads(printed())["findings"]
     assert (first["code"], first["verdict"]) == ("WARP-210", "failed")
     assert (first["found"], first["mend"]) == ("no primary found", SourceUnavailable.advice)
-    assert [f["where"] for f in rest] == ["ledger"]
+    assert [f["where"] for f in rest] == ["ledger", "program"]
 
 
 def test_a_mistake_in_the_configuration_is_not_taken_for_a_finding() -> None:
@@ -199,3 +202,11 @@ def test_the_rights_it_names_are_those_of_the_page() -> None:
     blocks = dict(re.findall(r"^```(acl\S*)\n(.*?)\n```$", page, re.M | re.S))
     assert redis.COMMANDS in blocks["acl"]
     assert blocks["acl-errands"] == redis.ERRANDS
+
+
+def test_plain_python_decoders_are_a_warning_that_says_why(printed: Callable[[], str]) -> None:
+    with native.switched(False):
+        assert doctor.run(settings(), as_json=True, assembly=Shop()) == 0
+    found = json.loads(printed())["findings"][-1]
+    assert (found["where"], found["code"], found["verdict"]) == ("program", "native", "warning")
+    assert found["found"].startswith("plain Python")
