@@ -341,7 +341,7 @@ cdef class Events:
         if event.operation == 100:
             event.document = <const char *> key
             event.document_length = <uint32_t> length
-        elif event.document == NULL and not gone:
+        elif event.document == NULL and not (gone and key + length == end):
             return 0
         event.space = self._space(<const char *> space, size, place)
         event.kind = ROW if event.document != NULL else GONE
