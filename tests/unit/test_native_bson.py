@@ -27,13 +27,13 @@ SETTINGS = TableSettings(TABLE, TABLE, "shop")
 
 
 @given(raw=batches, bare=BARE, table=tables())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_both_halves_shape_any_documents_alike(raw: list[bytes], bare: int, table: Table) -> None:
     compare(raw, bare, *table)
 
 
 @given(raw=damaged_batches, table=tables())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_both_halves_shape_damaged_documents_alike(raw: list[bytes], table: Table) -> None:
     compare(raw, 0, *table)
 
@@ -81,7 +81,7 @@ NUMBERS = TableSchema(
 
 
 @given(st.lists(numbers, min_size=1, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_both_halves_write_numbers_alike(some: list[float]) -> None:
     fields = ["_id", *(c.name for c in NUMBERS.columns[1:-2]), "without a column"]
     compare([bson.encode(dict.fromkeys(fields, n)) for n in some], 0, NUMBERS, SETTINGS)

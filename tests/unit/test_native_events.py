@@ -101,7 +101,7 @@ def told(batch: ChangeBatch) -> Any:
 
 
 @given(replies(), st.integers(-1, 8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_both_halves_cut_the_same_batches(documents: list[bytes], moment: int) -> None:
     known = moment if moment < 0 else 1 << 32 | moment
     expected = batches(documents, known, compiled=False)
@@ -142,7 +142,7 @@ def damaged(raw: bytes, at: int, what: bytes, cut: int) -> bytes:
     st.binary(max_size=4),
     st.integers(0, 40),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_damaged_event_is_read_alike_or_left_to_python(
     what: str, layout: str, at: int, put: bytes, cut: int
 ) -> None:
@@ -186,7 +186,7 @@ def test_a_reply_is_cut_alike(name: str, count: int) -> None:
 
 
 @given(st.integers(0, 200), st.binary(max_size=4), st.integers(0, 12))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_damaged_reply_is_never_read_beyond_its_end(at: int, put: bytes, cut: int) -> None:
     reply = damaged(answer([{"_id": n, "v": "text"} for n in range(3)]), at, put, cut)
     found = native.replies.cut(reply)

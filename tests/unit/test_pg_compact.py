@@ -15,6 +15,7 @@ from warp.compact import Compacted, compact
 from warp.model import (
     ABSENT,
     UNCHANGED,
+    Cells,
     Column,
     Kind,
     Operation,
@@ -194,12 +195,11 @@ def test_packed_columns_are_compacted_as_lists_are(
     part = changes(_events(drawn))
     if native.missing.startswith("switched off"):
         return
-    packed = replace(
-        part,
-        columns=[
-            Packed.of(column.kind, cells)
-            for column, cells in zip(SCHEMA.columns, part.columns, strict=True)
-        ],
-    )
+    columns: list[Cells] = []
+    for column, cells in zip(SCHEMA.columns, part.columns, strict=True):
+        made = Packed.of(column.kind, cells)
+        assert made is not None
+        columns.append(made)
+    packed = replace(part, columns=columns)
     assert rows(compact(packed)) == rows(compact(part))
     assert compact(packed).truncated_at == compact(part).truncated_at
