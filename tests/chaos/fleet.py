@@ -171,7 +171,8 @@ class Program(OwnProcess):
 
     def log(self) -> str:
         """All it said, in all its lives."""
-        return (self.directory / LOG).read_text(errors="replace")
+        path = self.directory / LOG  # which a process that just begins has not made yet
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The lines of its log, of all lives, that tell of an event."""
