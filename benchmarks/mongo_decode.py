@@ -19,6 +19,7 @@ from typing import Any
 import pymongo
 from bson import ObjectId
 
+from warp import native
 from warp.model import ChangeBatch, TableId, TableSchema, TableSettings
 from warp.sources.mongodb import MongoOptions, MongoSource
 from warp.testing.servers import Mongod
@@ -102,6 +103,7 @@ def take(batch: ChangeBatch, schema: TableSchema, *, shaped: bool) -> int:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rows", type=int, default=200_000)
+    arguments.add_argument("--runs", type=int, default=5, help="the best of them counts")
     arguments.add_argument("--url", help="a replica set whose database `bench` may be dropped")
     given = arguments.parse_args()
     with ExitStack() as stack:
@@ -128,20 +130,26 @@ def main() -> None:
             batches = source.get_changes(start, selection=Everything(), idle=1.0)
             return stream(batches, schema, given.rows, shaped=shaped)
 
-        tasks: dict[str, Callable[[], int]] = {
+        driver: dict[str, Callable[[], int]] = {
             "raw read (find_raw_batches)": raw,
             "find, as dictionaries": dictionaries,
-            "snapshot: read": lambda: snapshot(source, schema, shaped=False),
-            "snapshot: read + decode + shape": lambda: snapshot(source, schema, shaped=True),
-            "stream: read": lambda: follow(shaped=False),
-            "stream: read + decode + shape": lambda: follow(shaped=True),
         }
+        ours: dict[str, Callable[[], int]] = {
+            "snapshot: read": lambda: snapshot(source, schema, shaped=False),
+            "snapshot: read + shape": lambda: snapshot(source, schema, shaped=True),
+            "stream: read": lambda: follow(shaped=False),
+            "stream: read + shape": lambda: follow(shaped=True),
+        }
+        halves = {"compiled": True, "plain Python": False} if native.active() else {"": False}
         yardstick = 0.0
         print(f"{'':36}{'us/row':>8}{'rows/CPU-s':>13}{'x raw':>8}")
-        for name, task in tasks.items():
-            best = min(cpu(task)[1] for _ in range(5))
-            yardstick = yardstick or best
-            print(f"{name:36}{best:8.2f}{1e6 / best:13,.0f}{best / yardstick:8.1f}")
+        for half, compiled in {"driver": False, **halves}.items():
+            for name, task in (driver if half == "driver" else ours).items():
+                with native.switched(compiled):
+                    best = min(cpu(task)[1] for _ in range(given.runs))
+                yardstick = yardstick or best
+                title = f"{name}, {half}" if half in halves else name
+                print(f"{title:36}{best:8.2f}{1e6 / best:13,.0f}{best / yardstick:8.1f}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from warp import native
-from warp.cells import holds_marks, listed, taken
+from warp.cells import listed, taken, unchanged
 from warp.model import UNCHANGED, Cells, Kind, Operation, TableChanges, TableSchema
 from warp.native import Packed
 
@@ -55,14 +55,19 @@ def compact(changes: TableChanges) -> Compacted:
         operations = bytes(operations[row] for row in kept_rows)
         versions = [versions[row] for row in kept_rows]
         columns = [taken(column, kept_rows) for column in columns]
-    if _surely_distinct(schema, columns):
-        return Compacted(operations, versions, columns, truncated_at)
+    packed = _packed_keys(schema, columns)
+    if packed:
+        kept = native.packed.last_of_each(packed, operations, versions)
+        if len(kept) == len(operations):
+            return Compacted(operations, versions, columns, truncated_at)
+        if not any(map(unchanged, columns)):
+            return _only(kept, operations, versions, columns, truncated_at)
     keys = keys_of(schema, columns, len(operations))
     if len(set(keys)) == len(operations):
         return Compacted(operations, versions, columns, truncated_at)
 
-    # Only columns that hold a mark can need filling; they alone are copied.
-    filled = {i: listed(column) for i, column in enumerate(columns) if holds_marks(column)}
+    # Only columns that hold UNCHANGED can need filling; they alone are copied.
+    filled = {i: listed(column) for i, column in enumerate(columns) if unchanged(column)}
     columns = [filled.get(i, column) for i, column in enumerate(columns)]
     newest: dict[Hashable, int] = {}
     for row, key in enumerate(keys):
@@ -75,11 +80,20 @@ def compact(changes: TableChanges) -> Compacted:
                 for column in filled.values():
                     if column[row] is UNCHANGED:
                         column[row] = column[earlier]
-    kept = sorted(newest.values())
+    return _only(sorted(newest.values()), operations, versions, columns, truncated_at)
+
+
+def _only(
+    rows: Sequence[int],
+    operations: bytes,
+    versions: Sequence[int],
+    columns: Sequence[Cells],
+    truncated_at: int | None,
+) -> Compacted:
     return Compacted(
-        bytes(operations[row] for row in kept),
-        [versions[row] for row in kept],
-        [taken(column, kept) for column in columns],
+        bytes(map(operations.__getitem__, rows)),
+        list(map(versions.__getitem__, rows)),
+        [taken(column, rows) for column in columns],
         truncated_at,
     )
 
@@ -89,15 +103,15 @@ def _overrules(operation: int, version: int, earlier: int) -> bool:
     return earlier < version if operation == _READ else earlier <= version
 
 
-def _surely_distinct(schema: TableSchema, columns: Sequence[Cells]) -> bool:
-    """Are the keys packed, and found to be all different without making objects of them?"""
+def _packed_keys(schema: TableSchema, columns: Sequence[Cells]) -> list[Packed]:
+    """The columns of the key, where they can be compared without making objects of them."""
     keys = [columns[place] for place, c in enumerate(schema.columns) if c.name in schema.key]
     packed = [key for key in keys if isinstance(key, Packed)]
     if not packed or len(packed) != len(keys):
-        return False
+        return []
     if not all(native.packed.compares_by_bytes(key.kind) for key in packed):
-        return False
-    return native.packed.distinct(packed)
+        return []
+    return packed
 
 
 def keys_of(schema: TableSchema, columns: Sequence[Cells], rows: int) -> Sequence[Hashable]:

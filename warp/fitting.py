@@ -49,6 +49,16 @@ class Original:
     carrier: Any = None  # for the quarantine, where that differs from `kept`
 
 
+@dataclass(slots=True)
+class _Found:
+    """What was met, first here; counted without a new object for each cell."""
+
+    row: int
+    first: Finding
+    cells: int
+    longest: int | None
+
+
 class Fitting:
     """What becomes of the cells of one table's changes in one batch."""
 
@@ -69,7 +79,7 @@ class Fitting:
         self._extra = extra
         self._keep = keep
         self._asked: dict[str, tuple[Change, Column]] = {}
-        self._found: dict[tuple[str, Outcome, str], tuple[int, Finding]] = {}
+        self._found: dict[tuple[str, Outcome, str], _Found] = {}
         self.skipped: list[Skipped] = []
         self.refused: dict[int, str] = {}  # row -> why
 
@@ -81,7 +91,10 @@ class Fitting:
     @property
     def findings(self) -> list[tuple[int, Finding]]:
         """With the first row each is about."""
-        return list(self._found.values())
+        return [
+            (found.row, replace(found.first, cells=found.cells, original_length=found.longest))
+            for found in self._found.values()
+        ]
 
     # -- columns of a source with a schema
 
@@ -240,6 +253,18 @@ class Fitting:
     def _ask(self, change: Change, column: Column) -> None:
         self._asked[column.name] = (change, replace(column, limit=None, scale=None))
 
+    def kept_again(self, column: Column, row: int, met: str, kept: Any) -> bool:
+        """Keep and count one more value of a type that goes into `_extra` for this column.
+
+        False for the first of them, and where they go elsewhere: then ask `misfit`.
+        """
+        found = self._found.get((column.name, Outcome.EXTRA, met))
+        if found is None or self._keep is None:
+            return False
+        self._keep(column, row, kept)
+        found.cells += 1
+        return True
+
     # -- telling
 
     def _tell(
@@ -266,29 +291,23 @@ class Fitting:
     ) -> None:
         """Count what happened to cells of a column; the first row and value stand as example."""
         at = (column.name, outcome, met)
-        first, before = self._found.get(at, (self.first + row, None))
+        before = self._found.get(at)
         if before is None:
             # The text that NULL replaced is kept nowhere else: whole, up to a bound.
             most = 100 * SHOWN if outcome is Outcome.NULLED else SHOWN
-            self._found[at] = (
-                first,
-                Finding(
-                    self._table,
-                    column.name,
-                    outcome,
-                    met,
-                    column.kind.value,
-                    cells,
-                    original=original[:most],
-                    original_length=length,
-                ),
+            finding = Finding(
+                self._table,
+                column.name,
+                outcome,
+                met,
+                column.kind.value,
+                cells,
+                original=original[:most],
             )
+            self._found[at] = _Found(self.first + row, finding, cells, length)
             return
-        longest = max(length or 0, before.original_length or 0) or None
-        self._found[at] = (
-            first,
-            replace(before, cells=before.cells + cells, original_length=longest),
-        )
+        before.cells += cells
+        before.longest = max(length or 0, before.longest or 0) or None
 
 
 def _skipped(row: int, column: Column, original: Original, why: str) -> Skipped:

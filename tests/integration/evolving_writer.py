@@ -10,7 +10,7 @@ import sys
 from postgresql_world import CREATE, ORDERS, World
 
 from warp.model import Change, Column, Kind, SchemaChange, TableSchema
-from warp.sources.documents import EXTRA
+from warp.sources.proposals import EXTRA
 
 FIRST = TableSchema(
     ORDERS, (Column("id", Kind.INT64, comment="seen"), Column("v", Kind.INT32), EXTRA), ("id",)

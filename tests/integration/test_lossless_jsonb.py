@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from warp.sources import lossless
-from warp.sources.documents import DECODING, decode
+from warp.sources.bson_decoding import DECODING, decode
 from warp.sources.lossless import rebuild
 
 

@@ -25,7 +25,8 @@ from warp.model import (
     TableSchema,
 )
 from warp.pipeline import BUSY_SECONDS, Delivery, NoMeter
-from warp.sources.documents import EXTRA, BsonDocuments
+from warp.sources.documents import BsonDocuments
+from warp.sources.proposals import EXTRA
 from warp.testing.contracts import ORDERS, STREAM, select
 from warp.testing.memory import (
     MemoryDatabase,

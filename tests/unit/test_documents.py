@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
+from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.datetime_ms import DatetimeMS
 
+from warp import native
+from warp.cells import listed
 from warp.model import (
     ABSENT,
     UNCHANGED,
@@ -31,16 +34,9 @@ from warp.model import (
     TableSchema,
     TableSettings,
 )
-from warp.sources.documents import (
-    DOCUMENT,
-    EMPTY,
-    EXTRA,
-    BsonDocuments,
-    column_name,
-    decode,
-    key_kind,
-    propose,
-)
+from warp.sources.bson_decoding import decode
+from warp.sources.documents import EMPTY, BsonDocuments
+from warp.sources.proposals import DOCUMENT, EXTRA, column_name, key_kind, propose
 
 TABLE = TableId("shop", "orders")
 SETTINGS = TableSettings(TABLE, TABLE, "shop")
@@ -58,7 +54,19 @@ def documents(*rows: dict[str, Any]) -> BsonDocuments:
 
 
 def shape(known: TableSchema, *rows: dict[str, Any]) -> Shaped:
-    return documents(*rows).shape(known, KEEPING)
+    return shaped_by(documents(*rows), known, KEEPING)
+
+
+def shaped_by(rows: BsonDocuments, known: TableSchema, settings: TableSettings) -> Shaped:
+    found = rows.shape(known, settings)
+    return replace(found, columns=[listed(column) for column in found.columns])
+
+
+@pytest.fixture(params=["compiled", "plain Python"], autouse=True)
+def half(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every sentence holds for both halves."""
+    with native.switched(request.param == "compiled"):
+        yield
 
 
 def in_extra(shaped: Shaped) -> dict[tuple[str, str], int]:
@@ -200,7 +208,7 @@ def damaged(field: str, good: str, bad: bytes) -> bytes:
 def test_one_document_that_is_not_utf8_does_not_fail_the_others() -> None:
     raw = [bson.encode({"_id": 0, "v": "ok", "n": 1}), damaged("v", "caf?", b"caf\xe9")]
     known = schema(Column("v", Kind.TEXT), Column("n", Kind.INT64))
-    shaped = BsonDocuments(TABLE, raw).shape(known, SETTINGS)
+    shaped = shaped_by(BsonDocuments(TABLE, raw), known, SETTINGS)
     assert shaped.columns[1] == ["ok", "caf\ufffd"]
     assert shaped.columns[2] == [1, 7]
     assert shaped.columns[3] == [None, b'{"v":{"$binary":{"base64":"Y2Fm6Q==","subType":"00"}}}']
@@ -275,9 +283,9 @@ def test_a_column_that_became_text_by_choice_takes_whatever_comes(policy: Policy
     settings = replace(SETTINGS, policy=policy)
     value = {"a": 1} if policy.drastic else "x"
     rows = documents({"_id": 1, "v": value}, {"_id": 2, "v": 7}, {"_id": 3, "v": True})
-    shaped = rows.shape(schema(Column("v", Kind.INT64)), settings)
+    shaped = shaped_by(rows, schema(Column("v", Kind.INT64)), settings)
     assert (Change.TEXT_COLUMN, Column("v", Kind.TEXT)) in shaped.asked
-    shaped = rows.shape(schema(Column("v", Kind.TEXT)), settings)
+    shaped = shaped_by(rows, schema(Column("v", Kind.TEXT)), settings)
     assert shaped.asked == []
     assert shaped.columns[1:] == [['{"a":1}' if policy.drastic else "x", "7", "true"], [None] * 3]
 
@@ -298,7 +306,7 @@ def test_a_delete_carries_only_its_key_and_a_truncate_nothing() -> None:
     columns = (Column("_id", Kind.INT64), Column("v", Kind.TEXT), DOCUMENT, EXTRA)
     known = TableSchema(TABLE, columns, ("_id",))
     rows = BsonDocuments(TABLE, raw, bytearray((DELETE, TRUNCATE, CREATE)))
-    shaped = rows.shape(known, SETTINGS)
+    shaped = shaped_by(rows, known, SETTINGS)
     assert shaped.columns[0] == [1, ABSENT, 2]
     assert shaped.columns[1] == [ABSENT, ABSENT, "x"]
     assert shaped.columns[2] == [ABSENT, ABSENT, b'{"_id":2,"v":"x"}']
@@ -342,7 +350,7 @@ def test_an_id_that_the_key_cannot_hold_asks_for_a_tagged_key(id: Any) -> None:
 
 def test_a_delete_of_another_id_type_asks_for_a_tagged_key() -> None:
     rows = BsonDocuments(TABLE, [bson.encode({"_id": "x"})], bytearray((DELETE,)))
-    assert rows.shape(schema(), SETTINGS).key_kind is Kind.TAGGED
+    assert shaped_by(rows, schema(), SETTINGS).key_kind is Kind.TAGGED
 
 
 def tag(id: Any) -> str:
@@ -380,7 +388,7 @@ def test_ids_that_are_not_utf8_stay_different() -> None:
     raw = [
         bson.encode({"_id": "caf?"}).replace(b"caf?", b"caf" + end) for end in (b"\xe9", b"\xe8")
     ]
-    shaped = BsonDocuments(TABLE, raw).shape(schema(key=Kind.TAGGED), SETTINGS)
+    shaped = shaped_by(BsonDocuments(TABLE, raw), schema(key=Kind.TAGGED), SETTINGS)
     assert len(set(shaped.columns[0])) == 2
 
 
@@ -396,9 +404,9 @@ def test_a_long_id_is_hashed_and_kept_whole_in_extra() -> None:
 def test_a_delete_of_a_long_id_finds_its_row() -> None:
     raw = [bson.encode({"_id": "x" * 3000})]
     known = schema(key=Kind.TAGGED)
-    [inserted], _ = BsonDocuments(TABLE, raw).shape(known, SETTINGS).columns
+    [inserted], _ = shaped_by(BsonDocuments(TABLE, raw), known, SETTINGS).columns
     deletes = BsonDocuments(TABLE, raw, bytearray((DELETE,)))
-    assert deletes.shape(known, SETTINGS).columns == [[inserted], [ABSENT]]
+    assert shaped_by(deletes, known, SETTINGS).columns == [[inserted], [ABSENT]]
 
 
 def test_a_key_that_fits_as_text_fits_as_tagged_text_too() -> None:
@@ -511,6 +519,9 @@ def test_names_that_a_table_cannot_have_are_changed_and_stay_different() -> None
     assert [c[0] for c in shaped.columns] == [1] * (len(fields) + 1) + [None]
 
 
+OURS = {f"warp.sources.{name}" for name in ("documents", "shaping", "packed_documents")}
+
+
 def test_a_shaped_batch_is_gone_without_a_search_for_garbage() -> None:
     """A worker looks for garbage rarely, and a batch may hold documents of 16 MB (guarantee 9)."""
     known = schema(Column("v", Kind.INT64))
@@ -518,7 +529,7 @@ def test_a_shaped_batch_is_gone_without_a_search_for_garbage() -> None:
     gc.disable()
     try:
         shape(known, {"_id": 1, "v": "x"}, {"_id": 2, "v": 7})
-        left = [o for o in gc.get_objects() if type(o).__module__ == "warp.sources.documents"]
+        left = [o for o in gc.get_objects() if type(o).__module__ in OURS]
     finally:
         gc.enable()
     assert left == []

@@ -27,8 +27,10 @@ from warp.model import (
     TableSettings,
 )
 from warp.sources import extjson
-from warp.sources.documents import DOCUMENT, EXTRA, BsonDocuments, decode
+from warp.sources.bson_decoding import decode
+from warp.sources.documents import BsonDocuments
 from warp.sources.extjson import Garbled, column_to_json, milliseconds, to_json
+from warp.sources.proposals import DOCUMENT, EXTRA
 
 TABLE = TableId("shop", "orders")
 # No column is changed for a value: what does not fit is in `_extra`.

@@ -177,10 +177,14 @@ def test_a_decimal_without_a_form_at_postgresql_is_an_error(text: str) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.text("ab", max_size=2) | st.none()), max_size=12))
-def test_keys_are_distinct_where_a_set_of_them_says_so(keys: list[tuple[int, str | None]]) -> None:
+def test_the_last_change_of_each_key_is_the_one_that_compaction_keeps(
+    keys: list[tuple[int, str | None]],
+) -> None:
     numbers = packed(Kind.INT64, [number for number, _ in keys])
     names = packed(Kind.TEXT, [name for _, name in keys])
-    assert native.packed.distinct([numbers, names]) == (len(set(keys)) == len(keys))
+    last = {key: row for row, key in enumerate(keys)}
+    kept = native.packed.last_of_each([numbers, names], b"u" * len(keys), range(len(keys)))
+    assert kept == sorted(last.values())
 
 
 @given(st.lists(TEXTS, max_size=4) | st.lists(TEXTS, max_size=6, unique=True).map(sorted))

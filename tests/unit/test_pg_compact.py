@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warp import native
 from warp.compact import Compacted, compact
 from warp.model import (
     ABSENT,
     UNCHANGED,
+    Cells,
     Column,
     Kind,
     Operation,
@@ -20,6 +23,7 @@ from warp.model import (
     TableId,
     TableSchema,
 )
+from warp.native import Packed
 
 TABLE = TableId("shop", "orders")
 SCHEMA = TableSchema(
@@ -182,3 +186,20 @@ def test_compacted_changes_leave_what_single_ones_do(
     assert {k: v for k, v in at_once.items() if not v[3]} == {
         k: v for k, v in one_by_one.items() if not v[3]
     }
+
+
+@given(st.lists(steps, max_size=14))
+def test_packed_columns_are_compacted_as_lists_are(
+    drawn: list[tuple[Operation, int, int, Any, Any]],
+) -> None:
+    part = changes(_events(drawn))
+    if native.missing.startswith("switched off"):
+        return
+    columns: list[Cells] = []
+    for column, cells in zip(SCHEMA.columns, part.columns, strict=True):
+        made = Packed.of(column.kind, cells)
+        assert made is not None
+        columns.append(made)
+    packed = replace(part, columns=columns)
+    assert rows(compact(packed)) == rows(compact(part))
+    assert compact(packed).truncated_at == compact(part).truncated_at

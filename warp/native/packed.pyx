@@ -489,9 +489,18 @@ def compares_by_bytes(kind):
     return kind not in (Kind.FLOAT32, Kind.FLOAT64, Kind.DECIMAL, Kind.JSON, Kind.JSON_TEXT)
 
 
-def distinct(columns):
-    """Has every row another key?  Only of kinds that `compares_by_bytes`."""
+cdef inline bint _stays(bytes operations, versions, Py_ssize_t row, Py_ssize_t earlier) except -1:
+    """Does the earlier change of a key stand against a later one?  See `warp.compact`."""
+    cdef bint reads = operations[row] == 114  # Operation.READ
+    if reads:
+        return versions[earlier] >= versions[row]
+    return versions[earlier] > versions[row]
+
+
+def last_of_each(columns, bytes operations not None, versions):
+    """The row of the last change of each key, ascending; only of kinds that `compares_by_bytes`."""
     cdef list parts = list(columns)
+    cdef bytearray gone
     cdef Packed part
     cdef Py_ssize_t rows = len(parts[0])
     cdef Py_ssize_t row, other, size = 16
@@ -502,6 +511,9 @@ def distinct(columns):
         size *= 2
     if rows >= 0x7FFFFFFF:
         raise ValueError("a batch of fewer than 2^31 rows was expected")
+    if len(operations) != rows or len(versions) != rows:
+        raise ValueError(f"an operation and a version for each of {rows} rows were expected")
+    gone = bytearray(rows)
     table = <int32_t *> PyMem_RawMalloc(size * 4)
     if table == NULL:
         raise MemoryError()
@@ -520,10 +532,16 @@ def distinct(columns):
                         equal = False
                         break
                 if equal:
-                    return False
+                    if _stays(operations, versions, row, other):
+                        gone[row] = 1
+                    else:
+                        gone[other] = 1
+                        table[place] = <int32_t> row
+                    break
                 place = (place + 1) & <uint64_t> (size - 1)
-            table[place] = <int32_t> row
-        return True
+            else:
+                table[place] = <int32_t> row
+        return [row for row in range(rows) if not gone[row]]
     finally:
         PyMem_RawFree(table)
 

@@ -35,12 +35,14 @@ from warp.model import (
     Verdict,
 )
 from warp.options import ConnectorOptions, Count, PositiveDuration, redact
-from warp.sources.documents import EMPTY, BsonDocuments, decode, propose
+from warp.sources.bson_decoding import decode
+from warp.sources.documents import EMPTY, BsonDocuments
 from warp.sources.mongodb import look, poll, snapshot
 from warp.sources.mongodb.cursor import RawCursor
 from warp.sources.mongodb.errors import is_unauthorized, translated
 from warp.sources.mongodb.stream import ChangeStream
 from warp.sources.mongodb.tokens import Token, order_key
+from warp.sources.proposals import propose
 
 _INTERNAL: Final = frozenset({"admin", "config", "local"})
 _READ_SIZE: Final = 1_000
@@ -436,7 +438,7 @@ def _stay_with_one_mongos(servers: Sequence[Any]) -> Sequence[Any]:
 
 
 def _rows(
-    table: TableId, operation: Operation, version: int, documents: list[bytes], end: Position
+    table: TableId, operation: Operation, version: int, documents: Sequence[bytes], end: Position
 ) -> ChangeBatch:
     """Documents that all had the same happen to them at the same version."""
     changes = []

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import bson
 from bson import Int64
@@ -22,7 +22,11 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import InvalidOperation, PyMongoError
 
+from warp import native
 from warp.sources.elements import elements
+
+if TYPE_CHECKING:
+    from warp.native.replies import Slices
 
 RAW: Final = CodecOptions(document_class=RawBSONDocument)
 
@@ -35,7 +39,7 @@ _LENGTH: Final = struct.Struct("<i").unpack_from
 class Reply:
     """One answer of the server: documents as it sent them."""
 
-    documents: list[bytes]
+    documents: Sequence[bytes]
     size: int  # bytes of the documents
     resume: dict[str, Any] | None  # postBatchResumeToken
 
@@ -77,6 +81,14 @@ class RawCursor:
         return bytes(reply.raw)
 
     def _take(self, reply: bytes) -> Reply:
+        found = native.replies.cut(reply) if native.active() else None
+        if found is not None:
+            self._id, namespace, token, documents, size = found
+            self._collection = namespace.partition(".")[2]
+            return Reply(documents, size, None if token is None else bson.decode(token))
+        return self._taken(reply)
+
+    def _taken(self, reply: bytes) -> Reply:
         cursor = next(value for _, name, value in elements(reply) if name == b"cursor")
         del reply  # a document may have 16 MB: the fewer copies at once, the better (guarantee 9)
         documents: list[bytes] = []
@@ -109,6 +121,11 @@ class RawCursor:
             self._busy.release()
         if self._session is not None and came_back:
             self._session.end_session()
+
+
+def gathering() -> Slices | list[bytes]:
+    """Where documents of several replies are gathered."""
+    return native.replies.Slices() if native.active() else []
 
 
 def array_of_documents(array: bytes) -> list[bytes]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -27,8 +27,8 @@ from pymongo.errors import OperationFailure
 from warp.capture.clocks import instant, iso
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import Position, TableId, TableSettings
-from warp.sources.documents import decode
-from warp.sources.mongodb.cursor import RawCursor
+from warp.sources.bson_decoding import decode
+from warp.sources.mongodb.cursor import RawCursor, gathering
 from warp.sources.mongodb.errors import translated
 from warp.sources.mongodb.snapshot import BOUNDS
 from warp.sources.mongodb.times import FAMILIES, SECOND, Clock, family_of, lowest
@@ -241,7 +241,7 @@ def read(
     version: Timestamp,
     rows: int,
     closed: threading.Event,
-) -> Iterator[tuple[list[bytes], Reached]]:
+) -> Iterator[tuple[Sequence[bytes], Reached]]:
     """Documents in the order of `field`, with how far each part of them reaches.
 
     Without a field, all of them.  One consistent version: a run that takes longer than the server
@@ -254,7 +254,7 @@ def read(
         command["allowDiskUse"] = True
     command["readConcern"] = {"level": "snapshot", "atClusterTime": version}
     cursor = RawCursor(database, command)
-    documents: list[bytes] = []
+    documents = gathering()
     size = 0
     try:
         while not cursor.exhausted:
@@ -262,19 +262,19 @@ def read(
                 raise SourceUnavailable("the connector was closed", place=str(table))
             with translated(f"poll {table}"):
                 reply = cursor.read(max(1, min(rows - len(documents), _REPLY_ROWS)))
-            documents += reply.documents
+            documents.extend(reply.documents)
             size += reply.size
             if len(documents) >= rows or size >= _FULL_BYTES:
                 reached = _reached(reached, documents, field)
                 yield documents, reached
-                documents, size = [], 0
+                documents, size = gathering(), 0
     finally:
         cursor.close()
     if documents:
         yield documents, _reached(reached, documents, field)
 
 
-def _reached(reached: Reached, documents: list[bytes], field: str | None) -> Reached:
+def _reached(reached: Reached, documents: Sequence[bytes], field: str | None) -> Reached:
     """They come sorted, so the last of each family is its greatest."""
     if field is None:
         return reached

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -21,10 +21,10 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from warp.errors import SourceUnavailable
 from warp.model import Chunk, TableId
-from warp.sources.documents import KEY, decode, decode_ids
+from warp.sources.bson_decoding import KEY, decode, decode_ids
 from warp.sources.extjson import tagged
 from warp.sources.mongodb import errors
-from warp.sources.mongodb.cursor import RawCursor
+from warp.sources.mongodb.cursor import RawCursor, gathering
 from warp.sources.mongodb.tokens import order_key
 
 # Ids sampled for each edge: more make the ranges more even.
@@ -101,7 +101,7 @@ def read(
     *,
     now: Callable[[], Timestamp],
     closed: threading.Event,
-) -> Iterator[tuple[int, list[bytes]]]:
+) -> Iterator[tuple[int, Sequence[bytes]]]:
     """(version, documents) of about `rows` each; at least one pair, also of an empty range.
 
     How many, it asks anew for each pair.
@@ -152,7 +152,7 @@ def _read_at(
     lower: dict[str, Any] | None,
     version: Timestamp,
     rows: Callable[[], int],
-) -> Iterator[list[bytes]]:
+) -> Iterator[Sequence[bytes]]:
     command: dict[str, Any] = {"find": chunk.table.name, "hint": {KEY: 1}}
     if lower is not None:
         command["min"] = lower
@@ -162,16 +162,16 @@ def _read_at(
     command["batchSize"] = min(wanted, _REPLY_ROWS)
     command["readConcern"] = {"level": "snapshot", "atClusterTime": version}
     cursor = RawCursor(database, command)
-    documents: list[bytes] = []
+    documents = gathering()
     size = 0
     try:
         while not cursor.exhausted:
             reply = cursor.read(min(wanted - len(documents), _REPLY_ROWS))
-            documents += reply.documents
+            documents.extend(reply.documents)
             size += reply.size
             if len(documents) >= wanted or size >= _FULL_BYTES:
                 yield documents
-                documents, size, wanted = [], 0, rows()
+                documents, size, wanted = gathering(), 0, rows()
     finally:
         cursor.close()
     if documents:

@@ -12,22 +12,33 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
+from warp import native
 from warp.errors import PositionLost
 from warp.model import ChangeBatch, Operation, Position, TableChanges, TableId, TableSelection
 from warp.sources.documents import EMPTY, BsonDocuments
 from warp.sources.elements import elements
 from warp.sources.mongodb import errors
-from warp.sources.mongodb.cursor import RawCursor, Reply
-from warp.sources.mongodb.events import OtherEvent, RowEvent, parse, table_of, with_document
+from warp.sources.mongodb.cursor import RawCursor, Reply, gathering
+from warp.sources.mongodb.events import (
+    OtherEvent,
+    RowEvent,
+    careful,
+    parse,
+    table_of,
+    with_document,
+)
 from warp.sources.mongodb.tokens import Token
+
+if TYPE_CHECKING:
+    from warp.native.replies import Events, Slices
 
 # After activity the server is asked for so long before the stream says that it has caught up.
 _QUICK_MS: Final = 10
@@ -45,7 +56,7 @@ class _Part:
     table: TableId
     operations: bytearray = field(default_factory=bytearray)
     versions: list[int] = field(default_factory=list)
-    documents: list[bytes] = field(default_factory=list)
+    documents: Slices | list[bytes] = field(default_factory=gathering)
 
     def changes(self) -> TableChanges:
         documents = BsonDocuments(self.table, self.documents, self.operations)
@@ -173,7 +184,7 @@ class ChangeStream:
         spoken = time.monotonic()
         while not self._closed.is_set():
             reply = cursor.read(1 if lean else self._read_size(), wait_ms)
-            found = self._looked_up(reply) if lean else map(parse, reply.documents)
+            found = self._looked_up(reply) if lean else _reading(reply)
             for batch in self._batches(found, reply, place, selection, known):
                 yield batch
                 spoken = time.monotonic()
@@ -207,49 +218,139 @@ class ChangeStream:
 
     def _batches(
         self,
-        events: Iterable[RowEvent | OtherEvent],
+        events: Events | Iterable[RowEvent | OtherEvent],
         reply: Reply,
         place: _Place,
         selection: TableSelection,
         known: int,
     ) -> Iterator[ChangeBatch]:
         """The batches of one reply.  It holds 16 MB at most, so only rows need counting."""
-        parts: dict[TableId, _Part] = {}
-        chosen: dict[bytes, _Part | None] = {}  # by namespace, as events name their table
-        reload: list[TableId] = []
-        rows, limit = 0, _NO_LIMIT
-        wall_ms = 0
-        for row in events:
-            if isinstance(row, OtherEvent):
-                wall_ms = row.wall_ms
-                if row.version > known:
-                    rows += _structural(row, parts, reload, selection)
-                continue
-            token, operation, namespace, version, wall_ms, document = row
-            if version <= known or document is None:
-                continue
-            try:
-                part = chosen[namespace]
-            except KeyError:
-                table = TableId(*table_of(namespace))
-                settings = selection(table)
-                part = chosen[namespace] = None if settings is None else _part(parts, table)
-                if settings is not None:
-                    limit = min(limit, settings.write_batch_size)
-            if part is None:
-                continue
-            part.operations.append(operation)
-            part.versions.append(version)
-            part.documents.append(document)
-            rows += 1
-            if rows >= limit:
-                place.move(_token(token), wall_ms)
-                yield _batch(parts, reload, place.shown)
-                parts, chosen, reload, rows, limit = {}, {}, [], 0, _NO_LIMIT
+        making = _Making(selection)
+        if isinstance(events, Iterable):
+            wall_ms = yield from _one_by_one(events, making, place, known)
+        else:
+            wall_ms = yield from _by_runs(events, making, place, known)
         if reply.resume is not None:
             place.move(Token.of(reply.resume, drained=not reply.documents), wall_ms)
-        if rows or reload:
-            yield _batch(parts, reload, place.shown)
+        if making.rows or making.reload:
+            yield making.batch(place.shown)
+
+
+def _reading(reply: Reply) -> Events | Iterable[RowEvent | OtherEvent]:
+    if native.active() and isinstance(reply.documents, native.replies.Slices):
+        return native.replies.Events(reply.documents)
+    return map(parse, reply.documents)
+
+
+class _Making:
+    """The batch being made of a reply's events."""
+
+    def __init__(self, selection: TableSelection) -> None:
+        self.selection = selection
+        self._begin()
+
+    def _begin(self) -> None:
+        self.parts: dict[TableId, _Part] = {}
+        self.reload: list[TableId] = []
+        self.rows = 0
+        self._limit = _NO_LIMIT  # the least of its tables'
+        self._chosen: dict[bytes, _Part | None] = {}  # by namespace, as events name their table
+
+    def part(self, namespace: bytes) -> _Part | None:
+        """The table's, or None where it is not selected."""
+        try:
+            return self._chosen[namespace]
+        except KeyError:
+            table = TableId(*table_of(namespace))
+            settings = self.selection(table)
+            part = None if settings is None else _part(self.parts, table)
+            if settings is not None:
+                self._limit = min(self._limit, settings.write_batch_size)
+            self._chosen[namespace] = part
+            return part
+
+    @property
+    def room(self) -> int:
+        """For rows; a batch of truncations alone may be full and still take one."""
+        return max(1, self._limit - self.rows)
+
+    @property
+    def full(self) -> bool:
+        return self.rows >= self._limit
+
+    def batch(self, end: Position) -> ChangeBatch:
+        """What was made; the next one begins."""
+        made = _batch(self.parts, self.reload, end)
+        self._begin()
+        return made
+
+
+def _one_by_one(
+    events: Iterable[RowEvent | OtherEvent], making: _Making, place: _Place, known: int
+) -> Generator[ChangeBatch, None, int]:
+    """The full batches; returns when the last event happened."""
+    wall_ms = 0
+    for row in events:
+        if isinstance(row, OtherEvent):
+            wall_ms = row.wall_ms
+            if row.version > known:
+                making.rows += _structural(row, making.parts, making.reload, making.selection)
+            continue
+        token, operation, namespace, version, wall_ms, document = row
+        if version <= known or document is None:
+            continue
+        part = making.part(namespace)
+        if part is None:
+            continue
+        part.operations.append(operation)
+        part.versions.append(version)
+        part.documents.append(document)
+        making.rows += 1
+        if making.full:
+            place.move(_token(token), wall_ms)
+            yield making.batch(place.shown)
+    return wall_ms
+
+
+_SKIPPED, _TAKEN, _ASK = range(3)  # what a run does with the rows of a namespace
+
+
+def _by_runs(
+    events: Events, making: _Making, place: _Place, known: int
+) -> Generator[ChangeBatch, None, int]:
+    """The same, of events that were read where they lie."""
+    at, wall_ms = 0, 0
+    namespaces = events.namespaces
+    wanted = bytearray((_ASK,)) * len(namespaces)
+    while at < len(events):
+        stop, rows = events.run(at, making.room, known, wanted)
+        for number, operations, versions, documents in events.gather(at, stop, known, wanted):
+            part = making.part(namespaces[number])
+            if part is None:
+                raise AssertionError("only rows of selected tables are taken")
+            part.operations += operations
+            part.versions += versions
+            part.documents.extend(documents)
+        if stop > at:
+            wall_ms = events.wall_ms(stop - 1)
+        at = stop
+        making.rows += rows
+        if rows and making.full:
+            place.move(_token(events.token(at - 1)), wall_ms)
+            yield making.batch(place.shown)
+            wanted = bytearray((_ASK,)) * len(namespaces)
+        elif at < len(events):
+            asked = events.namespace(at)
+            if asked is None:
+                before = making.parts
+                wall_ms = yield from _one_by_one([careful(events.event(at))], making, place, known)
+                if making.parts is not before:
+                    wanted = bytearray((_ASK,)) * len(namespaces)
+                at += 1
+            else:
+                part = making.part(namespaces[asked])
+                wanted[asked] = _SKIPPED if part is None else _TAKEN
+    return wall_ms
 
 
 _NO_LIMIT: Final = 1 << 62
