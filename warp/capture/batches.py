@@ -8,6 +8,7 @@ from typing import Any
 
 from warp.model import (
     ABSENT,
+    Cells,
     ChangeBatch,
     Operation,
     Position,
@@ -18,7 +19,7 @@ from warp.model import (
 
 def rows(
     schema: TableSchema,
-    columns: list[list[Any]],
+    columns: Sequence[Cells],
     version: int,
     operation: Operation = Operation.UPDATE,
 ) -> TableChanges:

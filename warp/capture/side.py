@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from warp.model import Diagnosis, Kind, TableId, TableSchema
+from warp.model import Cells, Diagnosis, Kind, TableId, TableSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class SqlSide(Protocol):
 
     def select(
         self, statement: str, schema: TableSchema, *, rows: int
-    ) -> Iterator[list[list[Any]]]:
+    ) -> Iterator[Sequence[Cells]]:
         """The rows as columns of carriers, in parts of at most `rows`, fewer where they are large.
 
         The statement names the schema's columns in order.
