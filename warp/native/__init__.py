@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from warp.native import mysql_rows, packed
+    from warp.native import binlog, mysql_rows, packed
     from warp.native.packed import Packed
 
-_MODULES: Final = ("packed", "mysql_rows")
+_MODULES: Final = ("packed", "binlog", "mysql_rows")
 _SWITCH: Final = "CARTRIDGE_WARP_PURE"
 
 
@@ -61,4 +61,4 @@ def switched(on: bool) -> Iterator[None]:
         _at_work = before
 
 
-__all__ = ["Packed", "active", "missing", "mysql_rows", "packed", "switched"]
+__all__ = ["Packed", "active", "binlog", "missing", "mysql_rows", "packed", "switched"]
