@@ -504,14 +504,16 @@ cdef class Filling:
         bint deleted,
     ):
         """The rows of an event that has one image of each; how many, or -1 where none was taken."""
-        cdef Py_ssize_t before = self.rows, place
-        cdef const uint8_t *p
-        cdef const uint8_t *last
         self._check(plan, event, start, end, there)
-        p, last = &event[0] + start, &event[0] + end
+        return self._insert(plan, &event[0] + start, &event[0] + end, &there[0], deleted)
+
+    cdef Py_ssize_t _insert(
+        self, Plan plan, const uint8_t *p, const uint8_t *last, const uint8_t *there, bint deleted
+    ) except -2:
+        cdef Py_ssize_t before = self.rows, place
         try:
             while p < last:
-                p = plan.image(p, last, &there[0], plan.after)
+                p = plan.image(p, last, there, plan.after)
                 if p == NULL:
                     self._cut(before)
                     return -1
@@ -540,19 +542,28 @@ cdef class Filling:
         const uint8_t[::1] there_after,
     ):
         """The rows of an UPDATE; -1 also where a key may have changed."""
-        cdef Py_ssize_t before = self.rows, place
-        cdef const uint8_t *p
-        cdef const uint8_t *last
-        cdef Span *old
-        cdef Span *new
         self._check(plan, event, start, end, there_before)
         self._check(plan, event, start, end, there_after)
-        p, last = &event[0] + start, &event[0] + end
+        return self._update(
+            plan, &event[0] + start, &event[0] + end, &there_before[0], &there_after[0]
+        )
+
+    cdef Py_ssize_t _update(
+        self,
+        Plan plan,
+        const uint8_t *p,
+        const uint8_t *last,
+        const uint8_t *there_before,
+        const uint8_t *there_after,
+    ) except -2:
+        cdef Py_ssize_t before = self.rows, place
+        cdef Span *old
+        cdef Span *new
         try:
             while p < last:
-                p = plan.image(p, last, &there_before[0], plan.before)
+                p = plan.image(p, last, there_before, plan.before)
                 if p != NULL:
-                    p = plan.image(p, last, &there_after[0], plan.after)
+                    p = plan.image(p, last, there_after, plan.after)
                 if p == NULL:
                     self._cut(before)
                     return -1
@@ -594,3 +605,339 @@ cdef bint same(Span *one, Span *other) noexcept:
     if one.null or other.null:
         return one.null == other.null
     return one.size == other.size and memcmp(one.value, other.value, one.size) == 0
+
+
+# -------------------------------------------------------------------------------------------------
+# Whole transactions
+
+cdef uint32_t CRC[8][256]
+cdef uint32_t POLYNOMIAL = 0xEDB88320
+
+
+cdef void _make_table() noexcept:
+    cdef uint32_t value
+    cdef int byte, bit, slice
+    for byte in range(256):
+        value = byte
+        for bit in range(8):
+            value = value >> 1 ^ (POLYNOMIAL if value & 1 else <uint32_t> 0)
+        CRC[0][byte] = value
+    for byte in range(256):
+        for slice in range(1, 8):
+            CRC[slice][byte] = CRC[slice - 1][byte] >> 8 ^ CRC[0][CRC[slice - 1][byte] & 0xFF]
+
+
+_make_table()
+
+
+cdef uint32_t crc_of(const uint8_t *p, size_t size) noexcept nogil:
+    """CRC-32 as zlib has it, eight bytes at once."""
+    cdef uint32_t crc = 0xFFFFFFFF, low, high
+    while size >= 8:
+        memcpy(&low, p, 4)
+        memcpy(&high, p + 4, 4)
+        low ^= crc
+        crc = (
+            CRC[7][low & 0xFF] ^ CRC[6][low >> 8 & 0xFF] ^ CRC[5][low >> 16 & 0xFF]
+            ^ CRC[4][low >> 24] ^ CRC[3][high & 0xFF] ^ CRC[2][high >> 8 & 0xFF]
+            ^ CRC[1][high >> 16 & 0xFF] ^ CRC[0][high >> 24]
+        )
+        p += 8
+        size -= 8
+    while size:
+        crc = crc >> 8 ^ CRC[0][(crc ^ p[0]) & 0xFF]
+        p += 1
+        size -= 1
+    return ~crc
+
+
+def crc32(const uint8_t[::1] data):
+    """For the test that it is zlib's."""
+    return crc_of(&data[0], data.shape[0]) if data.shape[0] else 0
+
+
+cdef enum:
+    E_QUERY = 2
+    E_XID = 16
+    E_TABLE_MAP = 19
+    E_ROWS_QUERY = 29
+    E_GTID = 33
+    E_ANNOTATE = 160
+    E_MARIADB_GTID = 162
+    MAPS = 16            # table maps of one transaction
+    NOT_SIMPLE = 0xE1    # of MariaDB's flags: standalone, DDL, either part of XA
+
+cdef uint32_t RESIDUE = 0x2144DF1C  # the CRC-32 of anything followed by its own
+
+
+cdef class Target:
+    """Where the rows of one table map go, in one batch."""
+
+    cdef Plan plan
+    cdef Filling filling
+    cdef bytearray operations
+    cdef list versions
+    cdef list sets       # of inserts, updates, deletes: the columns that are there, or None
+    cdef int codes[3]    # what such rows are called
+    cdef Py_ssize_t before  # rows before the transaction at hand
+
+
+cdef class Transactions:
+    """Small transactions that lie whole in the buffer and are like ones that were seen before.
+
+    Whatever is not just so (another statement, another shape of rows, a damaged byte, a gap) is
+    left where it is, with its whole transaction, for the reference to read.
+    """
+
+    cdef dict targets
+    cdef readonly size_t start        # of what was not taken
+    cdef readonly int sequence
+    cdef readonly uint32_t position   # in the log file: the end of the last transaction taken
+    cdef readonly Py_ssize_t count    # transactions taken
+    cdef readonly Py_ssize_t rows
+    cdef readonly size_t size         # bytes of the events with their rows
+    cdef readonly int64_t number      # of the last one: its sequence, or its number
+    cdef readonly uint32_t server     # of the last one (MariaDB)
+    cdef readonly int64_t version
+    cdef readonly double committed_at
+
+    def __init__(self):
+        self.targets = {}
+
+    def forget(self):
+        """Another batch, or tables that are not as they were."""
+        self.targets.clear()
+
+    def know(
+        self,
+        bytes body,
+        int sort,
+        bytes there,
+        Plan plan,
+        Filling filling,
+        bytearray operations,
+        list versions,
+        int code,
+    ):
+        """Rows that were packed: of this table map, INSERT 0, UPDATE 1 or DELETE 2, so marked."""
+        cdef Target target = <Target> self.targets.get(body)
+        if target is None or target.filling is not filling or target.plan is not plan:
+            target = Target.__new__(Target)
+            target.plan, target.filling = plan, filling
+            target.operations, target.versions = operations, versions
+            target.sets = [None, None, None]
+            self.targets[body] = target
+        if not 0 <= sort <= 2 or len(there) < (2 if sort == 1 else 1) * ((plan.count + 7) // 8):
+            raise ValueError("a set of columns was expected")
+        target.sets[sort] = there
+        target.codes[sort] = code
+
+    def take(
+        self,
+        const uint8_t[::1] buffer,
+        size_t start,
+        size_t end,
+        int sequence,
+        uint32_t position,
+        uint32_t domain,
+        const uint8_t[::1] source,
+        int64_t number,
+        int64_t version,
+        Py_ssize_t rows,
+        size_t size,
+        Py_ssize_t most_rows,
+        size_t most_bytes,
+    ):
+        """Take transactions until a batch is full or one is not simple.
+
+        The last transaction before was `number` of `domain` (MariaDB, where `source` is empty), or
+        of the UUID `source`; `version` is what its rows have.
+        """
+        cdef size_t after
+        if not start <= end <= <size_t> buffer.shape[0] or source.shape[0] not in (0, 16):
+            raise ValueError("a part of the buffer was expected")
+        self.start, self.sequence, self.position = start, sequence, position
+        self.number, self.version, self.count = number, version, 0
+        self.rows, self.size = rows, size
+        if not self.targets or start == end:
+            return
+        while self.rows < most_rows and self.size < most_bytes:
+            after = self._one(
+                &buffer[0], end, domain, &source[0] if source.shape[0] else NULL, most_rows
+            )
+            if after == 0:
+                break
+            self.start = after
+            self.count += 1
+
+    cdef size_t _one(
+        self,
+        const uint8_t *base,
+        size_t end,
+        uint32_t domain,
+        const uint8_t *source,
+        Py_ssize_t most_rows,
+    ) except? 0:
+        """Where the next transaction ends, once it is taken; 0 where it is not."""
+        cdef size_t at = self.start, length, size, sizes = 0
+        cdef const uint8_t *event
+        cdef int kind, sequence = self.sequence, maps = 0, place
+        cdef uint32_t position = self.position, next_position, server = 0
+        cdef bint begun = False, opened = source == NULL
+        cdef int64_t number = 0, version = 0
+        cdef double committed_at = 0
+        cdef uint64_t ids[MAPS]
+        cdef uint64_t table
+        cdef list mapped = []   # the targets, as `ids` has them
+        cdef Target target
+        cdef Py_ssize_t added, rows = 0
+        try:
+            while True:
+                if end - at < 4 + 1 + 19 + 4:
+                    break
+                length = base[at] | base[at + 1] << 8 | <size_t> base[at + 2] << 16
+                if length == 0xFFFFFF or end - at - 4 < length or length < 1 + 19 + 4:
+                    break
+                if base[at + 3] != sequence or base[at + 4] != 0:
+                    break
+                sequence = (sequence + 1) & 0xFF
+                event = base + at + 5
+                size = length - 1
+                at += 4 + length
+                if little_endian(event + 9, 4) != size or crc_of(event, size) != RESIDUE:
+                    break
+                next_position = <uint32_t> little_endian(event + 13, 4)
+                if next_position < position:
+                    break
+                position = next_position
+                kind = event[4]
+                size -= 4
+                if not begun:
+                    if source == NULL:
+                        if kind != E_MARIADB_GTID or size < 32 or event[31] & NOT_SIMPLE:
+                            break
+                        if <uint32_t> little_endian(event + 27, 4) != domain:
+                            break
+                        number = <int64_t> little_endian(event + 19, 8)
+                        if number <= self.number:
+                            break
+                        server = <uint32_t> little_endian(event + 5, 4)
+                        version = self.version + (number - self.number)
+                        committed_at = <double> little_endian(event, 4)
+                    else:
+                        if kind != E_GTID or size < 68 or event[44] != 2:
+                            break
+                        number = <int64_t> little_endian(event + 36, 8)
+                        if memcmp(event + 20, source, 16) != 0 or number != self.number + 1:
+                            break
+                        version = self.version + 1
+                        committed_at = (
+                            <double> (little_endian(event + 61, 7) & ((<uint64_t> 1 << 55) - 1))
+                        ) / 1e6
+                    begun = True
+                elif kind == E_QUERY:
+                    if opened or size < 38 or memcmp(event + size - 6, b"\0BEGIN", 6) != 0:
+                        break
+                    opened = True
+                elif not opened:
+                    break
+                elif kind == E_ANNOTATE or kind == E_ROWS_QUERY:
+                    pass
+                elif kind == E_TABLE_MAP:
+                    if size < 28 or maps == MAPS:
+                        break
+                    found = self.targets.get(
+                        PyBytes_FromStringAndSize(<const char *> event + 25, size - 25)
+                    )
+                    if found is None:
+                        break
+                    target = <Target> found
+                    ids[maps] = little_endian(event + 19, 6)
+                    maps += 1
+                    if target not in mapped:
+                        target.before = target.filling.rows
+                    mapped.append(target)
+                elif 23 <= kind <= 25 or 30 <= kind <= 32:
+                    if size < 29:
+                        break
+                    table = little_endian(event + 19, 6)
+                    place = maps - 1
+                    while place >= 0 and ids[place] != table:
+                        place -= 1
+                    if place < 0:
+                        break
+                    target = <Target> mapped[place]
+                    added = self._rows(
+                        target, kind - 23 if kind < 30 else kind - 30, event, size, kind >= 30,
+                        version,
+                    )
+                    if added < 0:
+                        break
+                    rows += added
+                    if self.rows + rows >= 4 * most_rows:
+                        break  # perhaps it must end amid the transaction
+                    sizes += size + 4
+                elif kind == E_XID:
+                    self.sequence, self.position = sequence, position
+                    self.number, self.version, self.server = number, version, server
+                    self.committed_at = committed_at
+                    self.rows += rows
+                    self.size += sizes
+                    return at
+                else:
+                    break
+        except BaseException:
+            self._undo(mapped)
+            raise
+        self._undo(mapped)
+        return 0
+
+    cdef Py_ssize_t _rows(
+        self,
+        Target target,
+        int sort,
+        const uint8_t *event,
+        size_t size,
+        bint second_form,
+        int64_t version,
+    ) except -2:
+        cdef size_t place = 27
+        cdef Py_ssize_t added, row
+        cdef size_t width, bits = (target.plan.count + 7) // 8
+        cdef bytes there
+        cdef const uint8_t *sets
+        if second_form:
+            place += little_endian(event + 27, 2)
+        known = target.sets[sort]
+        if known is None:
+            return -1
+        there = <bytes> known
+        width = PyBytes_GET_SIZE(there)
+        if place >= size or size - place <= width:
+            return -1
+        sets = <const uint8_t *> PyBytes_AS_STRING(there)
+        if memcmp(event + place, sets, width) != 0:
+            return -1
+        place += width
+        if sort == 1:
+            added = target.filling._update(
+                target.plan, event + place, event + size, sets + width - 2 * bits,
+                sets + width - bits,
+            )
+        else:
+            added = target.filling._insert(
+                target.plan, event + place, event + size, sets + width - bits, sort == 2
+            )
+        for row in range(added):
+            target.operations.append(target.codes[sort])
+            target.versions.append(version)
+        return added
+
+    cdef int _undo(self, list mapped) except -1:
+        cdef Target target
+        for each in mapped:
+            target = <Target> each
+            target.filling._cut(target.before)
+            del target.operations[target.before:]
+            del target.versions[target.before:]
+        return 0

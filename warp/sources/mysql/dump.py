@@ -153,6 +153,15 @@ class Dump:
                 raise self._refused(bytes(buffer[start + 4 : after]))
             yield bytes(memoryview(buffer)[start + 5 : after])
 
+    @property
+    def waiting(self) -> tuple[bytearray, int, int, int]:
+        """What is here and was not taken: where in which buffer, and the next packet's number."""
+        return self._buffer, self._start, self._end, self._sequence
+
+    def passed(self, start: int, sequence: int) -> None:
+        """Somebody else took the packets before."""
+        self._start, self._sequence = start, sequence
+
     def _has_event(self) -> bool:
         start, end = self._start, self._end
         if end - start < 4:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from warp import native
-from warp.errors import PositionLost, SourceRefused
+from warp.errors import PositionLost, SourceRefused, WarpError
 from warp.model import (
     ABSENT,
     UNCHANGED,
@@ -33,7 +34,7 @@ from warp.model import (
 )
 from warp.sources.mysql.binlog import transactions as log
 from warp.sources.mysql.binlog.gtid import GtidSet, MariaPosition
-from warp.sources.mysql.binlog.rows import Row, Wanted, columns_of
+from warp.sources.mysql.binlog.rows import UNREADABLE, Row, Wanted, columns_of
 from warp.sources.mysql.binlog.transactions import Transactions
 from warp.sources.mysql.ddl import Effect, effect
 from warp.sources.mysql.dump import Dump
@@ -206,6 +207,7 @@ class LogStream:
         self._schemas: dict[TableId, TableSchema] = {}
         self._listed = frozenset(catalog.listed())
         self._making = _Making()
+        self._whole = native.binlog.Transactions() if native.active() else None
 
     # -- following
 
@@ -220,6 +222,8 @@ class LogStream:
                 for step in self._transactions.feed(event):
                     if type(step) is not log.Rows and type(step) is not log.Unread:
                         self._take(step)
+                        if type(step) is log.Ended and self._whole is not None:
+                            self._take_whole(self._whole)
                         if self._making.is_full and not self._inside:
                             yield self._batch()
                             spoken = time.monotonic()
@@ -244,6 +248,8 @@ class LogStream:
 
     def _batch(self) -> ChangeBatch:
         made, self._making = self._making, _Making()
+        if self._whole is not None:
+            self._whole.forget()
         return ChangeBatch(made.changes(), self._shown_now(), tuple(made.reload), time.time())
 
     def _shown_now(self) -> Position:
@@ -268,6 +274,8 @@ class LogStream:
                 self._version = self._here.add(gtid)
                 self._began_at = committed_at
             case log.Noted(statement):
+                if self._whole is not None:
+                    self._whole.forget()
                 known = self._listed | self._schemas.keys()
                 self._take_effect(effect(statement, self._selection, known))
             case log.Ended(place, _, held, doubtful):
@@ -378,7 +386,37 @@ class LogStream:
         if operation is Operation.CREATE and not whole:
             operation = Operation.UPDATE  # a part of a row; the rest is looked up where it lacks
         part.count(operation, self._version, rows)
+        if self._whole is not None:
+            unread = (step.operation, step.event, step.place)
+            table.tell(self._whole, part.filling, unread, part.operations, part.versions, operation)
         return True
+
+    def _take_whole(self, whole: native.binlog.Transactions) -> None:
+        """Transactions that are here and like those of the batch, without a look at each event.
+
+        The compiled reader takes one whole or leaves it whole: then its events come as any do.
+        """
+        last, position, making = self._here.last, self._transactions.quiet(), self._making
+        if last is None or position is None or not making.parts:
+            return
+        with suppress(WarpError, *UNREADABLE):  # said again when that transaction is read
+            whole.take(
+                *self._dump.waiting,
+                position,
+                *last,
+                making.rows,
+                making.size,
+                making.limit,
+                _FULL_BYTES,
+            )
+        if not whole.count:
+            return
+        self._dump.passed(whole.start, whole.sequence)
+        self._here.passed(whole.number, whole.server, whole.version)
+        self._version = whole.version
+        self._resume = (self._here.gtid, self._transactions.passed(whole.position))
+        self._committed_at = self._began_at = whole.committed_at
+        making.rows, making.size = whole.rows, whole.size
 
 
 def _only_key(schema: TableSchema, key: Row) -> Row:

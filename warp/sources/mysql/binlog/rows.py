@@ -28,12 +28,15 @@ from warp.sources.mysql.binlog.table_map import (
 from warp.sources.mysql.binlog.values import Reading, reading
 
 if TYPE_CHECKING:
-    from warp.native.binlog import Filling, Plan
+    from warp.native.binlog import Filling, Plan, Transactions
 
 Row = tuple[Any, ...]
 Moved = tuple[int, Row]  # number of an updated row, and the key it had before
 
-_UNREADABLE: Final = (struct.error, IndexError, ValueError, OverflowError)
+UNREADABLE: Final = (struct.error, IndexError, ValueError, OverflowError)
+
+
+_SORTS: Final = {Operation.CREATE: 0, Operation.UPDATE: 1, Operation.DELETE: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class LoggedTable:
     map: TableMap
     wanted: Wanted
     schema: TableSchema
+    body: bytes = b""  # of the table map, behind the table's id
     # Columns that are there, as the event has them -> the function that reads such rows.
     _inserts: dict[bytes, Callable[..., list[Row]]] = field(default_factory=dict)
     _updates: dict[bytes, Callable[..., tuple[list[Row], list[Moved]]]] = field(
@@ -82,7 +86,7 @@ class LoggedTable:
             read = self._inserts[there] = _compiled(self.map, self.wanted, present, UNCHANGED)
         try:
             return read(event, place + self._width, end)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
 
     def deleted(self, event: bytes, place: int, end: int) -> list[Row]:
@@ -94,7 +98,7 @@ class LoggedTable:
             read = self._deletes[there] = _compiled(self.map, self.wanted, present, ABSENT)
         try:
             return read(event, place + self._width, end)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
 
     def updated(self, event: bytes, place: int, end: int) -> tuple[list[Row], list[Moved]]:
@@ -111,7 +115,7 @@ class LoggedTable:
             read = self._updates[there] = _compiled_update(self.map, self.wanted, before, after)
         try:
             return read(event, place + width, end)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
 
     def pack(
@@ -135,8 +139,25 @@ class LoggedTable:
                 return filling.update(plan, event, place, end, first, second), whole
             deleted = operation is Operation.DELETE
             return filling.insert(plan, event, place, end, first, deleted), whole
-        except (WarpError, *_UNREADABLE):
+        except (WarpError, *UNREADABLE):
             return -1, False  # the reference will say what is wrong, and with what
+
+    def tell(
+        self,
+        transactions: Transactions,
+        filling: Filling,
+        unread: tuple[Operation, bytes, int],
+        operations: bytearray,
+        versions: list[int],
+        code: Operation,
+    ) -> None:
+        """Rows like these, which were packed, may be taken with their whole transactions."""
+        operation, event, place = unread
+        there = event[place : place + self.header_size(update=operation is Operation.UPDATE)]
+        if self._plan is None or not self.body:
+            raise AssertionError("only told of what was packed")
+        sort = _SORTS[operation]
+        transactions.know(self.body, sort, there, self._plan, filling, operations, versions, code)
 
     def _sets_of(self, there: bytes) -> tuple[bytes, bytes, bool]:
         self._present(there[: self._width])  # raises where it is of another number of columns

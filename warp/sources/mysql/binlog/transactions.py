@@ -225,6 +225,17 @@ class Transactions:
         """Ask `wanted` again for every table: what it says has changed."""
         self._known.clear()
 
+    def quiet(self) -> int | None:
+        """Where in the file it stands, where nothing is under way and checksums are compared."""
+        if self._begun or self._open or self._undone or self._xid or self._held:
+            return None
+        return self._low if self._checked and self._tail == events.CHECKSUM_SIZE else None
+
+    def passed(self, position: int) -> Place:
+        """Somebody else took the transactions up to here, in the same file."""
+        self._low = position
+        return self.place
+
     def feed(self, event: bytes) -> Iterable[Step]:
         """What one event means.  Use it up before the next event is fed."""
         kind: int
@@ -378,6 +389,8 @@ class Transactions:
                 if wanted is None
                 else logged_table(event, end, wanted, mariadb=self._by_mariadb)
             )
+            if table is not None:
+                table.body = body
             self._known[body] = table
         self._mapped[event[19:25]] = table
         return ()
