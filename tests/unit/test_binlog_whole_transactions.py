@@ -167,7 +167,7 @@ class _Still:
         self.version = given[8]
 
 
-_REAL = native.binlog.Transactions if native.active() else object
+_REAL: Any = native.binlog.Transactions if native.active() else object
 
 
 def check_damage(seed: int) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from warp import native
 from warp.cells import listed
 from warp.model import Cells
-from warp.sources.mysql import reading
+from warp.sources.mysql import errors, reading
 from warp.sources.mysql.columns import Declared
 from warp.sources.mysql.reading import Row, of_rows
 
@@ -211,7 +211,7 @@ def test_what_the_server_refuses_amid_a_result_is_handed_on() -> None:
     assert parsed.rows == 1
     assert parsed.refused is not None
     with pytest.raises(Exception, match="was interrupted") as refused:
-        raise reading.refused(parsed.refused, "read")
+        raise errors.refused(parsed.refused, "read")
     assert "1321" in str(refused.value)
 
 

@@ -336,7 +336,7 @@ class LogStream:
 
     def _take_rows(self, step: log.Rows | log.Unread, schema: TableSchema) -> None:
         """`schema` is the table as everybody sees it, without the columns of its versions."""
-        if type(step) is log.Unread:
+        if isinstance(step, log.Unread):
             if self._pack(step, schema):
                 return
             step = step.read()
