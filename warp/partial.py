@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
 
-from warp.cells import taken
+from warp.cells import holds_marks, taken
 from warp.compact import keys_of
 from warp.fitting import Fitting
 from warp.model import UNCHANGED, Cells, Operation, TableChanges, TableSchema, TableSettings
 
-_MARK = type(UNCHANGED)
 _PARTIAL = (Operation.UPDATE.value, Operation.CREATE.value)
 
 
@@ -27,7 +26,7 @@ def rows_of(part: TableChanges) -> list[int]:
     schema = part.schema
     if schema is None or not schema.key or not any(o in part.operations for o in _PARTIAL):
         return []
-    marked = [c for c in part.columns if _MARK in set(map(type, c))]
+    marked = [column for column in part.columns if holds_marks(column)]
     lacking = {row for column in marked for row, cell in enumerate(column) if cell is UNCHANGED}
     if not lacking:
         return []

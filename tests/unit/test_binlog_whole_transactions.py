@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 from functools import cache
 from random import Random
@@ -37,6 +38,7 @@ class Wire(Dump):
     def __init__(self, packets: bytes) -> None:
         self._buffer = bytearray(packets)
         self._start, self._end, self._sequence = 0, len(packets), 1
+        self._closed = threading.Event()
         self._connection = SimpleNamespace(login=SimpleNamespace(place="here"))  # type: ignore[assignment]
 
     def begin(self, place: Any) -> None:
