@@ -1,4 +1,4 @@
-"""CPU per row from MariaDB's binary log to typed rows, beside mysql-replication and bare bytes.
+"""CPU per row from MariaDB's binary log to columns, beside mysql-replication and bare bytes.
 
     python -m benchmarks binlog_decode [--transactions 3000] [--rows 100000] [--runs 3] [--save]
 
@@ -20,11 +20,19 @@ from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 
 from benchmarks.report import Report, parser, spread
+from warp import native
+from warp.model import TableId, TableSettings
+from warp.sources.mysql import MysqlOptions, MysqlSource
 from warp.sources.mysql.binlog.rows import Wanted
 from warp.sources.mysql.binlog.transactions import Place, Rows, Transactions
+from warp.sources.mysql.position import Place as SourcePlace
 from warp.testing.servers import MariaDb
 
 DATABASE = "bench"
+BATCH = 5000
+STARTS: dict[str, SourcePlace] = {}  # by log file
+ROWS: dict[str, int] = {}
+TABLES: dict[str, TableId] = {}
 STOP_AT_THE_END = 1
 
 
@@ -51,6 +59,7 @@ def fill(server: MariaDb, transactions: int, rows: int) -> dict[str, tuple[Place
             [(n, chance.randrange(10**6), figures(10), figures(5)) for n in range(1000)],
         )
         starts = {"oltp": (end_of(connection), 4 * transactions)}
+        STARTS[starts["oltp"][0].file] = SourcePlace.of_mariadb(said(connection))
         for _ in range(transactions):
             first, second = chance.sample(range(1000), 2)
             cursor.execute("BEGIN")
@@ -63,6 +72,7 @@ def fill(server: MariaDb, transactions: int, rows: int) -> dict[str, tuple[Place
             cursor.execute("COMMIT")
         cursor.execute("FLUSH BINARY LOGS")
         starts["batches"] = (end_of(connection), rows)
+        STARTS[starts["batches"][0].file] = SourcePlace.of_mariadb(said(connection))
         for begin in range(0, rows, 5000):
             orders = (
                 f"({n}, {chance.randrange(10**6)}, '{chance.choice(['new', 'paid', 'shipped'])}', "
@@ -72,6 +82,12 @@ def fill(server: MariaDb, transactions: int, rows: int) -> dict[str, tuple[Place
             )
             cursor.execute("INSERT INTO orders VALUES " + ",".join(orders))
     return starts
+
+
+def said(connection: pymysql.Connection[Any]) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@GLOBAL.gtid_binlog_pos")
+        return str((cursor.fetchone() or ("",))[0])
 
 
 def end_of(connection: pymysql.Connection[Any]) -> Place:
@@ -112,7 +128,7 @@ def bare(server: MariaDb, place: Place, file: str) -> int:
     return 0
 
 
-def ours(server: MariaDb, place: Place, file: str) -> int:
+def plain(server: MariaDb, place: Place, file: str) -> int:
     machine = Transactions(lambda table: Wanted(), place)
     seen = 0
     for event in events(server, place):
@@ -122,6 +138,31 @@ def ours(server: MariaDb, place: Place, file: str) -> int:
         if machine.place.file != file:
             break
     return seen
+
+
+def stream(server: MariaDb, place: Place, file: str) -> int:
+    """The whole way of a stream, from the dump thread to change batches of one table."""
+
+    def selected(table: TableId) -> TableSettings | None:
+        if table != TABLES[file]:
+            return None
+        return TableSettings(table, table, DATABASE, write_batch_size=BATCH)
+
+    options = MysqlOptions.model_validate({"connection_string": server.url})
+    source = MysqlSource(options, selected)
+    start = STARTS[file].position()
+    seen = 0
+    for batch in source.get_changes(start, selection=selected, idle=1):
+        seen += len(batch)
+        if seen >= ROWS[file]:
+            break
+    source.close()
+    return seen
+
+
+def stream_without_compiled(server: MariaDb, place: Place, file: str) -> int:
+    with native.switched(False):
+        return stream(server, place, file)
 
 
 def mysql_replication(server: MariaDb, place: Place, file: str) -> int:
@@ -144,7 +185,9 @@ def mysql_replication(server: MariaDb, place: Place, file: str) -> int:
 
 READERS: dict[str, Callable[[MariaDb, Place, str], int]] = {
     "bare events from the socket (floor)": bare,
-    "warp.sources.mysql.binlog": ours,
+    "warp.sources.mysql.binlog alone, plain Python": plain,
+    "the source's change batches, plain Python": stream_without_compiled,
+    "the source's change batches, compiled": stream,
     "mysql-replication": mysql_replication,
 }
 
@@ -159,6 +202,8 @@ def main() -> None:
     with MariaDb() as server:
         starts = fill(server, given.transactions, given.rows)
         for log, (place, rows) in starts.items():
+            ROWS[place.file] = rows
+            TABLES[place.file] = TableId(DATABASE, "sbtest" if log == "oltp" else "orders")
             rates: dict[str, list[float]] = {name: [] for name in READERS}
             for _ in range(given.runs):  # in turns, so that a busy machine is busy for all
                 for name, read in READERS.items():

@@ -13,8 +13,9 @@ from mysql_world import RIGHTS_OF_MARIADB, World, world_at
 
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import Diagnosis, Verdict
-from warp.sources.mysql import MysqlOptions, MysqlSource, preflight, reading
+from warp.sources.mysql import MysqlOptions, MysqlSource, preflight
 from warp.sources.mysql.connection import Login, Server, identifier
+from warp.sources.mysql.reading import Reader
 
 FAILED, WARNING = Verdict.FAILED, Verdict.WARNING
 
@@ -206,27 +207,14 @@ def test_tls_that_is_required_is_refused_where_the_server_has_none(mariadb: Any)
     assert source_at(mariadb.url, tls="off").namespaces() is not None
 
 
-def test_both_drivers_use_tls_alike(mariadb: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_read_with_tls_where_the_server_has_it_and_nobody_forbids_it(mariadb: Any) -> None:
     # MariaDB 10.11 has none unless it is set up; MySQL makes itself a certificate.
-    found: dict[str, list[str]] = {}
-    for driver in ("mysqlclient", "pymysql"):
-        if driver == "pymysql":
-            monkeypatch.setattr(reading, "fast_driver", lambda: None)
-        for tls in ("preferred", "off"):
-            given = {"connection_string": mariadb.url, "tls": tls}
-            reader = reading.open_reader(MysqlOptions.model_validate(given))
-            used = bool(reader.one("SHOW STATUS LIKE 'Ssl_cipher'")[1])
-            found.setdefault(tls, []).append(f"TLS {used} of {reader.server.flavour}")
-            reader.close()
-    assert len(set(found["preferred"])) == len(set(found["off"])) == 1
-    assert found["off"][0].startswith("TLS False")
-    assert found["preferred"][0] in ("TLS False of mariadb", "TLS True of mysql")
-
-
-def test_where_certificates_count_the_driver_is_the_one_that_looks_at_them(mariadb: Any) -> None:
-    given = {"connection_string": mariadb.url, "tls": "verify"}
-    with pytest.raises(SourceRefused, match="`tls`"):
-        reading.open_reader(MysqlOptions.model_validate(given))
+    for tls in ("preferred", "off"):
+        given = {"connection_string": mariadb.url, "tls": tls}
+        reader = Reader(MysqlOptions.model_validate(given))
+        used = bool(reader.one("SHOW STATUS LIKE 'Ssl_cipher'")[1])
+        assert used == (tls == "preferred" and not reader.server.is_mariadb)
+        reader.close()
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(mariadb: Any) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from mysql_world import Selection, World, read, seen, world_at
 
+from warp import native
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import ChangeBatch, Chunk
-from warp.sources.mysql import MysqlSource, reading, snapshot
+from warp.sources.mysql import MysqlSource, snapshot
 from warp.sources.mysql.connection import identifier
 
 HOSTILE = "a`b\"c'd %s \\ ü 中 -- /*"  # no further: names are utf8mb3
@@ -22,13 +23,10 @@ def world(mariadb: Any) -> Iterator[World]:
         yield made
 
 
-@pytest.fixture(params=["pymysql", "mysqlclient"])
-def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "pymysql":
-        monkeypatch.setattr(reading, "fast_driver", lambda: None)
-    elif reading.fast_driver() is None:
-        raise AssertionError("mysqlclient was expected: pip install 'cartridge-warp[mysql-fast]'")
-    return str(request.param)
+@pytest.fixture(params=["compiled", "plain"])
+def half(request: pytest.FixtureRequest) -> Iterator[str]:
+    with native.switched(request.param == "compiled"):
+        yield str(request.param)
 
 
 def keys(world: World, table: str, rows: int, *names: str) -> tuple[list[Any], int]:
@@ -44,7 +42,7 @@ def keys(world: World, table: str, rows: int, *names: str) -> tuple[list[Any], i
     return found, len(chunks)
 
 
-def test_every_row_is_in_one_chunk_by_either_driver(world: World, driver: str) -> None:
+def test_every_row_is_in_one_chunk_by_either_half(world: World, half: str) -> None:
     world.sql("CREATE TABLE t (id bigint PRIMARY KEY, v text)")
     with world.root.cursor() as cursor:
         cursor.executemany("INSERT INTO t VALUES (%s, 'v')", [[n * 7 - 300] for n in range(1, 96)])
@@ -149,7 +147,7 @@ def test_all_databases_but_the_systems_own_are_asked_where_none_is_named(world: 
     assert not {"mysql", "information_schema"} & set(source.namespaces())
 
 
-def test_large_rows_come_in_smaller_batches(world: World, driver: str) -> None:
+def test_large_rows_come_in_smaller_batches(world: World, half: str) -> None:
     world.sql("CREATE TABLE t (id int PRIMARY KEY, v longblob)")
     for n in range(8):
         world.sql("INSERT INTO t VALUES (%s, REPEAT('x', 2000000))", [n])
@@ -171,9 +169,7 @@ def half_read(world: World) -> tuple[MysqlSource, Iterator[ChangeBatch]]:
     return source, batches
 
 
-def test_a_connection_that_is_killed_ends_the_chunk_with_an_error(
-    world: World, driver: str
-) -> None:
+def test_a_connection_that_is_killed_ends_the_chunk_with_an_error(world: World, half: str) -> None:
     _, batches = half_read(world)
     for id, user in world.sql("SELECT id, user FROM information_schema.processlist"):
         if user == world.login:
@@ -192,7 +188,7 @@ def test_a_column_that_goes_while_a_chunk_is_read_has_the_chunk_read_again(world
     assert {row["more"] for row in rows} == {None}
 
 
-def test_closing_the_source_ends_a_chunk_with_an_error(world: World, driver: str) -> None:
+def test_closing_the_source_ends_a_chunk_with_an_error(world: World, half: str) -> None:
     source, batches = half_read(world)
     source.close()
     with pytest.raises(SourceUnavailable):
@@ -218,7 +214,7 @@ def test_a_view_holds_everything_up_to_the_place_it_tells(world: World) -> None:
 
 
 def test_a_chunk_that_waits_to_be_written_keeps_nobody_from_altering_its_table(
-    world: World, driver: str
+    world: World, half: str
 ) -> None:
     # Seen: an ALTER TABLE that waits for a reader has everybody else wait behind it.
     world.sql("CREATE TABLE t (id int PRIMARY KEY, v longtext)")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from mysql_world import World, follow, read, world_at
 
+from warp import native
 from warp.model import Invalid
-from warp.sources.mysql import reading
 
 ROWS = 40  # of random values; each column also has its own extremes
 
@@ -146,9 +146,7 @@ def world(mariadb: Any) -> Iterator[World]:
         yield made
 
 
-def test_a_snapshot_reads_what_the_log_says_by_either_driver(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_snapshot_reads_what_the_log_says_by_either_half(world: World) -> None:
     luck = random.Random(seed := random.randrange(1 << 32))
     columns = COLUMNS | (OF_MARIADB if world.is_mariadb else {})
     names = [f"c{n} {kind.partition(' ')[0]}" for n, kind in enumerate(columns)]
@@ -170,16 +168,14 @@ def test_a_snapshot_reads_what_the_log_says_by_either_driver(
         world.sql(f"INSERT IGNORE INTO t (id, {into}) VALUES ({id}, {marks})", cells)
     said = {row["id"]: row for _, _, row in follow(source, start, ROWS)}
     kinds = dict(zip(names, columns, strict=True))
-    assert reading.fast_driver() is not None
-    for driver in ("mysqlclient", "pymysql"):
-        if driver == "pymysql":
-            monkeypatch.setattr(reading, "fast_driver", lambda: None)
-        shown = {row["id"]: row for row in read(world.source(), world.table("t"))}
+    for compiled in (True, False):
+        with native.switched(compiled):
+            shown = {row["id"]: row for row in read(world.source(), world.table("t"))}
         assert said.keys() == shown.keys() == set(range(ROWS))
         for id, row in shown.items():
             for name, cell in row.items():
                 told = said[id][name]
-                where = f"seed {seed}, row {id}, {kinds.get(name)}, {driver}"
+                where = f"seed {seed}, row {id}, {kinds.get(name)}, compiled: {compiled}"
                 assert type(cell) is type(told), where
                 assert repr(cell) == repr(told), where
     [schema] = source.get_schema([world.table("t")]).values()

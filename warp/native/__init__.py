@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from warp.native import bson, packed, postgresql, replies
+    from warp.native import binlog, bson, mysql_rows, packed, postgresql, replies
     from warp.native.packed import Packed
 
-_MODULES: Final = ("packed", "replies", "bson", "postgresql")
+_MODULES: Final = ("packed", "replies", "bson", "binlog", "mysql_rows", "postgresql")
 _SWITCH: Final = "CARTRIDGE_WARP_PURE"
 
 
@@ -61,4 +61,15 @@ def switched(on: bool) -> Iterator[None]:
         _at_work = before
 
 
-__all__ = ["Packed", "active", "bson", "missing", "packed", "postgresql", "replies", "switched"]
+__all__ = [
+    "Packed",
+    "active",
+    "binlog",
+    "bson",
+    "missing",
+    "mysql_rows",
+    "packed",
+    "postgresql",
+    "replies",
+    "switched",
+]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from warp.capture import mysql
 from warp.capture.side import Clock
 from warp.errors import SourceUnavailable
-from warp.model import TableId, TableSchema
+from warp.model import Cells, Column, TableId, TableSchema
+from warp.sources.mysql.columns import Declared
 from warp.sources.mysql.connection import Connection
 from warp.sources.mysql.reading import Reader
 from warp.sources.mysql.schema import Table
-from warp.sources.mysql.snapshot import sized
 
 
 class CaptureSide:
@@ -54,14 +54,12 @@ class CaptureSide:
 
     def select(
         self, statement: str, schema: TableSchema, *, rows: int
-    ) -> Iterator[list[list[Any]]]:
+    ) -> Iterator[Sequence[Cells]]:
         table = self._known(schema.table)
-        columns = [table.column(column.source) for column in schema.columns]
-        for part in sized(self._reader.stream(statement), lambda: rows):
-            yield [
-                declared.cells(cells) if declared is not None else list(cells)
-                for declared, cells in zip(columns, zip(*part, strict=True), strict=True)
-            ]
+        columns = [table.column(column.source) or _unknown(column) for column in schema.columns]
+        for page in self._reader.pages(statement, columns, rows):
+            if page.rows:
+                yield page.columns
 
     def leads_index(self, table: TableId, column: str) -> bool:
         return mysql.leads_index(self.ask, table, column)
@@ -88,3 +86,8 @@ class CaptureSide:
 
     def _types(self, table: TableId) -> Mapping[str, str]:
         return {column.name: column.data_type for column in self._known(table).columns}
+
+
+def _unknown(column: Column) -> Declared:
+    """A column that was dropped meanwhile: its cells as they come."""
+    return Declared(column.source, "blob", "blob")

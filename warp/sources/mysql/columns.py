@@ -43,6 +43,16 @@ _PLAIN: Final[dict[str, Kind]] = {
     "uuid": Kind.UUID,
 }
 # Everything else is bytes: binary, blob, geometry in all its shapes, vector.
+_COMPILED: Final[dict[Kind, str]] = {
+    **dict.fromkeys((Kind.INT32, Kind.INT64), "whole"),
+    **dict.fromkeys((Kind.FLOAT32, Kind.FLOAT64), "real"),
+    **dict.fromkeys((Kind.DATETIME, Kind.TIMESTAMP), "moment"),
+    **dict.fromkeys((Kind.BYTES, Kind.JSON), "bytes"),
+    Kind.DECIMAL: "decimal",
+    Kind.TEXT: "text",
+    Kind.UUID: "uuid",
+    Kind.DATE: "day",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,13 @@ class Declared:
                 return _uuid
             case _:
                 return bytes
+
+    @property
+    def reading(self) -> str:
+        """How the compiled half reads a cell, which for every cell means what `cells` does."""
+        if self.data_type == "bit":
+            return {Kind.BOOL: "bool", Kind.INT64: "bits", Kind.DECIMAL: "wide"}[self.kind]
+        return _COMPILED[self.kind]
 
     # -- in a WHERE
 

@@ -33,7 +33,7 @@ from warp.sources.mysql.capture import CaptureSide
 from warp.sources.mysql.connection import Connection, MysqlOptions, log_status
 from warp.sources.mysql.dump import Dump
 from warp.sources.mysql.position import OwnFiles, Place
-from warp.sources.mysql.reading import Reader, open_reader
+from warp.sources.mysql.reading import Reader
 from warp.sources.mysql.stream import Catalog, LogStream
 
 _READ_SIZE: Final = 1_000
@@ -263,12 +263,12 @@ class MysqlSource:
         """A reader that `close` ends."""
         if self._closed.is_set():
             raise SourceUnavailable("the connector was closed")
-        reader = open_reader(self._options)
+        reader = Reader(self._options)
         self._opened.append(reader)
         return reader
 
     def _reader(self) -> AbstractContextManager[Reader]:
-        return self._open(open_reader(self._options))
+        return self._open(Reader(self._options))
 
     @contextmanager
     def _open(self, opened: Opened) -> Iterator[Opened]:

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from warp.errors import PositionLost, SourceUnavailable, WarpError
-from warp.options import redact
 from warp.sources.mysql.binlog.events import EventType
 from warp.sources.mysql.binlog.gtid import GtidSet
 from warp.sources.mysql.connection import Connection, MysqlOptions, Server, end_socket
-from warp.sources.mysql.errors import translate
+from warp.sources.mysql.errors import refused
 from warp.sources.mysql.position import OwnFiles, Place
 
 _DUMP: Final = 0x12
@@ -150,6 +149,15 @@ class Dump:
                 raise self._refused(bytes(buffer[start + 4 : after]))
             yield bytes(memoryview(buffer)[start + 5 : after])
 
+    @property
+    def waiting(self) -> tuple[bytearray, int, int, int]:
+        """What is here and was not taken: where in which buffer, and the next packet's number."""
+        return self._buffer, self._start, self._end, self._sequence
+
+    def passed(self, start: int, sequence: int) -> None:
+        """Somebody else took the packets before."""
+        self._start, self._sequence = start, sequence
+
     def _has_event(self) -> bool:
         start, end = self._start, self._end
         if end - start < 4:
@@ -187,11 +195,7 @@ class Dump:
         """What a packet means that is no event."""
         if packet[:1] != _ERROR:
             return self._lost("the server ended the stream of its log")
-        code = int.from_bytes(packet[1:3], "little")
-        said = packet[3:].decode("utf-8", "replace")
-        if said.startswith("#"):  # and five characters of SQLSTATE
-            said = said[6:]
-        return translate(code, redact(said), f"follow the log of {self._connection.login.place}")
+        return refused(packet, f"follow the log of {self._connection.login.place}")
 
     def _receive(self, wait: float) -> bool:
         """More bytes into the buffer; False where none came within `wait` seconds."""

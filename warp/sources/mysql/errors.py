@@ -152,6 +152,14 @@ def of_the_log(said: str) -> WarpError:
     return SourceUnavailable(f"the server ended the stream of its log: {said} (1236)")
 
 
+def refused(packet: bytes, doing: str) -> WarpError:
+    """What a packet means in which the server refuses: 0xFF, number, [`#` and SQLSTATE], text."""
+    said = packet[3:].decode("utf-8", "replace")
+    if said.startswith("#"):
+        said = said[6:]
+    return translate(int.from_bytes(packet[1:3], "little"), redact(said), doing)
+
+
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
     """Errors of the driver inside leave as errors of ours."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -124,15 +125,17 @@ class Place:
 class Counting:
     """A place that moves on by one transaction at a time."""
 
-    __slots__ = ("_version", "passed")
+    __slots__ = ("_last", "_version", "passed")
 
     def __init__(self, start: Place) -> None:
         self.passed = start.passed
         self._version = start.version
+        self._last: Gtid | MariaGtid | None = None
 
     def add(self, gtid: Gtid | MariaGtid) -> int:
         """The version of the rows of this transaction, which comes next."""
         here = self.passed
+        self._last = gtid
         if isinstance(here, MariaPosition) and isinstance(gtid, MariaGtid):
             self.passed = moved = here.add(gtid)
             self._version = gtid.sequence if len(moved.domains) == 1 else moved.count()
@@ -143,6 +146,28 @@ class Counting:
         else:
             raise AssertionError("a stream has one flavour")
         return self._version
+
+    @property
+    def last(self) -> tuple[int, bytes, int, int] | None:
+        """(domain, source, number, version) of the last transaction; None where the next of its
+        kind is not surely the one that follows."""
+        gtid, here = self._last, self.passed
+        if isinstance(gtid, MariaGtid):
+            return gtid.domain, b"", gtid.sequence, self._version
+        if gtid is None or gtid.tag or not isinstance(here, GtidSet) or not here.ends_with(gtid):
+            return None
+        return 0, uuid.UUID(gtid.source).bytes, gtid.number, self._version
+
+    def take(self, number: int, server: int, version: int) -> None:
+        """Somebody else took the transactions that follow the last one, up to this number."""
+        gtid, here = self._last, self.passed
+        if isinstance(here, MariaPosition) and isinstance(gtid, MariaGtid):
+            self._last = moved = MariaGtid(gtid.domain, server, number)
+            self.passed = here.add(moved)
+        elif isinstance(here, GtidSet) and isinstance(gtid, Gtid):
+            self._last = Gtid(gtid.source, gtid.tag, number)
+            self.passed = here | GtidSet.of(gtid.source, gtid.number + 1, number)
+        self._version = version
 
 
 def file_number(name: str) -> int:

@@ -1,95 +1,137 @@
-"""Large results, streamed: every cell the bytes that the server sent, by either of two drivers.
+"""Large results, streamed: rows of the bytes that the server sent, or pages of columns.
 
-PyMySQL is always there.  mysqlclient (the extra `mysql-fast`) is used where it can be imported: by
-CPU it reads raw rows several times as fast.
+Pages are read from the driver's own socket by the compiled `warp.native.mysql_rows` where it is at
+work: no Python object is made for a row or a cell.  Otherwise the driver reads the rows, and
+`columns` says what each cell means; what the compiled half does not surely know, it asks there too.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from types import ModuleType
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import pymysql
 
-from warp.sources.mysql.connection import (
-    Connection,
-    Login,
-    MysqlOptions,
-    Server,
-    Tls,
-    end_socket,
-    session,
-)
-from warp.sources.mysql.errors import code_of, text_of, translate, translated
+from warp import native
+from warp.errors import SourceUnavailable
+from warp.model import Cells
+from warp.native import Packed
+from warp.sources.mysql.columns import Declared
+from warp.sources.mysql.connection import Connection, MysqlOptions, Server
+from warp.sources.mysql.errors import refused, translated
 
-_NO_TLS: Final = 2026  # the server offers none
 Row = tuple[bytes | None, ...]
 
+# Several batches of a chunk are under way at once, each as bytes, as rows or as both, and eight
+# chunks in one worker: they shall fit into 300 MB (guarantee 9).
+FULL_BYTES: Final = 4 << 20
+_BUFFER: Final = 256 << 10
 
-class Reader(Protocol):
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows of a result that follow each other."""
+
+    columns: Sequence[Cells]
+    rows: int
+    size: int  # bytes of all their cells
+    last: Row = ()  # of the last row: the cells behind those of the columns
+    more: bool = False  # the result was not read to its end
+
+
+class Reader:
     """One connection whose results are not held in memory."""
-
-    server: Server
-
-    def one(self, statement: str) -> Row:
-        """The only row of a small result; an empty tuple where there is none."""
-        ...
-
-    def stream(self, statement: str) -> Iterator[Row]:
-        """The rows of a result, one by one: a row may be as large as its server allows."""
-        ...
-
-    def end(self) -> None:
-        """From any thread: a read that waits ends with an error."""
-        ...
-
-    def close(self) -> None: ...
-
-
-def open_reader(options: MysqlOptions) -> Reader:
-    fast = fast_driver()
-    # The C driver was seen to take any certificate (3.4.11, ssl_mode VERIFY_IDENTITY).
-    if fast is None or options.tls is Tls.VERIFY:
-        return PlainReader(options)
-    return FastReader(fast, options)
-
-
-def fast_driver() -> ModuleType | None:
-    """mysqlclient's C module, where it is installed."""
-    try:
-        from MySQLdb import _mysql
-    except ImportError:
-        return None
-    return _mysql  # type: ignore[no-any-return]  # it has no types
-
-
-class PlainReader:
-    """By PyMySQL."""
 
     def __init__(self, options: MysqlOptions) -> None:
         self._connection = Connection(options, raw=True)
-        self.server = self._connection.server
+        self._read_timeout = options.read_timeout
+        self.server: Server = self._connection.server
 
     def one(self, statement: str) -> Row:
+        """The only row of a small result; an empty tuple where there is none."""
         return next(iter(self._connection.rows(statement)), ())
 
     def stream(self, statement: str) -> Iterator[Row]:
-        with translated(f"read from {self._connection.login.place}"):
-            cursor = self._connection.driver.cursor(pymysql.cursors.SSCursor)
+        """The rows of a result, one by one: a row may be as large as its server allows."""
+        with translated(self._doing):
+            cursor = self._begun(statement)
             try:
-                cursor.execute(statement)
                 while (row := cursor.fetchone()) is not None:
                     yield row
             finally:
-                # Left early, the driver would read all the rest, even of a closed connection.
-                if (result := getattr(cursor, "_result", None)) is not None:
-                    result.unbuffered_active = False
+                _leave(cursor)
+
+    def pages(
+        self, statement: str, columns: Sequence[Declared], rows: int, *, behind: int = 0
+    ) -> Iterator[Page]:
+        """A result so many rows at a time, or fewer where they are large; at least one page.
+
+        `behind` more cells follow those of the columns in each row.
+        """
+        if native.active():
+            yield from self._packed(statement, columns, rows, behind)
+        else:
+            yield from _listed(self.stream(statement), columns, rows)
+
+    def _packed(
+        self, statement: str, columns: Sequence[Declared], rows: int, behind: int
+    ) -> Iterator[Page]:
+        with translated(self._doing):
+            cursor = self._begun(statement)
+            try:
+                driver: Any = self._connection.driver
+                parsed = native.mysql_rows.Rows(
+                    [(column.kind, column.reading) for column in columns],
+                    behind,
+                    rows,
+                    FULL_BYTES,
+                    driver._next_seq_id,
+                )
+                came = _Arrivals(driver, self._read_timeout)
+                first = True
+                while not parsed.ended:
+                    self._fill(parsed, came)
+                    if parsed.ended:
+                        _leave(cursor)  # now: whoever has the last page may ask something else
+                    if parsed.rows or first:
+                        yield _page(parsed, columns)
+                    first = False
+            finally:
+                _leave(cursor)
+
+    def _fill(self, parsed: native.mysql_rows.Rows, came: _Arrivals) -> None:
+        """One page, or what is left of the result."""
+        try:
+            while True:
+                came.start = parsed.feed(came.buffer, came.start, came.end)
+                if parsed.full or parsed.ended:
+                    break
+                came.more()
+        except ValueError as error:
+            self.end()
+            raise self._lost(str(error)) from error
+        except EOFError as error:
+            raise self._lost("the connection was closed") from error
+        if parsed.refused is not None:
+            raise refused(parsed.refused, self._doing)
+
+    def _begun(self, statement: str) -> Any:
+        cursor = self._connection.driver.cursor(pymysql.cursors.SSCursor)
+        cursor.execute(statement)
+        return cursor
+
+    @property
+    def _doing(self) -> str:
+        return f"read from {self._connection.login.place}"
+
+    def _lost(self, why: str) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"all rows of a result were expected from {self._connection.login.place}, found: {why}"
+        )
 
     def end(self) -> None:
+        """From any thread: a read that waits ends with an error."""
         self._connection.end()
 
     def close(self) -> None:
@@ -98,78 +140,91 @@ class PlainReader:
         self._connection.close()
 
 
-class FastReader:
-    """By mysqlclient."""
+def _leave(cursor: Any) -> None:
+    """Of rows that are not left to it the driver would read all, even of a closed connection."""
+    if (result := getattr(cursor, "_result", None)) is not None:
+        result.unbuffered_active = False
 
-    def __init__(self, driver: ModuleType, options: MysqlOptions) -> None:
-        self._driver = driver
-        login = Login.parse(options)
-        self._place = login.place
-        self._connection = self._connect(login, options)
-        self.server = Server.of(self._connection.get_server_info())
-        for statement in session(self.server):
-            self.one(statement)
 
-    def _connect(self, login: Login, options: MysqlOptions) -> Any:
-        arguments = self._arguments(login, options)
-        with self._translated(f"connect to {login.place}"):
-            if options.tls is Tls.OFF:
-                return self._driver.connect(**arguments, ssl_mode="DISABLED")
-            # Its PREFERRED was seen to use no TLS where the server has it.
-            try:
-                return self._driver.connect(**arguments, ssl_mode="REQUIRED")
-            except self._driver.MySQLError as error:
-                if options.tls is Tls.REQUIRED or code_of(error) != _NO_TLS:
-                    raise
-            return self._driver.connect(**arguments, ssl_mode="DISABLED")
+class _Arrivals:
+    """What has come from the server and was not taken yet, TLS or not."""
 
-    @staticmethod
-    def _arguments(login: Login, options: MysqlOptions) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            "host": login.host,
-            "port": login.port,
-            "user": login.user,
-            "password": login.password,
-            "charset": "utf8mb4",
-            "connect_timeout": max(1, round(options.connect_timeout)),
-            "read_timeout": max(1, round(options.read_timeout)),
-            "conv": {},
-        }
-        if login.unix_socket:
-            arguments["unix_socket"] = login.unix_socket
-        files = {"ca": options.tls_ca, "cert": options.tls_cert, "key": options.tls_key}
-        if any(files.values()):
-            arguments["ssl"] = {name: str(path) for name, path in files.items() if path}
-        return arguments
+    def __init__(self, driver: Any, timeout: float) -> None:
+        self._socket = driver._sock
+        self._socket.settimeout(timeout)
+        self.buffer = bytearray(_BUFFER)
+        self.start = self.end = 0
+        # The driver has read the names of the columns through a buffer of its own, and perhaps
+        # more than them: asked once, it gives that up, or what comes next.
+        self._driver_read: Callable[[int], bytes] | None = driver._rfile.read1
 
-    @contextmanager
-    def _translated(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except self._driver.MySQLError as error:
-            raise translate(code_of(error), text_of(error), doing) from error
+    def more(self) -> None:
+        """Wait for more bytes; EOFError where the connection was closed."""
+        if self._driver_read is not None:
+            piece = self._driver_read(_BUFFER)
+            self._driver_read = None
+            self.buffer[: len(piece)] = piece
+            self.end = len(piece)
+            if not piece:
+                raise EOFError
+            return
+        if self.start == self.end:
+            self.start = self.end = 0
+        if self.end == len(self.buffer):
+            self._make_room()
+        with memoryview(self.buffer) as view:
+            count = self._socket.recv_into(view[self.end :])
+        if not count:
+            raise EOFError
+        self.end += count
 
-    def one(self, statement: str) -> Row:
-        with self._translated(f"run {statement.split(None, 1)[0]} at {self._place}"):
-            self._connection.query(statement.encode())
-            result = self._connection.store_result()
-            rows = result.fetch_row(1) if result is not None else ()
-        return tuple(rows[0]) if rows else ()
+    def _make_room(self) -> None:
+        """What was not taken to the front of a buffer that is large enough, and no larger."""
+        held = self.buffer[self.start : self.end]
+        size = _BUFFER
+        while size < 2 * len(held):
+            size *= 2
+        if size != len(self.buffer):
+            self.buffer = bytearray(size)
+        self.buffer[: len(held)] = held
+        self.start, self.end = 0, len(held)
 
-    def stream(self, statement: str) -> Iterator[Row]:
-        with self._translated(f"read from {self._place}"):
-            self._connection.query(statement.encode())
-            fetch = self._connection.use_result().fetch_row
-            while rows := fetch(1):
-                yield rows[0]
 
-    def end(self) -> None:
-        with suppress(OSError, self._driver.MySQLError):
-            copy = socket.socket(fileno=os.dup(self._connection.fileno()))
-            with closing(copy):
-                end_socket(copy)
+def _page(parsed: native.mysql_rows.Rows, columns: Sequence[Declared]) -> Page:
+    rows, size, more = parsed.rows, parsed.size, not parsed.ended
+    packed, left, last = parsed.taken()
+    cells: list[Cells] = [
+        _replaced(column, part, odd) if odd else part
+        for column, part, odd in zip(columns, packed, left, strict=True)
+    ]
+    return Page(cells, rows, size, last, more)
 
-    def close(self) -> None:
-        self.end()
-        with suppress(self._driver.MySQLError):
-            self._connection.close()
+
+def _replaced(column: Declared, part: Packed, odd: dict[int, bytes]) -> Cells:
+    """With the cells that were left to the reference."""
+    return part.replaced(dict(zip(odd, column.cells(list(odd.values())), strict=True)))
+
+
+def _listed(stream: Iterator[Row], columns: Sequence[Declared], rows: int) -> Iterator[Page]:
+    """The same by the driver."""
+    found: list[Row] = []
+    size, first = 0, True
+    for row in stream:
+        found.append(row)
+        size += sum(map(len, filter(None, row)))
+        if len(found) >= rows or size >= FULL_BYTES:
+            yield of_rows(found, columns, size, more=True)
+            found, size, first = [], 0, False
+    if found or first:
+        yield of_rows(found, columns, size)
+
+
+def of_rows(
+    rows: Sequence[Row], columns: Sequence[Declared], size: int = 0, *, more: bool = False
+) -> Page:
+    """Rows, each with the cells of the columns first, as a page."""
+    if not rows:
+        return Page([[] for _ in columns], 0, 0)
+    raw = zip(*rows, strict=True)
+    cells = [column.cells(part) for column, part in zip(columns, raw, strict=False)]
+    return Page(cells, len(rows), size, rows[-1][len(columns) :], more)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import pairwise, repeat
+from itertools import pairwise
 from typing import Any, Final
 
 from warp.errors import SourceRefused, SourceUnavailable
@@ -19,12 +19,9 @@ from warp.sources.mysql.columns import Declared
 from warp.sources.mysql.connection import SESSION, Connection, identifier, log_status
 from warp.sources.mysql.errors import LOCK_WAIT, code_of
 from warp.sources.mysql.position import OwnFiles, Place, file_number
-from warp.sources.mysql.reading import Reader, Row
+from warp.sources.mysql.reading import FULL_BYTES, Page, Reader, Row, of_rows
 from warp.sources.mysql.schema import Table
 
-# Several batches of a chunk are under way at once, each as bytes, as rows or as both, and eight
-# chunks in one worker: they shall fit into 300 MB (guarantee 9).
-_FULL_BYTES: Final = 4 << 20
 _ATTEMPTS: Final = 1_000
 _FIRST_PAGE: Final = 1_000  # rows, of a size not yet known
 _LOOKED_UP_AT_ONCE: Final = 200  # keys of one statement
@@ -241,9 +238,8 @@ def read(
         if table.key
         else _whole(opener, table, rows, closed)
     )
-    for place, cells in found:
-        changed = changes(table, Operation.READ, place.version, cells) if cells else None
-        yield place, changed
+    for place, page in found:
+        yield place, changes(table, place.version, page) if page.rows else None
         if closed.is_set():
             # To end without an error would look like the end of the rows (guarantee 8).
             raise SourceUnavailable("the connector was closed", place=str(table.id))
@@ -251,7 +247,7 @@ def read(
 
 def _pages(
     opener: Opener, table: Table, chunk: Chunk, rows: Callable[[], int], closed: threading.Event
-) -> Iterator[tuple[Place, list[Row]]]:
+) -> Iterator[tuple[Place, Page]]:
     """Rows in the order of their key, each page in a view of its own.
 
     It ends before the page is handed over: whoever is slow to write it holds up neither the
@@ -263,33 +259,25 @@ def _pages(
     done = False
     while not done:
         with opener() as reader:
-            cut_short = False
-            while not done and not cut_short:
+            while not done:
                 place = open_view(reader, closed, place)
-                page, size = _fill(reader.stream(_page_of(table, where, limit)))
-                cut_short = size >= _FULL_BYTES and len(page) < limit
-                if cut_short:
+                # One row more than there are, so that the end of the result is read too.
+                statement = _page_of(table, where, limit)
+                found = reader.pages(statement, table.columns, limit + 1, behind=len(table.keys))
+                page = next(found)
+                if page.more:
                     reader.close()  # the rest of the page would have to be read first
                 else:
                     reader.one("COMMIT")
-                done = len(page) < limit and not cut_short
+                done = page.rows < limit and not page.more
                 yield place, page
-                if not done:
-                    last = bound([_shown(cell) for cell in page[-1][len(table.columns) :]])
-                    where = within(table, last, chunk.upper, after=True)
-                    limit = max(1, min(rows(), _FULL_BYTES * len(page) // max(1, 2 * size)))
-
-
-def _fill(stream: Iterator[Row]) -> tuple[list[Row], int]:
-    """(rows until there are none or they are many bytes, how many bytes they are)."""
-    page: list[Row] = []
-    size = 0
-    for row in stream:
-        page.append(row)
-        size += sum(map(len, filter(None, row)))
-        if size >= _FULL_BYTES:
-            break
-    return page, size
+                if done:
+                    break
+                last = bound([_shown(cell) for cell in page.last])
+                where = within(table, last, chunk.upper, after=True)
+                limit = max(1, min(rows(), FULL_BYTES * page.rows // max(1, 2 * page.size)))
+                if page.more:
+                    break
 
 
 def _page_of(table: Table, where: str, limit: int) -> str:
@@ -302,16 +290,12 @@ def _page_of(table: Table, where: str, limit: int) -> str:
 
 def _whole(
     opener: Opener, table: Table, rows: Callable[[], int], closed: threading.Event
-) -> Iterator[tuple[Place, list[Row]]]:
+) -> Iterator[tuple[Place, Page]]:
     """A table without a key, in one view: where to go on from, nobody could say."""
     with opener() as reader:
         place = open_view(reader, closed)
-        empty = True
-        for page in sized(reader.stream(select(table)), rows):
-            empty = False
+        for page in reader.pages(select(table), table.columns, rows()):
             yield place, page
-        if empty:
-            yield place, []
 
 
 def look_up(
@@ -331,7 +315,7 @@ def look_up(
             for key in keys[first : first + _LOOKED_UP_AT_ONCE]
         )
         found += reader.stream(select(table, f" WHERE {wanted}"))
-    return changes(table, Operation.READ, place.version, found)
+    return changes(table, place.version, of_rows(found, table.columns))
 
 
 def select(table: Table, where: str = "") -> str:
@@ -340,29 +324,8 @@ def select(table: Table, where: str = "") -> str:
     return f"SELECT {listed} FROM {_of(table)}{where}"
 
 
-def sized(stream: Iterator[Row], rows: Callable[[], int]) -> Iterator[list[Row]]:
-    """The same rows, so many at a time or fewer where they are large."""
-    waiting: list[Row] = []
-    size = 0
-    wanted = rows()
-    for row in stream:
-        waiting.append(row)
-        size += sum(map(len, filter(None, row)))
-        if len(waiting) >= wanted or size >= _FULL_BYTES:
-            yield waiting
-            waiting, size, wanted = [], 0, rows()
-    if waiting:
-        yield waiting
-
-
-def changes(table: Table, operation: Operation, version: int, rows: list[Row]) -> TableChanges:
-    """Rows of `select` as columns, all at one version."""
-    raw: Iterable[Sequence[bytes | None]] = zip(*rows, strict=True) if rows else repeat(())
-    cells = [column.cells(part) for column, part in zip(table.columns, raw, strict=False)]
-    return TableChanges(
-        table.id,
-        bytearray((operation,)) * len(rows),
-        [version] * len(rows),
-        table.proposal(),
-        cells,
-    )
+def changes(table: Table, version: int, page: Page) -> TableChanges:
+    """Rows of `select`, all at one version."""
+    operations = bytearray((Operation.READ,)) * page.rows
+    versions = [version] * page.rows
+    return TableChanges(table.id, operations, versions, table.proposal(), page.columns)

@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from warp.errors import PositionLost, SourceRefused
+from warp import native
+from warp.errors import PositionLost, SourceRefused, WarpError
 from warp.model import (
     ABSENT,
     UNCHANGED,
     Capture,
+    Cells,
     ChangeBatch,
     Invalid,
     Kind,
@@ -34,12 +37,15 @@ from warp.model import (
     TableSettings,
 )
 from warp.sources.mysql.binlog import transactions as log
-from warp.sources.mysql.binlog.rows import Row, Wanted, columns_of
+from warp.sources.mysql.binlog.rows import UNREADABLE, Row, Wanted, columns_of
 from warp.sources.mysql.binlog.transactions import Transactions
 from warp.sources.mysql.ddl import Effect, effect
 from warp.sources.mysql.dump import FIRST_EVENT, RESUMABLE, Dump, found_global_ids, lost_global_ids
 from warp.sources.mysql.position import Counting, OwnFiles, Passed, Place, version_at
 from warp.sources.mysql.schema import Table
+
+if TYPE_CHECKING:
+    from warp.native.binlog import Filling
 
 # After activity the server is given so long before the stream says that it has caught up.
 _QUICK: Final = 0.002  # seconds
@@ -74,17 +80,36 @@ class _Part:
     operations: bytearray = field(default_factory=bytearray)
     versions: list[int] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    filling: Filling | None = None  # instead of rows, where the compiled modules are at work
+
+    @staticmethod
+    def of(schema: TableSchema) -> _Part:
+        part = _Part(schema)
+        if native.active():
+            part.filling = native.binlog.Filling(column.kind for column in schema.columns)
+        return part
 
     def add(self, operation: Operation, version: int, rows: Sequence[Row]) -> None:
-        self.operations += bytes((operation,)) * len(rows)
-        self.versions += [version] * len(rows)
-        self.rows += rows
+        if self.filling is not None:
+            self.filling.add_rows(rows)
+        else:
+            self.rows += rows
+        self.count(operation, version, len(rows))
+
+    def count(self, operation: Operation, version: int, rows: int) -> None:
+        """What happened to rows that were added to the columns."""
+        self.operations += bytes((operation,)) * rows
+        self.versions += [version] * rows
 
     def changes(self) -> TableChanges:
-        columns = columns_of(self.rows)
-        for column, cells in zip(self.schema.columns, columns, strict=True):
-            if column.kind is Kind.TEXT:
-                _without_nul(cells)
+        columns: Sequence[Cells]
+        if self.filling is not None:
+            columns = self.filling.columns_made()
+        else:
+            columns = made = columns_of(self.rows)
+            for column, cells in zip(self.schema.columns, made, strict=True):
+                if column.kind is Kind.TEXT:
+                    _without_nul(cells)
         return TableChanges(self.schema.table, self.operations, self.versions, self.schema, columns)
 
 
@@ -108,7 +133,7 @@ class _Making:
             self.since = self.since or time.monotonic()
             settings = selection(schema.table)
             self.limit = min(self.limit, settings.write_batch_size if settings else 1)
-            found = self.parts[schema.table] = _Part(schema)
+            found = self.parts[schema.table] = _Part.of(schema)
         return found
 
     def clashes(self, schema: TableSchema) -> bool:
@@ -138,7 +163,7 @@ class _Making:
         return time.monotonic() - self.since >= _OLDEST
 
     def changes(self) -> list[TableChanges]:
-        return [part.changes() for part in self.parts.values() if part.rows]
+        return [part.changes() for part in self.parts.values() if part.operations]
 
 
 def _without_nul(cells: list[Any]) -> None:
@@ -190,11 +215,14 @@ class LogStream:
         self._version = here.version  # of the transaction under way
         self._inside = False
         self._committed_at = start.committed_at
-        self._transactions = Transactions(self._wanted, log.Place(here.file, here.offset))
+        place = log.Place(here.file, here.offset)
+        self._transactions = Transactions(self._wanted, place, unread=native.active())
         self._tables: dict[TableId, Table | None] = {}
         self._schemas: dict[TableId, TableSchema] = {}
         self._listed = frozenset(catalog.listed())
         self._making = _Making()
+        by_ids = native.active() and self._files is None
+        self._whole = native.binlog.Transactions() if by_ids else None
 
     # -- following
 
@@ -211,8 +239,10 @@ class LogStream:
             for event in self._dump.read(0.0 if ready else _QUICK if busy else idle):
                 heard = True
                 for step in self._transactions.feed(event):
-                    if type(step) is not log.Rows:
+                    if type(step) is not log.Rows and type(step) is not log.Unread:
                         self._take(step)
+                        if type(step) is log.Ended and self._whole is not None:
+                            self._take_whole(self._whole)
                         if self._making.is_full and not self._inside:
                             yield self._batch()
                             spoken = time.monotonic()
@@ -237,6 +267,8 @@ class LogStream:
 
     def _batch(self) -> ChangeBatch:
         made, self._making = self._making, _Making()
+        if self._whole is not None:
+            self._whole.forget()
         return ChangeBatch(made.changes(), self._shown_now(), tuple(made.reload), time.time())
 
     def _shown_now(self) -> Position:
@@ -266,6 +298,8 @@ class LogStream:
                     self._version = self._here.add(gtid)
                 self._began_at = committed_at
             case log.Noted(statement):
+                if self._whole is not None:
+                    self._whole.forget()
                 known = self._listed | self._schemas.keys()
                 self._take_effect(effect(statement, self._selection, known))
             case log.Ended(place, _, held, doubtful):
@@ -359,13 +393,17 @@ class LogStream:
             types=tuple((c.name, c.data_type) for c in described.columns),
         )
 
-    def _schema(self, step: log.Rows) -> TableSchema:
+    def _schema(self, step: log.Rows | log.Unread) -> TableSchema:
         schema = step.table.schema
         described = self._tables.get(schema.table)
         return _as_shown(described, schema) if described and described.versioned else schema
 
-    def _take_rows(self, step: log.Rows, schema: TableSchema) -> None:
+    def _take_rows(self, step: log.Rows | log.Unread, schema: TableSchema) -> None:
         """`schema` is the table as everybody sees it, without the columns of its versions."""
+        if isinstance(step, log.Unread):
+            if self._pack(step, schema):
+                return
+            step = step.read()
         rows, moved = step.rows, step.moved
         if not schema.key or not rows:
             return  # a table without a key that is gone by now: its statement follows
@@ -394,6 +432,55 @@ class LogStream:
             part.add(whole, self._version, [rows[number]])
             done = number + 1
         part.add(operation, self._version, rows[done:])
+
+    def _pack(self, step: log.Unread, schema: TableSchema) -> bool:
+        """Take rows by the compiled reader; False where it does not surely read them right."""
+        operation, table = step.operation, step.table
+        first = step.place + table.header_size(update=operation is Operation.UPDATE)
+        if not schema.key or schema is not table.schema or first >= step.end:
+            return False
+        part = self._making.parts.get(schema.table) or self._making.part(schema, self._selection)
+        if part.filling is None:
+            return False
+        rows, whole = table.pack(part.filling, operation, step.event, step.place, step.end)
+        if rows < 0:
+            return False
+        self._making.rows += rows
+        self._schemas[schema.table] = schema
+        if operation is Operation.CREATE and not whole:
+            operation = Operation.UPDATE  # a part of a row; the rest is looked up where it lacks
+        part.count(operation, self._version, rows)
+        if self._whole is not None:
+            unread = (step.operation, step.event, step.place)
+            table.tell(self._whole, part.filling, unread, part.operations, part.versions, operation)
+        return True
+
+    def _take_whole(self, whole: native.binlog.Transactions) -> None:
+        """Transactions that are here and like those of the batch, without a look at each event.
+
+        The compiled reader takes one whole or leaves it whole: then its events come as any do.
+        """
+        last, position, making = self._here.last, self._transactions.quiet(), self._making
+        if last is None or position is None or not making.parts:
+            return
+        with suppress(WarpError, *UNREADABLE):  # said again when that transaction is read
+            whole.take(
+                *self._dump.waiting,
+                position,
+                *last,
+                making.rows,
+                making.size,
+                making.limit,
+                _FULL_BYTES,
+            )
+        if not whole.count:
+            return
+        self._dump.passed(whole.start, whole.sequence)
+        self._here.take(whole.number, whole.server, whole.version)
+        self._version = whole.version
+        self._resume = (self._here.passed, self._transactions.passed(whole.position))
+        self._committed_at = self._began_at = whole.committed_at
+        making.rows, making.size = whole.rows, whole.size
 
 
 def _only_key(schema: TableSchema, key: Row) -> Row:

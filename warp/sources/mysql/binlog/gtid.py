@@ -118,6 +118,16 @@ class GtidSet:
             grown = _merged([*intervals, (gtid.number, gtid.number)])
         return GtidSet({**self._intervals, name: grown})
 
+    @classmethod
+    def of(cls, source: str, first: int, last: int) -> Self:
+        """Transactions without a tag that follow each other."""
+        return cls({(source, ""): ((first, last),)})
+
+    def ends_with(self, gtid: Gtid) -> bool:
+        """Is it the highest of its source and tag?"""
+        intervals = self._intervals.get((gtid.source, gtid.tag), ())
+        return bool(intervals) and intervals[-1][1] == gtid.number
+
     def __or__(self, other: GtidSet) -> GtidSet:
         names = {**self._intervals, **other._intervals}
         return GtidSet(

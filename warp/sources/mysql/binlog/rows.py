@@ -8,15 +8,16 @@ objects is what costs; nothing else is done per cell.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from warp.errors import WarpError
-from warp.model import ABSENT, UNCHANGED, Column, Kind, TableId, TableSchema
+from warp.model import ABSENT, UNCHANGED, Column, Kind, Operation, TableId, TableSchema
 from warp.sources.mysql.binlog.events import damaged, length_at
+from warp.sources.mysql.binlog.packing import plan_of
 from warp.sources.mysql.binlog.table_map import (
     ColumnType,
     LoggedColumn,
@@ -26,10 +27,16 @@ from warp.sources.mysql.binlog.table_map import (
 )
 from warp.sources.mysql.binlog.values import Reading, reading
 
+if TYPE_CHECKING:
+    from warp.native.binlog import Filling, Plan, Transactions
+
 Row = tuple[Any, ...]
 Moved = tuple[int, Row]  # number of an updated row, and the key it had before
 
-_UNREADABLE: Final = (struct.error, IndexError, ValueError, OverflowError)
+UNREADABLE: Final = (struct.error, IndexError, ValueError, OverflowError)
+
+
+_SORTS: Final = {Operation.CREATE: 0, Operation.UPDATE: 1, Operation.DELETE: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class LoggedTable:
     map: TableMap
     wanted: Wanted
     schema: TableSchema
+    body: bytes = b""  # of the table map, behind the table's id
     # Columns that are there, as the event has them -> the function that reads such rows.
     _inserts: dict[bytes, Callable[..., list[Row]]] = field(default_factory=dict)
     _updates: dict[bytes, Callable[..., tuple[list[Row], list[Moved]]]] = field(
@@ -57,6 +65,10 @@ class LoggedTable:
     )
     _deletes: dict[bytes, Callable[..., list[Row]]] = field(default_factory=dict)
     _width: int = 0  # of the number of columns and one set of them, in an event
+    _plan: Plan | None = None
+    _planned: bool = False
+    # Columns that are there, as the event has them -> the sets, and whether the rows are whole.
+    _sets: dict[bytes, tuple[bytes, bytes, bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.map.columns)
@@ -74,7 +86,7 @@ class LoggedTable:
             read = self._inserts[there] = _compiled(self.map, self.wanted, present, UNCHANGED)
         try:
             return read(event, place + self._width, end)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
 
     def deleted(self, event: bytes, place: int, end: int) -> list[Row]:
@@ -86,7 +98,7 @@ class LoggedTable:
             read = self._deletes[there] = _compiled(self.map, self.wanted, present, ABSENT)
         try:
             return read(event, place + self._width, end)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
 
     def updated(self, event: bytes, place: int, end: int) -> tuple[list[Row], list[Moved]]:
@@ -103,8 +115,75 @@ class LoggedTable:
             read = self._updates[there] = _compiled_update(self.map, self.wanted, before, after)
         try:
             return read(event, place + width, end)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._damaged(error) from error
+
+    def pack(
+        self, filling: Filling, operation: Operation, event: bytes, place: int, end: int
+    ) -> tuple[int, bool]:
+        """(how many rows of an event were added, are they whole); -1 where they must be `read`."""
+        if not self._planned:
+            self._plan, self._planned = self._planned_by_reference(), True
+        plan = self._plan
+        width = self.header_size(update=operation is Operation.UPDATE)
+        if plan is None or place + width >= end:
+            return -1, False
+        there = event[place : place + width]
+        sets = self._sets.get(there)
+        if sets is None:
+            sets = self._sets[there] = self._sets_of(there)
+        first, second, whole = sets
+        place += width
+        try:
+            if operation is Operation.UPDATE:
+                return filling.update(plan, event, place, end, first, second), whole
+            deleted = operation is Operation.DELETE
+            return filling.insert(plan, event, place, end, first, deleted), whole
+        except (WarpError, *UNREADABLE):
+            return -1, False  # the reference will say what is wrong, and with what
+
+    def tell(
+        self,
+        transactions: Transactions,
+        filling: Filling,
+        unread: tuple[Operation, bytes, int],
+        operations: bytearray,
+        versions: list[int],
+        code: Operation,
+    ) -> None:
+        """Rows like these, which were packed, may be taken with their whole transactions."""
+        operation, event, place = unread
+        there = event[place : place + self.header_size(update=operation is Operation.UPDATE)]
+        if self._plan is None or not self.body:
+            raise AssertionError("only told of what was packed")
+        sort = _SORTS[operation]
+        transactions.know(self.body, sort, there, self._plan, filling, operations, versions, code)
+
+    def _sets_of(self, there: bytes) -> tuple[bytes, bytes, bool]:
+        self._present(there[: self._width])  # raises where it is of another number of columns
+        size = (len(self.map.columns) + 7) // 8
+        first, second = there[self._width - size : self._width], there[self._width :]
+        taken = _readings(self.map, self.wanted)
+        last = zip(self._bits(second or first), taken, strict=True)
+        return first, second, all(present for present, how in last if how is not None)
+
+    def _planned_by_reference(self) -> Plan | None:
+        types = dict(self.wanted.types)
+        key = _key(self.map, self.wanted)
+        readings = _readings(self.map, self.wanted)
+        parts = zip(self.map.columns, readings, self._alone(), strict=True)
+        return plan_of(
+            [
+                (column, how.kind if how else None, types.get(column.name, ""), n in key, read)
+                for n, (column, how, read) in enumerate(parts)
+            ]
+        )
+
+    def _alone(self) -> Iterator[Callable[..., list[Row]]]:
+        """What reads rows of one column only, for each."""
+        wanted = replace(self.wanted, key=())
+        for column in self.map.columns:
+            yield _Alone(replace(self.map, columns=(column,), primary_key=()), wanted)
 
     def header_size(self, *, update: bool) -> int:
         """Bytes before the first row of an event that say which columns are there."""
@@ -280,6 +359,19 @@ def _left_out(column: LoggedColumn) -> Reading:
     if column.type in (ColumnType.ENUM, ColumnType.SET):
         return Reading(Kind.BYTES, skip=(f"p+={column.size}",))
     return reading(replace(column, collation=None))
+
+
+class _Alone:
+    """Reads rows of a table of one column, by code that is made once it is asked for."""
+
+    def __init__(self, found: TableMap, wanted: Wanted) -> None:
+        self._found, self._wanted = found, wanted
+        self._read: Callable[..., list[Row]] | None = None
+
+    def __call__(self, raw: bytes, place: int, end: int) -> list[Row]:
+        if self._read is None:
+            self._read = _compiled.__wrapped__(self._found, self._wanted, (True,), UNCHANGED)
+        return self._read(raw, place, end)
 
 
 def _no_columns(found: TableMap) -> WarpError:

@@ -68,6 +68,25 @@ class Rows:
     moved: list[Moved]  # UPDATE only: rows whose key was another
 
 
+@dataclass(slots=True)
+class Unread:
+    """The rows of one event, before anybody has looked into them."""
+
+    table: LoggedTable
+    operation: Operation
+    event: bytes
+    place: int  # where its rows begin, with the sets of columns that are there
+    end: int
+
+    def read(self) -> Rows:
+        table, event, place, end = self.table, self.event, self.place, self.end
+        if self.operation is Operation.UPDATE:
+            rows, moved = table.updated(event, place, end)
+            return Rows(table, self.operation, rows, moved)
+        read = table.deleted if self.operation is Operation.DELETE else table.inserted
+        return Rows(table, self.operation, read(event, place, end), [])
+
+
 @dataclass(frozen=True, slots=True)
 class Noted:
     """A statement that changes what a table is, or empties it: CREATE, ALTER, TRUNCATE, …"""
@@ -101,7 +120,7 @@ class Heard:
     held: bool = False  # rows of a prepared XA transaction are still held: no marker stands here
 
 
-Step = Opened | Began | Rows | Noted | Ended | Heard
+Step = Opened | Began | Rows | Unread | Noted | Ended | Heard
 
 _SYSTEM: Final = frozenset({"mysql", "sys", "performance_schema", "information_schema"})
 _NOTED: Final = frozenset(
@@ -148,9 +167,12 @@ class Transactions:
         *,
         verify: bool = True,
         held_rows: int = 100_000,
+        unread: bool = False,
     ) -> None:
         """`wanted` says None for a table nobody selected.
 
+        With `unread` rows are given out as the events have them, where their transaction's end is
+        not awaited.
         `held_rows` bounds what prepared XA transactions keep in memory (guarantee 9).
         """
         self._wanted = wanted
@@ -159,6 +181,7 @@ class Transactions:
         self._verify = verify
         self._checked = False  # verify, and this file has checksums
         self._held_limit = held_rows
+        self._unread = unread
         self._tail = 0
         self._by_mariadb = False
         self._known: dict[bytes, LoggedTable | None] = {}
@@ -210,6 +233,17 @@ class Transactions:
     def forget(self) -> None:
         """Ask `wanted` again for every table: what it says has changed."""
         self._known.clear()
+
+    def quiet(self) -> int | None:
+        """Where in the file it stands, where nothing is under way and checksums are compared."""
+        if self._begun or self._open or self._undone or self._xid or self._held:
+            return None
+        return self._low if self._checked and self._tail == events.CHECKSUM_SIZE else None
+
+    def passed(self, position: int) -> Place:
+        """Somebody else took the transactions up to here, in the same file."""
+        self._low = position
+        return self.place
 
     def feed(self, event: bytes) -> Iterable[Step]:
         """What one event means.  Use it up before the next event is fed."""
@@ -367,6 +401,8 @@ class Transactions:
                 if wanted is None
                 else logged_table(event, end, wanted, mariadb=self._by_mariadb)
             )
+            if table is not None:
+                table.body = body
             self._known[body] = table
         self._mapped[event[19:25]] = table
         return ()
@@ -386,25 +422,26 @@ class Transactions:
         table = self._table(event)
         if table is None:
             return ()
-        rows = table.inserted(event, _start_of_rows(event), end)
-        return self._rows(table, Rows(table, Operation.CREATE, rows, []))
+        return self._rows(Unread(table, Operation.CREATE, event, _start_of_rows(event), end))
 
     def _delete(self, event: bytes, end: int) -> Iterable[Step]:
         table = self._table(event)
         if table is None:
             return ()
-        rows = table.deleted(event, _start_of_rows(event), end)
-        return self._rows(table, Rows(table, Operation.DELETE, rows, []))
+        return self._rows(Unread(table, Operation.DELETE, event, _start_of_rows(event), end))
 
     def _update(self, event: bytes, end: int) -> Iterable[Step]:
         table = self._table(event)
         if table is None:
             return ()
-        rows, moved = table.updated(event, _start_of_rows(event), end)
-        return self._rows(table, Rows(table, Operation.UPDATE, rows, moved))
+        return self._rows(Unread(table, Operation.UPDATE, event, _start_of_rows(event), end))
 
-    def _rows(self, table: LoggedTable, step: Rows) -> Iterable[Step]:
+    def _rows(self, unread: Unread) -> Iterable[Step]:
+        table = unread.table
         self._touched[id(table)] = table
+        if self._unread and self._xid is None:
+            return (unread,)
+        step = unread.read()
         if self._xid is None:
             return (step,)
         held = self._held.setdefault(self._xid, _Held())
