@@ -33,7 +33,7 @@ UUID = bytes(range(16))
 class Wire(Dump):
     """A dump thread that has sent all of its packets."""
 
-    server: Any = SimpleNamespace(flavour=Flavour.MYSQL)
+    server: Any = SimpleNamespace(flavour=Flavour.MYSQL, is_mariadb=False)
 
     def __init__(self, packets: bytes) -> None:
         self._buffer = bytearray(packets)
