@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
+COMPILED = $(addprefix tests/unit/,test_packed_columns.py test_native_bson.py test_native_events.py \
+  test_mysql_rows.py test_binlog_packed.py test_binlog_whole_transactions.py test_postgresql_native.py)
 
 # Set in many container images; each of our processes would compile all its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick soak docs format native clean
+.PHONY: help demo test check bench bench-quick soak asan docs format native clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +45,12 @@ bench-quick: $(READY) ## Ours beside the floor on little data, all pairs, in thr
 
 soak: $(READY) ## Thousands of randomised hand-over trials (TRIALS=2000)
 	CARTRIDGE_WARP_TRIALS=$(or $(TRIALS),2000) $(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
+
+asan: $(READY) ## The fuzz tests of the compiled modules under AddressSanitizer
+	CARTRIDGE_WARP_CFLAGS="-O1 -g -fsanitize=address" $(BIN)/python setup.py -q build_ext --inplace --force
+	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest \
+	  --timeout 0 -m "soak or not soak" $(COMPILED) $(ARGS); \
+	  code=$$?; $(BIN)/python setup.py -q build_ext --inplace --force; exit $$code
 
 docs: $(READY) ## Write the generated documents anew
 	$(BIN)/python -m warp.config.reference > docs/configuration.md
