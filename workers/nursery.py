@@ -142,12 +142,8 @@ class _Line:
         with self._lock:
             self.say(order)
             while True:
-                for told in self._read(None):
-                    if "started" in told:
-                        born = Born(self, told["started"])
-                        self._living[born.pid] = born
-                        # Nothing more was read: it is told of an end only after a start.
-                        return born
+                for born in self._read(None):
+                    return born  # the only one: each is asked for and waited for in turn
                 if self.gone:
                     born = Born(self, -1)
                     born.returncode = LOST
@@ -162,8 +158,8 @@ class _Line:
         with self._lock:
             self._read(limit)
 
-    def _read(self, limit: float | None) -> list[dict[str, Any]]:
-        """What was said and is not of an end, which is noted here."""
+    def _read(self, limit: float | None) -> list[Born]:
+        """Who was started; who has ended is noted here, and may be the same, told in one breath."""
         if self.gone or not select.select([self._channel], [], [], limit)[0]:
             return []
         try:
@@ -177,13 +173,14 @@ class _Line:
             self._living.clear()
             return []
         *lines, self._heard = (self._heard + said).split(b"\n")
-        others = []
+        started = []
         for told in map(json.loads, lines):
             if "ended" in told:
                 self._living.pop(told["ended"]).returncode = told["code"]
             else:
-                others.append(told)
-        return others
+                born = self._living[told["started"]] = Born(self, told["started"])
+                started.append(born)
+        return started
 
     def close(self) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ server waits for its disk between writing a transaction to the log and showing i
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +24,10 @@ VIEWS_OF_TWIN = 4_000  # seen: one in about 200 views is wrong
 
 
 @pytest.fixture
-def counted(start_server: Callable[[MariaDb], MariaDb]) -> Iterator[Callable[[int], int]]:
+def counted(
+    start_server: Callable[[MariaDb], MariaDb], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int], int]]:
+    monkeypatch.setattr(tempfile, "tempdir", "/var/tmp")  # a disk: memory is not waited for
     server = start_server(MariaDb(settings={"sync_binlog": 1, "innodb_flush_log_at_trx_commit": 1}))
     with world_at(server.url) as world:
         yield lambda views: too_old(world, views)

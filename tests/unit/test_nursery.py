@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from warp.own_process import wait_until
-from workers.nursery import LOST, PARENT, Nursery
+from workers.nursery import LOST, PARENT, Nursery, _Line
 
 LIMIT = 30.0
 
@@ -78,3 +79,11 @@ def test_a_nursery_ends_when_nobody_asks_any_more() -> None:
     process = psutil.Process(nursery.pid)
     nursery.close()
     assert not process.is_running()
+
+
+def test_a_process_whose_end_is_told_in_one_breath_with_its_start_has_ended() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b'{"started": 7}\n{"ended": 7, "code": 3}\n')
+        born = _Line(ours, 1).ask_for({"module": "nursed"})
+        assert (born.pid, born.poll()) == (7, 3)
