@@ -10,6 +10,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from warp.native.calendar cimport NO_DAY, days_of
 from warp.native.packed cimport (
     ABSENT_CELL,
     NULL_CELL,
@@ -64,7 +65,6 @@ cdef struct How:
     bint unsigned
     bint key
 
-cdef int64_t NO_DAY = -0x7FFFFFFF
 cdef int64_t DAY_US = 86400000000
 cdef uint64_t[10] POWERS
 POWERS[:] = [1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000]
@@ -88,25 +88,6 @@ cdef inline uint64_t little_endian(const uint8_t *p, int size) noexcept nogil:
     for at in range(size):
         value |= <uint64_t> p[at] << (8 * at)
     return value
-
-
-cdef inline int64_t days_of(int64_t year, int64_t month, int64_t day) noexcept nogil:
-    """Days since 1970-01-01; NO_DAY where there is no such day from year 1 to 9999."""
-    cdef int64_t last = 31, era, of_era, of_year
-    if year < 1 or year > 9999 or month < 1 or month > 12 or day < 1:
-        return NO_DAY
-    if month == 4 or month == 6 or month == 9 or month == 11:
-        last = 30
-    elif month == 2:
-        last = 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
-    if day > last:
-        return NO_DAY
-    if month <= 2:
-        year -= 1
-    era = year // 400
-    of_era = year - era * 400
-    of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
-    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
 
 
 # Each of these takes one cell; 0 where it is not surely what the reference would make of it.

@@ -10,6 +10,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
+from warp.native.calendar cimport NO_DAY, days_of
 from warp.native.packed cimport NULL_CELL, Packed, is_text, new_packed
 
 cdef extern from "Python.h":
@@ -38,8 +39,6 @@ cdef enum:
     HUGE_PACKET = 0xFFFFFF   # is followed by the rest of the row
     INT32 = 1                # as packed.pyx counts kinds
 
-cdef int64_t NO_DAY = -0x7FFFFFFF
-
 # 10 to 0 … 22 are doubles without an error, so that one operation rounds once.
 cdef double[23] TENS
 TENS[:] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
@@ -48,25 +47,6 @@ TENS[:] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1
 
 cdef inline bint is_digit(uint8_t c) noexcept nogil:
     return <uint8_t> (c - 48) < 10
-
-
-cdef inline int64_t days_of(int64_t year, int64_t month, int64_t day) noexcept nogil:
-    """Days since 1970-01-01; NO_DAY where there is no such day from year 1 to 9999."""
-    cdef int64_t last = 31, era, of_era, of_year
-    if year < 1 or year > 9999 or month < 1 or month > 12 or day < 1:
-        return NO_DAY
-    if month == 4 or month == 6 or month == 9 or month == 11:
-        last = 30
-    elif month == 2:
-        last = 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
-    if day > last:
-        return NO_DAY
-    if month <= 2:
-        year -= 1
-    era = year // 400
-    of_era = year - era * 400
-    of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
-    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
 
 
 cdef inline int64_t two(const uint8_t *p) noexcept nogil:

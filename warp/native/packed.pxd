@@ -34,6 +34,7 @@ cdef class Packed:
     cdef int add_bytes(self, const char *start, size_t length) except -1
     # Written in place: make_space(n), write up to n bytes at data + used, then add_written(n).
     cdef int add_written(self, size_t length) except -1
+    cdef int add_from(self, Packed other, Py_ssize_t row) except -1
     # Take back every row from `rows` on, after a row that turned out to need the slow path.
     cdef void cut(self, Py_ssize_t rows) noexcept
     cdef int add_cell(self, object cell) except -1

@@ -226,6 +226,16 @@ cdef class Packed:
         self.rows += 1
         return 0
 
+    cdef int add_from(self, Packed other, Py_ssize_t row) except -1:
+        """A cell of another column of this kind."""
+        cdef uint64_t begin
+        if other.states[row] != VALUE:
+            return self.add_blank(other.states[row])
+        if self.layout == BYTES:
+            begin = other.ends[row - 1] if row else 0
+            return self.add_bytes(other.data + begin, other.ends[row] - begin)
+        return self.add_whole(other.whole[row])
+
     cdef void cut(self, Py_ssize_t rows) noexcept:
         while self.rows > rows:
             self.rows -= 1
@@ -392,42 +402,23 @@ cdef class Packed:
         """These of its rows, in this order."""
         cdef Packed made = new_packed(self.kind, len(rows))
         cdef Py_ssize_t row
-        cdef uint64_t begin
         for row in rows:
             if not 0 <= row < self.rows:
                 raise IndexError(row)
-            if self.states[row] != VALUE:
-                made.add_blank(self.states[row])
-            elif self.layout == BYTES:
-                begin = self.ends[row - 1] if row else 0
-                made.add_bytes(self.data + begin, self.ends[row] - begin)
-            else:
-                made.make_room()
-                made.states[made.rows] = VALUE
-                made.whole[made.rows] = self.whole[row]
-                made.rows += 1
+            made.add_from(self, row)
         return made
 
     def replaced(self, cells):
         """With other carriers at some rows (row -> carrier); a list where one has no form here."""
         cdef Packed made = new_packed(self.kind, self.rows)
         cdef Py_ssize_t row
-        cdef uint64_t begin
         made.make_space(self.used)
         try:
             for row in range(self.rows):
                 if row in cells:
                     made.add_cell(cells[row])
-                elif self.states[row] != VALUE:
-                    made.add_blank(self.states[row])
-                elif self.layout == BYTES:
-                    begin = self.ends[row - 1] if row else 0
-                    made.add_bytes(self.data + begin, self.ends[row] - begin)
                 else:
-                    made.make_room()
-                    made.states[made.rows] = VALUE
-                    made.whole[made.rows] = self.whole[row]
-                    made.rows += 1
+                    made.add_from(self, row)
         except ValueError:
             listed = self.tolist()
             for row, cell in cells.items():

@@ -341,7 +341,7 @@ cdef class Column:
     cdef int text(self, const char *s, size_t n) except -1:
         """A cell that the server wrote so."""
         cdef int64_t value
-        cdef double number
+        cdef double number = 0
         cdef float single
         cdef int form = self.form
         cdef Packed packed = self.packed
@@ -697,7 +697,7 @@ cdef int binary_cell(Column column, const char *p, uint32_t n) except -1:
     cdef uint32_t word
     cdef uint64_t double_word
     cdef float single
-    cdef double number
+    cdef double number = 0
     if form == TEXT:
         if not is_text(<const uint8_t *> p, n):
             column.strange(p, n)
