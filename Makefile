@@ -25,7 +25,7 @@ $(READY): pyproject.toml setup.py $(wildcard warp/native/*.pyx warp/native/*.pxd
 demo: $(READY) ## Real MongoDB to real PostgreSQL on this machine, with a worker killed on the way
 	@$(BIN)/cartridge-warp demo $(ARGS)
 
-test: $(READY) ## All tests, on real servers from PyPI and Debian (about 16 minutes on two cores)
+test: $(READY) ## All tests, on real servers from PyPI and Debian (about 10 minutes on two cores)
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --durations 20 $(ARGS)
 
 check: $(READY) ## Format, lint, types, import contracts, generated documents
