@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
 
-from warp.cells import holds_marks, taken, unchanged
+from warp.cells import taken, unchanged
 from warp.compact import keys_of
 from warp.fitting import Fitting
 from warp.model import UNCHANGED, Cells, Operation, TableChanges, TableSchema, TableSettings
@@ -26,7 +26,7 @@ def rows_of(part: TableChanges) -> list[int]:
     schema = part.schema
     if schema is None or not schema.key or not any(o in part.operations for o in _PARTIAL):
         return []
-    lacking = {row for column in part.columns if holds_marks(column) for row in unchanged(column)}
+    lacking = {row for column in part.columns for row in unchanged(column)}
     if not lacking:
         return []
     whole: set[Hashable] = set()
