@@ -37,7 +37,7 @@ check: $(READY) ## Format, lint, types, import contracts, generated documents
 	$(BIN)/python -m warp.types_reference | diff docs/types.md -
 	$(BIN)/python -m warp.errors_reference | diff docs/errors.md -
 
-bench: $(READY) ## Ours beside the floor and peers, and where its time goes; an hour (benchmarks/README.md)
+bench: $(READY) ## Ours beside the floor and peers, and where its time goes; two hours (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(or $(ARGS),side_by_side --profile --save)
 
 bench-quick: $(READY) ## Ours beside the floor on little data, all pairs, in three minutes

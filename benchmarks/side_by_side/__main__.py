@@ -1,6 +1,6 @@
 """Run every contender in every scenario in turns, and keep what was found.
 
-    python -m benchmarks side_by_side [--save]     all, peers too: about an hour on two cores
+    python -m benchmarks side_by_side [--save]     all, peers too: about two hours on two cores
     python -m benchmarks side_by_side --quick      ours and the floor on little data, in minutes
     python -m benchmarks side_by_side --only snapshot:mongodb --contenders floor,cartridge-warp
 
@@ -169,9 +169,10 @@ def arguments() -> argparse.Namespace:
     made.add_argument("--only", nargs="+", choices=[s.id for s in SCENARIOS], metavar="SCENARIO")
     made.add_argument("--contenders", nargs="+", metavar="NAME", help="such as floor ingestr")
     made.add_argument("--folder", type=Path, default=RESULTS)
+    made.add_argument("--name", help="of the page in it, where a part is kept by itself")
     given = made.parse_args()
     given.rounds = given.rounds or (1 if given.quick else 3)
-    given.name = "side_by_side_quick" if given.quick else "side_by_side"
+    given.name = given.name or ("side_by_side_quick" if given.quick else "side_by_side")
     amounts = QUICK if given.quick else FULL
     given.amounts = {s: max(100, int(n * given.scale)) for s, n in amounts.items()}
     return given
