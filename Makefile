@@ -31,11 +31,14 @@ demo: $(READY) ## Real MongoDB to real PostgreSQL on this machine, with a worker
 test: $(READY) ## All tests, on real servers from PyPI and Debian (about 10 minutes on two cores)
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --durations 20 $(ARGS)
 
-check: $(READY) ## Format, lint, types, import contracts, generated documents
+check: $(READY) ## Format, lint, types, import contracts, containers, workflows, generated documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/actionlint
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	$(BIN)/python -m warp.config.reference | diff docs/configuration.md -
 	$(BIN)/python -m warp.types_reference | diff docs/types.md -
 	$(BIN)/python -m warp.errors_reference | diff docs/errors.md -

@@ -1,6 +1,6 @@
 """Is this checkout the version that a tag says?  Prints its part of the changelog.
 
-    python .github/check_release.py v0.1.0 > notes.md
+python .github/check_release.py v0.1.0 > notes.md
 """
 
 from __future__ import annotations

@@ -45,9 +45,7 @@ def fresh(postgres: Server, _prepared: str) -> list[str]:
 
 
 @each_dump
-def test_it_becomes_what_a_new_installation_has(
-    world: World, dump: Path, fresh: list[str]
-) -> None:
+def test_it_becomes_what_a_new_installation_has(world: World, dump: Path, fresh: list[str]) -> None:
     restore(world, dump)
     world.destination().metadata().prepare()
     assert shape(world.url) == fresh

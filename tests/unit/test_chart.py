@@ -54,7 +54,8 @@ def settings_of(example: Path, deployment: Manifest, directory: Path) -> Setting
     planted = {
         "CARTRIDGE_WARP_REDIS_URL": "rediss://u:s3cret@redis:6380/0",
         "DESTINATION_URL": "postgresql://u:s3cret@warehouse/warehouse",
-        "SOURCE_URL": ("mysql" if "type: mysql" in text else "mongodb") + "://u:s3cret@elsewhere/shop",
+        "SOURCE_URL": ("mysql" if "type: mysql" in text else "mongodb")
+        + "://u:s3cret@elsewhere/shop",
     }
     environment = {
         entry["name"]: entry["value"] if "value" in entry else planted[entry["name"]]

@@ -33,7 +33,9 @@ def checkout(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     changelog = tmp_path / "CHANGELOG.md"
-    dated = f"## {warp.__version__} - 2026-11-26\n\n* Everything.\n\n## 0.0.1 - 2026-01-01\n\n* Less.\n"
+    dated = (
+        f"## {warp.__version__} - 2026-11-26\n\n* Everything.\n\n## 0.0.1 - 2026-01-01\n\n* Less.\n"
+    )
     changelog.write_text("# Changelog\n\n## Unreleased\n\n* Later.\n\n" + dated)
     return tmp_path
 
