@@ -30,7 +30,7 @@ KEDA_LENGTH = """
 		}
 
 		return redis.call(cmd[listType], listName)
-	"""  # noqa: E101, W191
+	"""
 ORDERS = TableId("shop", "orders")
 
 

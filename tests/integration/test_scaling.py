@@ -18,6 +18,7 @@ from processes import Command, Fleet, eventually, fleet_between
 from pymongo.database import Database
 from test_keda import keda
 
+from commands import drain
 from coordinator.autoscale import BUSY_PART
 from warp.assembly import Plugged
 from warp.config import load
@@ -29,7 +30,10 @@ HOLD = 2.0  # seconds; Kubernetes' stabilization window, which is 300
 
 
 class Scaler:
-    """As a HorizontalPodAutoscaler: up at once; down by the highest wish of a while, idlest first."""
+    """As a HorizontalPodAutoscaler: up at once, down by the highest wish of a while.
+
+    Of the pods the idlest goes, as its deletion cost says, and is drained before it is told to end.
+    """
 
     def __init__(self, fleet: Fleet, client: redis.Redis) -> None:
         self.fleet = fleet
@@ -49,7 +53,9 @@ class Scaler:
         while len(self.workers) < wanted:
             self.workers.append(self.fleet.worker())
         if len(self.workers) > wanted:
-            victim = min(self.workers, key=self._held)  # as its deletion cost says
+            victim = min(self.workers, key=self._held)
+            ids = [w.id for w in self.fleet.ledger.workers() if victim.owns(w.id)]
+            assert drain.run(self.fleet.ledger, ids, 60.0) == []
             victim.process.send_signal(signal.SIGTERM)
             self.workers.remove(victim)
             self.gone.append(victim)

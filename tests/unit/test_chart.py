@@ -1,4 +1,4 @@
-"""The Helm chart: Kubernetes and KEDA take what each example makes of it, and so do our programs."""
+"""The Helm chart: Kubernetes, KEDA and our programs take what each example makes of it."""
 
 from __future__ import annotations
 

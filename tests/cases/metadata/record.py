@@ -49,7 +49,8 @@ insert into {meta}.quarantine
 values
     ('stream:shop', 'shop', 'orders', '{{"_id": 1}}', 'u', '{{"_id": 1}}', 'too long', 'WARP-511',
      'p-3'),
-    ('chunk:a:b:a.b:0:3', 'a', 'b', '{{"_id": 2}}', 'r', '{{"_id": 2}}', 'too long', 'WARP-511', 'p-4');
+    ('chunk:a:b:a.b:0:3', 'a', 'b', '{{"_id": 2}}', 'r', '{{"_id": 2}}', 'too long', 'WARP-511',
+     'p-4');
 insert into {meta}.deletion_audit (unit, source_namespace, source_table, reason, version, key)
 values ('stream:shop', 'shop', 'orders', 'deleted', 5, '{{"_id": 9}}');
 insert into {meta}.errands (id, name, arguments) values ('e1', 'resync', '{{"schema": "shop"}}');
