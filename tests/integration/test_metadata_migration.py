@@ -5,17 +5,20 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 from fix_servers import Server
 from postgresql_world import META, World
 
+from warp.config import load
 from warp.errors import DestinationRefused
 from warp.model import Choice, Phase, UnitKind
 from warp.sql import migrations
 from warp.testing.servers import postgres_program
+from workers.cli import check_both_ends
 
-DUMPS = sorted((Path(__file__).parents[1] / "cases" / "metadata").glob("0*.sql"))
+DUMPS: Final = sorted((Path(__file__).parents[1] / "cases" / "metadata").glob("0*.sql"))
 
 each_dump = pytest.mark.parametrize("dump", DUMPS, ids=lambda path: path.stem)
 
@@ -88,3 +91,23 @@ def test_a_version_that_is_older_than_the_metadata_refuses_it(
         world.destination().metadata().prepare()
     assert f"version {len(older) + 1}" in str(refused.value)
     assert "upgrade" in str(refused.value)
+
+
+def test_a_worker_older_than_the_metadata_does_not_start(world: World) -> None:
+    world.prepared()
+    world.looking.execute(f"insert into {META}.schema_version values (99, 'future')".encode())
+    flags = {"source": "mongodb://127.0.0.1:1/shop", "destination": world.url, "schema": ("shop",)}
+    with pytest.raises(DestinationRefused, match="version 99"):
+        check_both_ends(load(None, {}, flags))
+
+
+def test_a_worker_that_is_there_before_the_coordinator_moves_the_metadata_forward(
+    world: World,
+) -> None:
+    restore(world, DUMPS[0])
+    flags = {"source": "mongodb://127.0.0.1:1/shop", "destination": world.url, "schema": ("shop",)}
+    options = {"CARTRIDGE_WARP_SOURCE__SERVER_SELECTION_TIMEOUT": "10ms"}
+    check_both_ends(load(None, options, flags))  # that the source is away is no reason
+    assert world.ask(f"select max(version) from {META}.schema_version") == [
+        (len(migrations("postgresql")),)
+    ]

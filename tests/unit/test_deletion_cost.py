@@ -23,6 +23,7 @@ from coordinator.leader import Leadership
 from warp.errors import ConfigError
 from warp.leases.memory import MemoryLeaseStore
 from warp.model import WorkerState, WorkUnit
+from warp.own_process import wait_until
 
 
 @dataclass
@@ -167,6 +168,24 @@ def test_a_server_that_somebody_else_vouches_for_gets_no_token(
     cluster.account = other
     DeletionCosts(ledger, Leadership(ledger, "c"), cluster.pods()).tell()
     assert cluster.asked == []
+
+
+def test_only_who_leads_tells(
+    cluster: Cluster, ledger: MemoryLeaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.deletion_cost.EVERY", 0.01)
+    leadership = Leadership(MemoryLeaseStore(), "c")
+    telling, stop = DeletionCosts(ledger, leadership, cluster.pods()), threading.Event()
+    thread = threading.Thread(target=telling.run, args=(stop,))
+    thread.start()
+    try:
+        assert not wait_until(lambda: cluster.asked, 0.1)
+        leadership.start()
+        assert wait_until(lambda: ("pod-1", "3") in cluster.told(), 30.0)
+    finally:
+        stop.set()
+        thread.join()
+        leadership.stop()
 
 
 def test_outside_a_cluster_the_flag_is_refused(tmp_path: Path) -> None:
