@@ -54,7 +54,7 @@ def test_keda_counts_what_queue_size_shows(
 
     with redis.Redis.from_url(redis_server.url) as client:
         counts = [(keda(client, redis_namespace), shown())]  # before there is any key
-        chunks = [WorkUnit.of_chunk("shop", Chunk(ORDERS, n, n, n + 1, 1), 0) for n in range(5)]
+        chunks = [WorkUnit.of_chunk("shop", Chunk(ORDERS, n, str(n), None, 1), 0) for n in range(5)]
         ledger.ensure([WorkUnit.stream("shop"), *chunks])
         counts.append((keda(client, redis_namespace), shown()))
         first, second, third = ledger.claim("w", 3, ttl=60.0, slots=3)

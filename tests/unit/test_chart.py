@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import math
@@ -79,6 +80,13 @@ def test_kubernetes_takes_everything_it_makes(example: Path) -> None:
         if manifest["apiVersion"].startswith(("keda.sh/", "monitoring.coreos.com/")):
             continue  # kinds that Kubernetes itself does not know
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_kubernetes_would_not_take_anything() -> None:
+    wrong = copy.deepcopy(of_kind(EXAMPLES[0], "Deployment")[0])
+    wrong["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError, match="readynessProbe"):
+        kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
 
 
 @each_example
@@ -240,6 +248,10 @@ def test_keda_takes_its_objects() -> None:
             getattr(models, manifest["kind"]).model_validate(manifest)
             seen.append(manifest["kind"])
     assert {"ScaledObject", "TriggerAuthentication"} == set(seen)
+    wrong = copy.deepcopy(of_kind(EXAMPLES[1], "ScaledObject")[0])
+    wrong["spec"]["minReplicaCount"] = "two"
+    with pytest.raises(ValueError, match="minReplicaCount"):
+        models.ScaledObject.model_validate(wrong)
 
 
 # -- how pods run

@@ -129,10 +129,12 @@ def test_what_has_changed_is_told_once(cluster: Cluster, ledger: MemoryLeaseStor
     assert path == "/api/v1/namespaces/warp/pods/pod-1"
     assert authorization == "Bearer first-token"
     (cluster.account / "token").write_text("second-token")
-    ledger.claim("pod-1:7:x", 1, ttl=60.0, slots=4)
+    [lease] = ledger.claim("pod-2:7:z", 1, ttl=60.0, slots=4)
     telling.tell()
     assert cluster.asked[-1][1] == "Bearer second-token"
-    assert cluster.told()[-1] == ("pod-1", "4")
+    ledger.release(lease)
+    telling.tell()
+    assert cluster.told()[-2:] == [("pod-2", "1"), ("pod-2", "0")]
 
 
 def test_a_worker_that_is_no_pod_is_asked_about_once(
