@@ -6,11 +6,14 @@ READY   = $(VENV)/.ready
 COMPILED = $(addprefix tests/unit/,test_packed_columns.py test_native_bson.py test_native_events.py \
   test_mysql_rows.py test_binlog_packed.py test_binlog_whole_transactions.py test_postgresql_native.py)
 
+IMAGE   ?= cartridge-warp:dev
+BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command -v $(tool)),$(tool))))
+
 # Set in many container images; each of our processes would compile all its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick soak asan docs format native clean
+.PHONY: help demo test check bench bench-quick soak asan docs format native image clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,11 +31,14 @@ demo: $(READY) ## Real MongoDB to real PostgreSQL on this machine, with a worker
 test: $(READY) ## All tests, on real servers from PyPI and Debian (about 10 minutes on two cores)
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --durations 20 $(ARGS)
 
-check: $(READY) ## Format, lint, types, import contracts, generated documents
+check: $(READY) ## Format, lint, types, import contracts, containers, workflows, generated documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/actionlint
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	$(BIN)/python -m warp.config.reference | diff docs/configuration.md -
 	$(BIN)/python -m warp.types_reference | diff docs/types.md -
 	$(BIN)/python -m warp.errors_reference | diff docs/errors.md -
@@ -63,6 +69,12 @@ format: $(READY) ## Format the code
 
 native: $(READY) ## Build the compiled modules again, in place
 	$(BIN)/python setup.py -q build_ext --inplace
+
+image: ## The container image, by buildah, podman or docker (IMAGE=cartridge-warp:dev BASE=…)
+	@test -n "$(BUILDER)" || { echo "expected buildah, podman or docker, found none"; exit 1; }
+	$(BUILDER) build $(if $(filter buildah podman,$(BUILDER)),--format docker) -f docker/Dockerfile \
+	  --build-arg REVISION=$$(git rev-parse HEAD) $(if $(BASE),--build-arg BASE=$(BASE)) \
+	  $(BUILD_ARGS) -t $(IMAGE) .
 
 clean: ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

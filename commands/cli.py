@@ -78,6 +78,7 @@ class Group(click.Group):
 
     elsewhere: ClassVar = {
         "demo": "commands.demo",
+        "drain": "commands.drain",
         "errors": "commands.errors",
         "quarantine": "commands.quarantine",
     }

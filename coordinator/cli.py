@@ -13,6 +13,7 @@ import click
 import structlog
 
 from coordinator import api
+from coordinator.deletion_cost import DeletionCosts, Pods
 from coordinator.leader import Leadership, namespace_of
 from coordinator.reconciler import Reconciler
 from coordinator.status import StatusReader
@@ -35,14 +36,27 @@ LEADER_TTL = 5.0
 @click.option("--redis", metavar="URL", help="Where the ledger is.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Serve metrics, health, status here.")
 @click.option("--schema", multiple=True, metavar="NAME", help="Only this schema; may be repeated.")
+@click.option(
+    "--pod-deletion-cost",
+    is_flag=True,
+    help="On Kubernetes: tell it which worker's pod holds the fewest leases.",
+)
 @click.option("--served-by-parent", is_flag=True, hidden=True)
 @click.option("--child-of", type=int, hidden=True)
-def command(served_by_parent: bool, child_of: int | None, **flags: Any) -> None:
+def command(
+    pod_deletion_cost: bool, served_by_parent: bool, child_of: int | None, **flags: Any
+) -> None:
     """Plan the work: offer units to the workers, snapshot new tables, keep schedules."""
     config = flags.pop("config")
 
     def body() -> int:
-        return run(config, flags, serve=not served_by_parent, parent=child_of)
+        return run(
+            config,
+            flags,
+            serve=not served_by_parent,
+            parent=child_of,
+            pods=Pods.of_this_cluster() if pod_deletion_cost else None,
+        )
 
     sys.exit(startup.exit_code(body))
 
@@ -52,7 +66,12 @@ def main() -> None:
 
 
 def run(
-    config: str | None, flags: Mapping[str, Any], *, serve: bool, parent: int | None = None
+    config: str | None,
+    flags: Mapping[str, Any],
+    *,
+    serve: bool,
+    parent: int | None = None,
+    pods: Pods | None = None,
 ) -> int:
     settings = startup.read_settings(config, flags, process="coordinator")
     stop = threading.Event()
@@ -94,6 +113,9 @@ def run(
         stack.callback(leadership.stop)
         rounds = threading.Thread(target=reconciler.run, args=(stop,), name="rounds")
         rounds.start()
+        if pods is not None:
+            costs = DeletionCosts(ledger, leadership, pods)
+            threading.Thread(target=costs.run, args=(stop,), name="costs", daemon=True).start()
         log.info("coordinator_started", coordinator=leadership.id)
         while not asked[0]:
             time.sleep(0.1)

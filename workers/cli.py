@@ -155,7 +155,7 @@ def run_pool(config: str | None, flags: Mapping[str, Any], *, serve: bool) -> in
         # Before the first thread and the first connection, after the last import.
         nursery = stack.enter_context(Nursery())
         ledger.incarnation()  # a Redis that is not there is told now, not by a pool of children
-        refuse_wrong_logins(settings)
+        check_both_ends(settings)
         pool = Pool(
             nursery,
             "workers.cli",
@@ -181,8 +181,8 @@ def run_pool(config: str | None, flags: Mapping[str, Any], *, serve: bool) -> in
     return startup.DONE
 
 
-def refuse_wrong_logins(settings: Settings) -> None:
-    """A worker that no server lets in must not take units only to fail them.
+def check_both_ends(settings: Settings) -> None:
+    """Whom no server lets in, or who is too old for the metadata, must not take units only to fail.
 
     A server that is merely away is no reason not to start.
     """
@@ -190,6 +190,9 @@ def refuse_wrong_logins(settings: Settings) -> None:
     try:
         with contextlib.closing(assembly.bookkeeping()) as destination:
             destination.check()
+            # Of an older version it is moved forward: in a roll-out workers may be there before the
+            # coordinator.  Of a newer one it is refused: what its rows mean we cannot know.
+            destination.metadata().prepare()
         for schema in settings.schemas[:1]:
             with contextlib.closing(assembly.source(schema.name)) as source:
                 source.check()
