@@ -9,18 +9,20 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from dashboards.alert_cases import tests_text
 from dashboards.alerts import RUNBOOKS, index_text, rules_text
 from dashboards.boards import boards
 
 HERE: Final = Path(__file__).parent
 GRAFANA: Final = HERE / "grafana"
 RULES: Final = HERE / "prometheus" / "alerts.yml"
+CASES: Final = HERE / "prometheus" / "alerts_test.yml"
 INDEX: Final = HERE.parent / RUNBOOKS / "README.md"
 
 
 def files() -> dict[Path, str]:
     drawn = {GRAFANA / board.file: board.text() for board in boards()}
-    return {**drawn, RULES: rules_text(), INDEX: index_text()}
+    return {**drawn, RULES: rules_text(), CASES: tests_text(), INDEX: index_text()}
 
 
 def stale() -> list[Path]:

@@ -87,7 +87,7 @@ ALERTS: Final = (
         "CartridgeWarpNoWorkers",
         Severity.PAGE,
         "2m",
-        f"{_WORK} unless {_HELD} > 0",
+        _WORK,
         "> 0",
         "{{ $value }} work units and nobody holds one",
         "There is work, and no worker holds any of it.",
