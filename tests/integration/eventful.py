@@ -198,8 +198,7 @@ def _fill(fleet: Fleet) -> None:
             'create schema "{s}"',
             'create table "{s}".orders (_id bigint primary key, n bigint, note varchar(5),'
             " constraint small check (n < 5000))",
-            'create table "{s}".lines (_id bigint primary key, n bigint,'
-            ' "order" bigint references "{s}".orders (_id))',
+            'create table "{s}".lines (_id bigint primary key, n bigint, "order" bigint)',
             "create schema elsewhere",
             'create view elsewhere.broken as select 1 as "_id"',
         ):
@@ -235,6 +234,9 @@ def _all_is_there(day: Day, coordinator: Command, first: Command) -> None:
 def _misfits(day: Day, first: Command) -> None:
     fleet = day.fleet
     orders, lines = fleet.source["orders"], fleet.source["lines"]
+    with psycopg.connect(fleet.pg_url) as connection:
+        refer = 'alter table "{s}".lines add foreign key ("order") references "{s}".orders (_id)'
+        connection.execute(refer.format(s=fleet.database_name).encode())
     orders.insert_many([{"_id": 100 + n, "n": "text"} for n in range(MISFITS["text"])])
     orders.insert_many([{"_id": 200 + n, "n": 5000 + n} for n in range(MISFITS["refused"])])
     orders.insert_many(
