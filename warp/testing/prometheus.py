@@ -110,7 +110,6 @@ class Prometheus(LocalServer):
             str(prometheus_program()),
             "--config.file=prometheus.yml",
             "--storage.tsdb.path=data",
-            "--storage.tsdb.no-lockfile",
             "--query.max-concurrency=2",
             f"--web.listen-address={LOCALHOST}:{self.port}",
             "--log.level=info",
