@@ -42,6 +42,8 @@ check: $(READY) ## Format, lint, types, import contracts, containers, workflows,
 	$(BIN)/python -m warp.config.reference | diff docs/configuration.md -
 	$(BIN)/python -m warp.types_reference | diff docs/types.md -
 	$(BIN)/python -m warp.errors_reference | diff docs/errors.md -
+	$(BIN)/python -m warp.metrics_reference | diff docs/operations/metrics.md -
+	$(BIN)/python -m dashboards --check
 
 bench: $(READY) ## Ours beside the floor and peers, and where its time goes; two hours (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(or $(ARGS),side_by_side --profile --save)
@@ -58,10 +60,12 @@ asan: $(READY) ## The fuzz tests of the compiled modules under AddressSanitizer
 	  --timeout 0 -m "soak or not soak" $(COMPILED) $(ARGS); \
 	  code=$$?; $(BIN)/python setup.py -q build_ext --inplace --force; exit $$code
 
-docs: $(READY) ## Write the generated documents anew
+docs: $(READY) ## Write the generated documents, dashboards and alert rules anew
 	$(BIN)/python -m warp.config.reference > docs/configuration.md
 	$(BIN)/python -m warp.types_reference > docs/types.md
 	$(BIN)/python -m warp.errors_reference > docs/errors.md
+	$(BIN)/python -m warp.metrics_reference > docs/operations/metrics.md
+	$(BIN)/python -m dashboards
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff format .

@@ -70,6 +70,9 @@ def readings(
         if marker.unit.kind is UnitKind.TABLE:  # worked on by its schema's stream, if there is one
             streams = {WorkUnit.stream(name).id for name in (marker.unit.schema, SHARED)}
             held = bool(streams & leased) and labels not in polled
+            if held and marker.phase is Phase.STREAMING and reached.get(marker.unit.schema, False):
+                # A worker measures a table when it changes; this one may be at rest for a year.
+                found.lag[labels] = 0.0
         status = Status.ERROR if marker.phase is Phase.FAILED else Status(int(held))
         # Of several units of one table: an error hides work, work hides rest.
         found.status[labels] = max(
@@ -133,6 +136,8 @@ class Watch:
     def _count_takeovers(self, ledger: Sequence[LeasedUnit]) -> None:
         """A unit that has another owner and one failure more than before was not handed over."""
         seen = {}
+        for schema in {entry.unit.schema for entry in ledger}:
+            self._meters.count(metrics.TAKEOVERS, (schema,), by=0)  # shown from 0 on
         for entry in ledger:
             owner, tries = self._tries.get(entry.unit.id, ("", 0))
             if entry.owner and owner and entry.owner != owner and entry.tries > tries:

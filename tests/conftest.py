@@ -13,7 +13,7 @@ from xdist.scheduler import LoadGroupScheduling
 
 from warp.testing.servers import describe_programs
 
-pytest_plugins = ["fix_servers", "fix_fragile"]
+pytest_plugins = ["fix_servers", "fix_fragile", "fix_eventful"]
 
 # Where this is set, as in many container images, each process that a test starts would compile all
 # our modules anew: a third of the CPU of its start.

@@ -92,14 +92,14 @@ def mongo_database(mongo: Server) -> Iterator[Database[dict[str, Any]]]:
 @pytest.fixture
 def pg_database(postgres: Server) -> Iterator[str]:
     """The URL of a fresh database, dropped afterwards even if somebody is still connected."""
-    with _fresh_database(postgres) as url:
+    with fresh_database(postgres) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def _prepared(postgres: Server) -> Iterator[str]:
     """The URL of a database that holds our metadata and nothing else, to be copied."""
-    with _fresh_database(postgres) as url:
+    with fresh_database(postgres) as url:
         options = PostgresOptions.model_validate({"connection_string": url})
         with contextlib.closing(PostgresDestination(options, lambda table: None)) as destination:
             destination.metadata().prepare()
@@ -109,12 +109,12 @@ def _prepared(postgres: Server) -> Iterator[str]:
 @pytest.fixture
 def pg_warehouse(postgres: Server, _prepared: str) -> Iterator[str]:
     """A `pg_database` in which our metadata is prepared already, which takes twice as long."""
-    with _fresh_database(postgres, like=conninfo_to_dict(_prepared)["dbname"]) as url:
+    with fresh_database(postgres, like=conninfo_to_dict(_prepared)["dbname"]) as url:
         yield url
 
 
 @contextlib.contextmanager
-def _fresh_database(server: Server, like: str | int | None = None) -> Iterator[str]:
+def fresh_database(server: Server, like: str | int | None = None) -> Iterator[str]:
     name = f"t_{secrets.token_hex(6)}"
     quoted, template = sql.Identifier(name), sql.Identifier(str(like or "template1"))
     with psycopg.connect(server.url, autocommit=True) as connection:
@@ -154,7 +154,7 @@ def mysql_client(url: str, **options: Any) -> pymysql.Connection[pymysql.cursors
 @pytest.fixture(scope="session")
 def capture_shop(postgres: Server) -> Iterator[Shop]:
     """A database to capture, shared: call `fresh()` first."""
-    with _fresh_database(postgres) as url, Shop(url) as shop:
+    with fresh_database(postgres) as url, Shop(url) as shop:
         yield shop
 
 

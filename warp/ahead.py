@@ -6,6 +6,7 @@ interpreter while they wait, so the two waits overlap.
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -45,8 +46,10 @@ def ahead(items: Iterable[T], *, stopping: Callable[[], bool] = _never) -> Gener
     def over() -> bool:
         return stop.is_set() or stopping()
 
+    # In this thread's context: what the source logs while it reads carries the unit's ids too.
+    inside = contextvars.copy_context().run
     reader = threading.Thread(
-        target=_read, args=(items, ready, room, over), daemon=True, name="ahead"
+        target=inside, args=(_read, items, ready, room, over), daemon=True, name="ahead"
     )
     reader.start()
     try:

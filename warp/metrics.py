@@ -58,6 +58,10 @@ RATE_WINDOW: Final = 60.0  # seconds
 # know when somebody else takes it up again; what stays stopped the coordinator shows.
 ERROR_SHOWN_FOR: Final = 300.0
 ALL_TABLES: Final = "*"  # label of a stream as a whole, which follows every table of its schemas
+# Of one table; cells of further columns are counted under OTHER_COLUMNS.  Documents may have a new
+# field in each, and a series is for ever.
+MOST_COLUMNS: Final = 50
+OTHER_COLUMNS: Final = "*"
 _GONE: Final = math.nan  # a gauge cannot be removed from a file; the server leaves this value out
 
 
@@ -222,7 +226,7 @@ METRICS: Final = (
         (*_TABLE, "column", "outcome"),
         "Cells that did not fit their column as they were, by what became of them: "
         + ", ".join(outcome.value for outcome in CELL_OUTCOMES)
-        + ".",
+        + f". Column {OTHER_COLUMNS} is all beyond the first {MOST_COLUMNS} columns of a table.",
     ),
     Metric(
         SNAPSHOT_PROGRESS,
@@ -297,6 +301,11 @@ class TableMeter:
         self._rate = Rate()
         self._error_at: float | None = None
         self._units: set[str] = set()  # that work on the table: a stream, and chunks of it
+        self._columns: set[str] = set()  # that have series of their own
+        if labels[-1] != ALL_TABLES:
+            # A series that begins with its first event shows no increase: no alert would see it.
+            for name in (QUARANTINED, DEFERRED, CONVERSION_WARNINGS):
+                meters.counter(name, labels)
 
     def committed(self, rows: Mapping[Operation, int], seconds: float, event_time: float) -> None:
         """A transaction is durable.  `event_time` is when the source committed it, 0 if unknown."""
@@ -307,11 +316,16 @@ class TableMeter:
         meters.histogram(BATCH_SECONDS, self._labels).observe(seconds)
         with meters.lock:
             self._rate.add(sum(rows.values()), now)
+        self.moved(event_time)
+        self.refresh(now)
+
+    def moved(self, event_time: float) -> None:
+        """Something became durable that the source committed then."""
+        now = self._meters.clock()
         self._synced(now)
         if event_time > 0:
             # Clocks of two machines differ; a negative lag would only say so.
             self.lag(max(0.0, now - event_time))
-        self.refresh(now)
 
     def caught_up(self) -> None:
         """Nothing is waiting at the source."""
@@ -332,10 +346,17 @@ class TableMeter:
         self._meters.counter(SCHEMA_CHANGES, (*self._labels, change_type)).inc()
 
     def found(self, finding: Finding) -> None:
-        labels = (*self._labels, finding.column, finding.outcome.value)
+        labels = (*self._labels, self._shown_column(finding.column), finding.outcome.value)
         self._meters.counter(CELLS, labels).inc(finding.cells)
         if finding.outcome in WARNED:
             self._meters.counter(CONVERSION_WARNINGS, self._labels).inc(finding.cells)
+
+    def _shown_column(self, column: str) -> str:
+        with self._meters.lock:
+            if column not in self._columns and len(self._columns) >= MOST_COLUMNS:
+                return OTHER_COLUMNS
+            self._columns.add(column)
+        return column
 
     def quarantined(self, rows: int) -> None:
         self._meters.counter(QUARANTINED, self._labels).inc(rows)
@@ -511,6 +532,7 @@ class UnitMeter:
 
     def begin(self) -> None:
         self._table(self.unit.table).join(self.unit.id)
+        self._meters.counter(FENCE_REJECTIONS, (self.unit.schema,))  # shown from 0 on
 
     def committed(self, batch: ChangeBatch, written: Written) -> None:
         by_table: dict[TableId, dict[Operation, int]] = {}
@@ -521,6 +543,9 @@ class UnitMeter:
         event_time = 0.0 if chunk else batch.end.committed_at
         for table, counts in by_table.items():
             self._table(table).committed(counts, written.seconds, event_time)
+        if self.unit.kind is UnitKind.STREAM:
+            # The stream's own lag is told here too, else the 0 of its last rest would stand.
+            self._table(None).moved(event_time)
         for table, rows in written.quarantined.items():
             self._table(table).quarantined(rows)
         for table, rows in written.deferred.items():

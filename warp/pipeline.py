@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from structlog.contextvars import bind_contextvars
+
 from warp import partial, replays
 from warp.ahead import ahead
 from warp.errors import SchemaBusy, SchemaMoved, SourceRefused, WarpError
@@ -251,6 +253,7 @@ class Delivery:
                 continue
             self._hold.check()
             after = marker.advanced(batch, phase=phase)
+            bind_contextvars(batch=after.batch)  # on every line from here on
             try:
                 written = self._destination.write_batch(
                     plan.batch, after, quarantined=plan.quarantined, findings=plan.findings
@@ -274,6 +277,7 @@ class Delivery:
             replay = replays.gather(plan, loaded)
             self._hold.check()
             after = marker.advanced(plan.batch, phase=phase)
+            bind_contextvars(batch=after.batch)  # on every line from here on
             try:
                 written = self._destination.write_batch(
                     plan.batch,
@@ -293,6 +297,7 @@ class Delivery:
         """Move the marker without rows."""
         self._hold.check()
         after = marker.advanced(batch, phase=phase)
+        bind_contextvars(batch=after.batch)  # on every line from here on
         self._destination.update_marker(after)
         return after
 

@@ -12,10 +12,13 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
+
+import structlog
 
 from warp import logs
 from warp.config import Settings, load
@@ -24,6 +27,8 @@ from warp.options import redact
 
 if TYPE_CHECKING:
     from warp.leases.redis import RedisLeaseStore
+
+log = structlog.get_logger(__name__)
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -39,7 +44,10 @@ def read_settings(config: Path | str | None, flags: Mapping[str, Any], *, proces
 
 
 def exit_code(body: Callable[[], int]) -> int:
-    """Run a process's body; a mistake or a missing server becomes one line on stderr."""
+    """Run a process's body; a mistake or a missing server becomes one line on stderr.
+
+    What nobody foresaw goes through the log, which masks what its traceback holds (guarantee 10).
+    """
     try:
         return body()
     except ConfigError as error:
@@ -48,6 +56,18 @@ def exit_code(body: Callable[[], int]) -> int:
     except WarpError as error:
         sys.stderr.write(_one_line(error))
         return FAILED
+    except Exception:
+        if not structlog.is_configured():  # it would print to stdout, with the values of locals
+            sys.stderr.write(redact(traceback.format_exc()))
+            return FAILED
+        log.exception("process_broke", action="report it, with this line")
+        return FAILED
+
+
+def _thread_broke(broken: threading.ExceptHookArgs) -> None:
+    thread = broken.thread.name if broken.thread else "?"
+    if broken.exc_value is not None:
+        log.error("thread_broke", thread=thread, exc_info=broken.exc_value)
 
 
 def _one_line(error: WarpError) -> str:
@@ -83,7 +103,9 @@ def on_signals(first: Callable[[], None]) -> None:
     """SIGTERM or SIGINT: `first`, once.  Another one: out, whatever is unfinished.
 
     Nothing is lost by the second: leases expire, and a transaction is whole or not at all.
+    From here on a thread that breaks tells so in the log too.
     """
+    threading.excepthook = _thread_broke
     asked = False  # a plain flag, as all that `first` touches: we may interrupt a lock's holder
 
     def asked_to_stop(number: int, frame: FrameType | None) -> None:

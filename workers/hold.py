@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -44,6 +45,7 @@ class Held:
         self._deadline = asked_at + SAFE_PART * ttl
         self._lost = False
         self._back = threading.Event()
+        self.run = uuid.uuid4().hex  # names this turn in logs, sync_runs and error_log
         self.since = clock()
         self.progress_at = self.since
         self.stalled = False
@@ -52,6 +54,11 @@ class Held:
     @property
     def lease(self) -> Lease:
         return self._lease
+
+    def ids(self, worker: str) -> dict[str, str | int]:
+        """What a log line about this unit carries where its own thread does not write it."""
+        unit, fence = self._lease.unit.id, self._lease.fence
+        return {"run": self.run, "unit": unit, "worker": worker, "fence": fence}
 
     def check(self) -> None:
         now = self._clock()
@@ -221,7 +228,7 @@ class Heartbeat:
         self._reachable = True
         self.last_answer = self._clock()
         for held in to_shed(renewable, shed, now=self._clock(), quantum=self._quantum):
-            log.info("unit_shed", unit=held.lease.unit.id)
+            log.info("unit_shed", **held.ids(self._worker))
             held.ask_back()
         return True
 
@@ -234,7 +241,7 @@ class Heartbeat:
             held.stalled = True
             log.error(
                 "unit_stalled",
-                unit=held.lease.unit.id,
+                **held.ids(self._worker),
                 seconds=round(idle_for, 1),
                 action="no longer renewed, so that another worker takes it",
             )

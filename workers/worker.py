@@ -10,7 +10,6 @@ import contextlib
 import random
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -189,7 +188,7 @@ class Worker:
         for held in self.holds.all():
             log.warning(
                 "unit_not_handed_back",
-                unit=held.lease.unit.id,
+                **held.ids(self.id),
                 action=f"its lease expires within {self._pace.ttl:g} s",
             )
 
@@ -211,7 +210,11 @@ class Worker:
         )
         outcome = Outcome("failed", failed=True)
         with structlog.contextvars.bound_contextvars(
-            worker=self.id, unit=unit.id, fence=held.lease.fence, run=turn.run
+            run=turn.run,
+            unit=unit.id,
+            worker=self.id,
+            fence=held.lease.fence,
+            batch=None,  # not known before the marker is
         ):
             try:
                 outcome = turn.play(self._repeat_after)
@@ -262,7 +265,7 @@ class Turn:
         schedule_of: Callable[[WorkUnit], Schedule | None] = lambda unit: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.run = uuid.uuid4().hex
+        self.run = held.run
         self._ledger = ledger
         self._assembly = assembly
         self._probe = probe
@@ -325,6 +328,8 @@ class Turn:
             destination = self._assembly.destination(schema)
             stack.callback(destination.close)
             marker = adopt(destination, self._held, self._ledger)
+            # The fence may have been raised above the one that was claimed.
+            structlog.contextvars.bind_contextvars(fence=self._held.lease.fence, batch=marker.batch)
             if marker.phase in NOT_OFFERED:
                 return FINISHED
             if not self._is_for_us(marker):

@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
+from warp import logs
 from warp.ahead import DEPTH, ahead
 
 
@@ -58,3 +60,17 @@ def test_leaving_early_closes_the_reader_in_its_own_thread() -> None:
         next(items)
     assert closed == ["ahead"]
     assert all(thread.name != "ahead" for thread in threading.enumerate())
+
+
+def test_what_is_logged_while_reading_carries_the_ids_of_who_reads() -> None:
+    seen: list[dict[str, object]] = []
+
+    def reading() -> Iterator[int]:
+        seen.append(structlog.contextvars.get_contextvars())
+        yield 1
+
+    with logs.bind(unit="stream:shop", run="r"), ahead(reading()) as items:
+        list(items)
+
+    assert seen[0]["unit"] == "stream:shop"
+    assert seen[0]["run"] == "r"

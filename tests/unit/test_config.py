@@ -15,7 +15,7 @@ from config_fakes import (
     fake_connectors,  # noqa: F401  a fixture
 )
 
-from warp.config import Mode, RunMode, Settings, load
+from warp.config import LogLevel, Mode, RunMode, Settings, load
 from warp.config.layers import INHERITED
 from warp.errors import ConfigError
 from warp.model import Capture, DocumentColumn, Kind, Shape, SnapshotMode, TableId, TableSettings
@@ -131,11 +131,13 @@ def test_single_mode_works_by_environment_alone() -> None:
             "CARTRIDGE_WARP_DESTINATION": "postgresql://localhost:5432/warehouse",
             "CARTRIDGE_WARP_SCHEMA": "products",
             "CARTRIDGE_WARP_REDIS_URL": "redis://cache:6379/0",
+            "CARTRIDGE_WARP_LOG_LEVEL": "debug",
         }
     )
 
     assert settings.mode is RunMode.SINGLE
     assert settings.coordination.redis_url == "redis://cache:6379/0"
+    assert settings.logging.level is LogLevel.DEBUG
 
 
 def test_the_json_file_of_multi_mode_says_the_same_as_the_yaml_file() -> None:

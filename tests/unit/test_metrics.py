@@ -136,6 +136,44 @@ def test_lag_is_event_time_to_commit_time_and_zero_when_caught_up(
     assert value(meters, "cartridge_warp_lag_seconds") == 0
 
 
+def test_a_busy_streams_own_lag_is_not_the_zero_of_its_last_rest(
+    meters: Meters, clock: FakeClock
+) -> None:
+    meter = meters.meter(STREAM)
+    meter.caught_up()
+    assert value(meters, "cartridge_warp_lag_seconds", table="*") == 0
+
+    meter.committed(batch(clock.now - 3600), written({Operation.UPDATE: 1}))
+
+    assert value(meters, "cartridge_warp_lag_seconds", table="*") == 3600
+    assert value(meters, "cartridge_warp_last_successful_sync", table="*") == clock.now
+
+
+def test_what_alerts_ask_for_is_shown_from_zero_so_that_the_first_is_an_increase(
+    meters: Meters, clock: FakeClock
+) -> None:
+    meters.meter(STREAM).committed(batch(clock.now), written({Operation.CREATE: 1}))
+
+    for name in ("quarantined_total", "deferred_total", "type_conversion_warnings_total"):
+        assert value(meters, f"cartridge_warp_{name}") == 0
+        assert value(meters, f"cartridge_warp_{name}", table="*") is None
+    refused = "cartridge_warp_fence_rejections_total"
+    assert meters.registry.get_sample_value(refused, {"schema": "web"}) == 0
+
+
+def test_documents_with_a_new_field_each_make_no_series_without_end(meters: Meters) -> None:
+    meter = meters.meter(STREAM)
+    columns = [f"field{n}" for n in range(metrics.MOST_COLUMNS + 30)]
+
+    for column in (*columns, columns[0]):
+        meter.found([Finding(USERS, column, Outcome.NULLED, "string", "int64", 2)])
+
+    cells = "cartridge_warp_cells_total"
+    assert value(meters, cells, column="field0", outcome="nulled") == 4
+    assert value(meters, cells, column=columns[-1], outcome="nulled") is None
+    assert value(meters, cells, column=metrics.OTHER_COLUMNS, outcome="nulled") == 60
+
+
 def test_a_source_whose_clock_is_ahead_makes_no_negative_lag(
     meters: Meters, clock: FakeClock
 ) -> None:

@@ -35,10 +35,11 @@ SHORT: Final = {
     "processes": ("coordination", "processes"),
     "slots": ("coordination", "slots"),
     "port": ("monitoring", "prometheus", "port"),
+    "log_level": ("monitoring", "logging", "level"),
 }
 """Flags, and the short environment variables, by the path they set."""
 # Not CARTRIDGE_WARP_PORT: Kubernetes sets that itself beside a service named cartridge-warp.
-_SHORT_ENVIRONMENT: Final = ("mode", "source", "destination", "redis_url")
+_SHORT_ENVIRONMENT: Final = ("mode", "source", "destination", "redis_url", "log_level")
 INHERITED: Final = PREFIX + "INHERITED"
 """Carries a parent's flags to its child processes, as JSON."""
 

