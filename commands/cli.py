@@ -174,17 +174,32 @@ WAIT = click.option(
 @cli.command()
 @click.argument("resynced", metavar="SCHEMA")
 @click.argument("table", required=False)
+@click.option(
+    "--where",
+    metavar="RANGE",
+    help="Only a range of its key, such as `id >= 100 and id < 200`.",
+)
 @WAIT
 @JSON
 @asking
-def resync(settings: Settings, resynced: str, table: str | None, wait: bool, as_json: bool) -> int:
+def resync(
+    settings: Settings,
+    resynced: str,
+    table: str | None,
+    where: str | None,
+    wait: bool,
+    as_json: bool,
+) -> int:
     """Read a schema, or one TABLE of it, anew.
 
     Rows stay readable meanwhile; those that are gone at the source are removed at the end.
     """
     from commands import operate
 
-    arguments = {"schema": resynced} | ({"table": table} if table else {})
+    if where and not table:
+        raise click.UsageError("--where narrows one table: name it behind the schema")
+    given = {"schema": resynced, "table": table, "where": where}
+    arguments = {name: value for name, value in given.items() if value}
     return operate.ask(settings, "resync", arguments, wait=wait, as_json=as_json)
 
 

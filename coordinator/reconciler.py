@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import cast
 
 import structlog
 
@@ -41,7 +42,14 @@ from warp.assembly import Assembly
 from warp.config import Mode, SchemaSettings, Settings
 from warp.errors import LedgerUnavailable, TransientError, UnitFailed, WarpError
 from warp.headroom import State
-from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
+from warp.interfaces import (
+    CutsRanges,
+    DestinationConnector,
+    LeaseStore,
+    MetadataStore,
+    ResyncsRanges,
+    SourceConnector,
+)
 from warp.model import (
     SHARED,
     Change,
@@ -368,11 +376,16 @@ class Reconciler:
                 # After its marker, which making the table would add as one to be snapshot.
                 self._make_table(desk.settings.name, table, source)
                 return added
-            case PlanSnapshot(schema, table, rows):
+            case PlanSnapshot(schema, table, rows, within):
                 # The version first: what chunks read later must not count as older than it.
                 version = source.version()
-                chunks = [] if rows is None else source.chunks(table, rows)
-                planned = metadata.plan_snapshot(schema, table, chunks, version=version)
+                if within is not None and rows is not None:
+                    chunks = cast(CutsRanges, source).chunks_within(table, within, rows)
+                    ranged = cast(ResyncsRanges, metadata)
+                    planned = ranged.plan_range(schema, table, chunks, within, version=version)
+                else:
+                    chunks = [] if rows is None else source.chunks(table, rows)
+                    planned = metadata.plan_snapshot(schema, table, chunks, version=version)
                 log.info("snapshot_planned", table=str(table), chunks=len(chunks), by_us=planned)
                 return True
             case Settle(schema, table):

@@ -21,6 +21,7 @@ from warp.model import (
     Finding,
     Headroom,
     Intent,
+    KeyRange,
     Lease,
     LeasedUnit,
     LedgerStats,
@@ -52,6 +53,7 @@ class SourceTraits:
     full_rows: bool = True  # False where an update, or a create by a new key, has UNCHANGED cells
     schemaless: bool = False  # batches carry documents
     headroom: bool = False  # it can tell what it still keeps: see `TellsHeadroom`
+    ranges: bool = False  # it can cut a range of keys: see `CutsRanges`
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class DestinationTraits:
     atomic_marker: bool = True  # rows and marker commit together
     transactional_ddl: bool = False
     best_batch_rows: int = 1_000
+    ranges: bool = False  # a range of keys can be read anew: see `ResyncsRanges`
 
 
 class SourceConnector(Protocol):
@@ -197,6 +200,17 @@ class TellsHeadroom(Protocol):
         """How much is left before this position of a stream is forgotten (guarantee 6).
 
         Asked now and then of a stream that runs or has stopped; cheap, and changes nothing.
+        """
+        ...
+
+
+class CutsRanges(Protocol):
+    """What a source can do besides whose `traits.ranges` says so."""
+
+    def chunks_within(self, table: TableId, within: KeyRange, rows: int) -> list[Chunk]:
+        """As `chunks`, of the keys in a range: the chunks cover every row of it.
+
+        Rows beside it may be in them too, and there may be none.
         """
         ...
 
@@ -464,6 +478,32 @@ class MetadataStore(Protocol):
 
     def errors(self, choice: Choice) -> list[ErrorLine]:
         """Lines of the error log, the latest first; `states` and `after` say nothing here."""
+        ...
+
+
+class ResyncsRanges(Protocol):
+    """What the metadata of a destination can do besides whose `traits.ranges` says so."""
+
+    def resync_range(
+        self, schema: str, table: TableId, within: KeyRange, *, stream: WorkUnit
+    ) -> list[WorkUnit]:
+        """As `resync` of one table, which must be complete, else DestinationRefused.
+
+        Its marker becomes PLANNED with `Marker.within`, and what settles it then sweeps rows of
+        that range only.
+        """
+        ...
+
+    def plan_range(
+        self,
+        schema: str,
+        table: TableId,
+        chunks: Sequence[Chunk],
+        within: KeyRange,
+        *,
+        version: int,
+    ) -> bool:
+        """As `plan_snapshot`; False also where the marker says another range by now, or none."""
         ...
 
 

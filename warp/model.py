@@ -355,6 +355,31 @@ class Chunk:
     rows: int = 0  # about how many, for progress
 
 
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One end of a range of keys: values of the key's first columns, as text of `key_range`."""
+
+    values: tuple[str, ...]
+    inclusive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """Keys between two edges, compared column by column; None is an open end.
+
+    Unlike the bounds of a `Chunk` both the source and the destination can read it.
+    """
+
+    key: tuple[str, ...]  # the columns of the key at the source, in its order
+    lower: Edge | None = None
+    upper: Edge | None = None
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The columns that an edge compares."""
+        return self.key[: max(len(e.values) for e in (self.lower, self.upper) if e is not None)]
+
+
 SHARED: Final = "*"
 """Stands for a schema's name in the stream that several schemas share."""
 
@@ -453,6 +478,7 @@ class Marker:
     schema_version: int = 0
     truncated_at: int = -1
     sweep_below: int = -1  # rows older than this are gone at the source once all chunks are done
+    within: KeyRange | None = None  # what is read anew, where that is not the whole table
     # STREAM rows only: names the tables it carries; a worker that means others must not run it.
     follows: str = ""
 

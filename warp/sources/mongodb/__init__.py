@@ -27,6 +27,7 @@ from warp.model import (
     Chunk,
     Diagnosis,
     Headroom,
+    KeyRange,
     Operation,
     Position,
     TableChanges,
@@ -71,7 +72,7 @@ class MongoSource:
     """Reads one replica set or sharded cluster."""
 
     Options: ClassVar[type[BaseModel]] = MongoOptions
-    traits: ClassVar[SourceTraits] = SourceTraits(schemaless=True, headroom=True)
+    traits: ClassVar[SourceTraits] = SourceTraits(schemaless=True, headroom=True, ranges=True)
 
     def __init__(self, options: MongoOptions, selection: TableSelection) -> None:
         self._options = options
@@ -347,6 +348,14 @@ class MongoSource:
     def chunks(self, table: TableId, rows: int) -> list[Chunk]:
         with translated(f"cut {table} into chunks"):
             return snapshot.cut(self._client[table.namespace], table, rows)
+
+    def chunks_within(self, table: TableId, within: KeyRange, rows: int) -> list[Chunk]:
+        schema = self.get_schema([table]).get(table)
+        if schema is None:
+            return []
+        kind = schema.columns[schema.names().index(schema.key[0])].kind
+        with translated(f"cut {table} into chunks"):
+            return snapshot.cut_within(self._client[table.namespace], table, kind, within, rows)
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
         def rows() -> int:

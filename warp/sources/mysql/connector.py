@@ -22,6 +22,7 @@ from warp.model import (
     Chunk,
     Diagnosis,
     Headroom,
+    KeyRange,
     Position,
     TableChanges,
     TableId,
@@ -53,7 +54,7 @@ class MysqlSource:
     Options: ClassVar[type[BaseModel]] = MysqlOptions
     # A dump thread sends the whole log, so a second stream costs as much as the first.
     traits: ClassVar[SourceTraits] = SourceTraits(
-        follows_twice=False, full_rows=False, headroom=True
+        follows_twice=False, full_rows=False, headroom=True, ranges=True
     )
 
     def __init__(self, options: MysqlOptions, selection: TableSelection) -> None:
@@ -210,6 +211,14 @@ class MysqlSource:
         if described is None:
             return [Chunk(table, 0)]
         return snapshot.cut(self._connection, described, rows)
+
+    def chunks_within(self, table: TableId, within: KeyRange, rows: int) -> list[Chunk]:
+        described = self.described(table)
+        return (
+            []
+            if described is None
+            else snapshot.cut_within(self._connection, described, within, rows)
+        )
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
         described = self.described(chunk.table)

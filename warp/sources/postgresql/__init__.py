@@ -25,6 +25,7 @@ from warp.model import (
     Chunk,
     Diagnosis,
     Headroom,
+    KeyRange,
     Position,
     TableChanges,
     TableId,
@@ -32,7 +33,7 @@ from warp.model import (
     TableSelection,
     Verdict,
 )
-from warp.sources.postgresql import look_up, preflight, snapshot
+from warp.sources.postgresql import look_up, preflight, ranges, snapshot
 from warp.sources.postgresql.capture import CaptureSide
 from warp.sources.postgresql.catalog import Catalog, Shape, Table
 from warp.sources.postgresql.options import PostgresSourceOptions
@@ -55,7 +56,7 @@ class PostgresSource:
 
     Options: ClassVar[type[BaseModel]] = PostgresSourceOptions
     traits: ClassVar[SourceTraits] = SourceTraits(
-        follows_twice=False, holds_log=True, full_rows=False, headroom=True
+        follows_twice=False, holds_log=True, full_rows=False, headroom=True, ranges=True
     )
 
     def __init__(self, options: PostgresSourceOptions, selection: TableSelection) -> None:
@@ -202,6 +203,10 @@ class PostgresSource:
     def chunks(self, table: TableId, rows: int) -> list[Chunk]:
         found, shape = self.table(table)
         return snapshot.cut(self.server, found, shape, rows)
+
+    def chunks_within(self, table: TableId, within: KeyRange, rows: int) -> list[Chunk]:
+        found, shape = self.table(table)
+        return ranges.cut(self.server, found, shape, within, rows)
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
         def size() -> int:
