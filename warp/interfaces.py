@@ -19,6 +19,7 @@ from warp.model import (
     Diagnosis,
     ErrorLine,
     Finding,
+    Foreseen,
     Headroom,
     Intent,
     KeyRange,
@@ -64,6 +65,7 @@ class DestinationTraits:
     transactional_ddl: bool = False
     best_batch_rows: int = 1_000
     ranges: bool = False  # a range of keys can be read anew: see `ResyncsRanges`
+    foresees: bool = False  # it can tell what it would do: see `Foresees`
 
 
 class SourceConnector(Protocol):
@@ -315,6 +317,22 @@ class DestinationConnector(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Foresees(Protocol):
+    """What a destination can do besides whose `traits.foresees` says so.  Changes nothing."""
+
+    def standing(self, table: TableId) -> TableSchema | None:
+        """As `get_schema`, also where nothing was ever prepared, and without ending anything that
+        was begun."""
+        ...
+
+    def foresee(self, have: TableSchema | None, change: SchemaChange) -> Foreseen:
+        """What the change would do to a table that is as `have` says by then.
+
+        Raises DestinationRefused as the change itself would.
+        """
+        ...
 
 
 class MetadataStore(Protocol):

@@ -646,6 +646,14 @@ class SchemaChange:
     base: int = 0  # the schema version it was decided on
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a schema change would do, told without doing it."""
+
+    schema: TableSchema  # the table after it
+    statements: tuple[str, ...] = ()  # as the destination would run them
+
+
 @dataclass(slots=True)
 class Evolution:
     """What `evolve` decided: schema changes to make first, rows to write, rows to set aside.
