@@ -1,4 +1,4 @@
-"""What a plan says would happen is what then happens, and what has changed since stops the start."""
+"""What a plan says would happen is what then happens; what has changed since stops the start."""
 
 from __future__ import annotations
 
@@ -110,8 +110,7 @@ def test_the_forecast_of_a_mysql_table_is_what_happens(
         {
             "source": {"type": "mysql", "connection_string": mariadb.url, "database": name},
             "destination": {"type": "postgresql", "connection_string": pg_database},
-            "schemas": [{"name": name, "chunk_rows": 15}],
-            "error_handling": {"narrowing": "set_null"},
+            "schemas": [{"name": name, "chunk_rows": 15, "on_narrower": "set_null"}],
             "monitoring": {"prometheus": {"enabled": False}},
         },
     )
