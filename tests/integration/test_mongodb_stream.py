@@ -458,6 +458,10 @@ def expect_lost_positions_to_be_reported(server: Mongod) -> None:
         assert not before.lost
         database.a.insert_one({"_id": "second"})
         [batch] = follow(source, start, count(1))
+        # Open all the while: it is overtaken (136), and opened anew it is told so (286).
+        slow = connect(server.url, Selection("shop"))
+        overtaken = slow.get_changes(start, selection=slow._selection, idle=0.05)
+        next(overtaken)
         padding = "x" * 500_000
         told: list[float] = []
         oplog = client.local["oplog.rs"]
@@ -475,6 +479,8 @@ def expect_lost_positions_to_be_reported(server: Mongod) -> None:
             with pytest.raises(PositionLost, match="cartridge-warp resync") as caught:
                 follow(source, lost, count(1))
             assert "UTC" in str(caught.value)
+        with pytest.raises(PositionLost, match="error 286"):
+            list(itertools.islice(overtaken, 10_000))
         # What was told before it happened, and after.
         after = source.headroom(start)
         assert after.lost
