@@ -39,8 +39,8 @@ from coordinator.planner import (
 from coordinator.watch import Watch
 from warp import headroom
 from warp.assembly import Assembly
-from warp.config import Mode, SchemaSettings, Settings
-from warp.errors import LedgerUnavailable, TransientError, UnitFailed, WarpError
+from warp.config import LostPosition, Mode, SchemaSettings, Settings
+from warp.errors import LedgerUnavailable, PositionLost, TransientError, UnitFailed, WarpError
 from warp.headroom import State
 from warp.interfaces import (
     CutsRanges,
@@ -53,6 +53,7 @@ from warp.interfaces import (
 from warp.model import (
     SHARED,
     Change,
+    Choice,
     LeasedUnit,
     Marker,
     Phase,
@@ -72,6 +73,7 @@ BUSY_EVERY = 1.0  # seconds between rounds while some table has not got its firs
 AT_ONCE = 0.05  # after a round that changed something: its consequences are due now
 TENDERS = 4  # schemas tended side by side; cutting a large table into chunks takes a while
 HEADROOM_EVERY = 30.0  # seconds between looks at how far back a source's log reaches
+SAME_MOMENT = 60.0  # seconds between a stop's line in the error log and its mark, at most
 PATIENCE = 3  # failed rounds before another coordinator may try
 
 
@@ -291,7 +293,31 @@ class Reconciler:
         for duty in duties:
             changed |= self._do(duty, desk, desk.source)
         self._look_at_log(desk, desk.source, markers.stream)
+        if markers.stream is not None and markers.stream.phase is Phase.FAILED:
+            self._start_over_if_lost(desk, markers.stream)
         return changed
+
+    def _start_over_if_lost(self, desk: Desk, stream: Marker) -> None:
+        """Ask for what an operator would ask for, where the configuration says so.
+
+        Once for each place that is lost: the errand's id names the stream's epoch, which grows as
+        it is carried out.
+        """
+        carried = self._sharing if stream.unit.schema == SHARED else (desk.settings.name,)
+        if (
+            self._settings.errors.on_lost_position is not LostPosition.RESYNC
+            or desk.settings.name != carried[0]
+        ):
+            return
+        metadata = self._books.metadata()
+        lost = metadata.errors(Choice(code=PositionLost.code, limit=100))
+        told = next((line.last_at for line in lost if line.unit == stream.unit.id), None)
+        if told is None or stream.updated_at - told > SAME_MOMENT:
+            return  # it stopped for another reason
+        id = f"lost {stream.unit.id} {stream.epoch}"
+        if not metadata.errands(id):
+            log.warning("place_in_log_lost", unit=stream.unit.id, action="its tables are read anew")
+            metadata.add_errand(id, "resync", {"schema": desk.settings.name})
 
     def _is_held(self, desk: Desk, stream: Marker | None) -> bool:
         """Does another schema keep the shared stream waiting, or may it, for all we know yet?"""
