@@ -204,8 +204,8 @@ def _play(
     chosen = spread(chunks, PARTS)
     now = [0.0]
 
-    def selection(one: TableId) -> TableSettings | None:
-        return settings if one == table else None
+    def selection(table: TableId) -> TableSettings | None:
+        return settings if table == settings.table else None
 
     unit = WorkUnit.of_chunk(settings.schema, chosen[0], 0)
     delivery = Delivery(

@@ -179,7 +179,7 @@ class There:
 
     def run(self, statement: str, *values: Any) -> list[Any]:
         with psycopg.connect(self.url, autocommit=True) as connection:
-            composed = sql.SQL(statement).format(table=self.table, key=self.key)  # type: ignore[arg-type]
+            composed = sql.SQL(statement).format(table=self.table, key=self.key)
             cursor = connection.execute(composed, values or None)
             return cursor.fetchall() if cursor.description else []
 

@@ -82,7 +82,7 @@ def _walked(
     return [json.dumps(edge, ensure_ascii=False) for edge in _ask(server, table, statement)]
 
 
-def _ask(server: Server, table: Table, statement: sql.Composable) -> list[Any]:
+def _ask(server: Server, table: Table, statement: sql.Composed) -> list[tuple[Any, ...]]:
     connection = server.connect()  # without a limit: a large range takes its time
     try:
         with server.meaning(f"cut {table.id} into chunks"):
