@@ -101,12 +101,13 @@ class Group(click.Group):
 )
 @shared
 @click.option("--once", is_flag=True, help="Bring over what there is now, then end.")
+@click.option("--plan", "plan_file", metavar="FILE", help="Only if all is as in this plan.")
 @click.option("--processes", type=click.IntRange(1), metavar="N", help="Worker processes.")
 @click.option("--slots", type=click.IntRange(1), metavar="M", help="Units per process at once.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Serve metrics and health here.")
 @click.version_option(warp.__version__, prog_name="cartridge-warp")
 @click.pass_context
-def cli(context: click.Context, /, once: bool, **given: Any) -> None:
+def cli(context: click.Context, /, once: bool, plan_file: str | None, **given: Any) -> None:
     """Keep a warehouse equal to production databases.
 
     Without a command: coordinator and workers in one, until Ctrl-C.
@@ -117,15 +118,19 @@ def cli(context: click.Context, /, once: bool, **given: Any) -> None:
     if not flags and not any(PREFIX + name in os.environ for name in ("CONFIG", "SOURCE")):
         click.echo(context.get_help(), err=True)
         sys.exit(startup.MISUSED)
-    sys.exit(startup.exit_code(lambda: _run(flags, once=once)))
+    sys.exit(startup.exit_code(lambda: _run(flags, once=once, plan_file=plan_file)))
 
 
-def _run(flags: Flags, *, once: bool) -> int:
+def _run(flags: Flags, *, once: bool, plan_file: str | None) -> int:
     settings = startup.read_settings(
         flags.get("config"), {k: v for k, v in flags.items() if k != "config"}, process="single"
     )
     from commands import single  # late: `config show` must not wait for what it does not use
 
+    if plan_file is not None:
+        from commands import plan
+
+        plan.check(settings, plan_file)
     coordination = settings.coordination
     return single.run(
         settings, once=once, processes=coordination.processes, slots=coordination.slots
@@ -165,6 +170,28 @@ def status(settings: Settings, as_json: bool) -> int:
     return status.run(settings, as_json=as_json)
 
 
+@cli.command()
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    metavar="ROWS",
+    help="Rows to look at in each table, about.",
+)
+@click.option("--out", metavar="FILE", help="Write the plan there, for `--plan FILE`.")
+@JSON
+@asking
+def plan(settings: Settings, sample: int, out: str | None, as_json: bool) -> int:
+    """What would happen, by real rows: DDL, and what of each column would not fit.
+
+    Changes nothing.
+    """
+    from commands import plan
+
+    return plan.run(settings, sample=sample, out=out, as_json=as_json)
+
+
 WAIT = click.option(
     "--wait/--no-wait",
     default=True,
@@ -175,17 +202,32 @@ WAIT = click.option(
 @cli.command()
 @click.argument("resynced", metavar="SCHEMA")
 @click.argument("table", required=False)
+@click.option(
+    "--where",
+    metavar="RANGE",
+    help="Only a range of its key, such as `id >= 100 and id < 200`.",
+)
 @WAIT
 @JSON
 @asking
-def resync(settings: Settings, resynced: str, table: str | None, wait: bool, as_json: bool) -> int:
+def resync(
+    settings: Settings,
+    resynced: str,
+    table: str | None,
+    where: str | None,
+    wait: bool,
+    as_json: bool,
+) -> int:
     """Read a schema, or one TABLE of it, anew.
 
     Rows stay readable meanwhile; those that are gone at the source are removed at the end.
     """
     from commands import operate
 
-    arguments = {"schema": resynced} | ({"table": table} if table else {})
+    if where and not table:
+        raise click.UsageError("--where narrows one table: name it behind the schema")
+    given = {"schema": resynced, "table": table, "where": where}
+    arguments = {name: value for name, value in given.items() if value}
     return operate.ask(settings, "resync", arguments, wait=wait, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from warp.model import (
     Capture,
+    KeyRange,
     LeasedUnit,
     Marker,
     Phase,
@@ -92,6 +93,7 @@ class PlanSnapshot:
     schema: str
     table: TableId
     rows: int | None
+    within: KeyRange | None = None  # what of it, where that is not all
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +247,8 @@ def _plan_tables(
         if marker is None and settings.snapshot is SnapshotMode.NEVER:
             yield AdoptTable(WorkUnit.of_table(view.name, table), table)
         elif marker is None or marker.phase is Phase.PLANNED:
-            yield PlanSnapshot(view.name, table, settings.chunk_rows)
+            within = marker.within if marker is not None else None
+            yield PlanSnapshot(view.name, table, settings.chunk_rows, within)
     for table, marker in markers.tables.items():
         # To be read anew, but dropped since.  What is not selected any more stays as it is.
         if table in present or table in view.left_out:

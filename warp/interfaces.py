@@ -19,7 +19,10 @@ from warp.model import (
     Diagnosis,
     ErrorLine,
     Finding,
+    Foreseen,
+    Headroom,
     Intent,
+    KeyRange,
     Lease,
     LeasedUnit,
     LedgerStats,
@@ -50,6 +53,8 @@ class SourceTraits:
     holds_log: bool = False  # keeps its log until acknowledge()
     full_rows: bool = True  # False where an update, or a create by a new key, has UNCHANGED cells
     schemaless: bool = False  # batches carry documents
+    headroom: bool = False  # it can tell what it still keeps: see `TellsHeadroom`
+    ranges: bool = False  # it can cut a range of keys: see `CutsRanges`
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class DestinationTraits:
     atomic_marker: bool = True  # rows and marker commit together
     transactional_ddl: bool = False
     best_batch_rows: int = 1_000
+    ranges: bool = False  # a range of keys can be read anew: see `ResyncsRanges`
+    foresees: bool = False  # it can tell what it would do: see `Foresees`
 
 
 class SourceConnector(Protocol):
@@ -183,12 +190,30 @@ class SourceConnector(Protocol):
         """
         ...
 
-    def observe(self) -> Mapping[str, float]:
-        """Gauges about the source, such as `retention_seconds` (how far back its log goes)."""
-        ...
-
     def close(self) -> None:
         """Release everything.  May be called from another thread, to end a blocked read."""
+        ...
+
+
+class TellsHeadroom(Protocol):
+    """What a source can do besides whose `traits.headroom` says so."""
+
+    def headroom(self, position: Position) -> Headroom:
+        """How much is left before this position of a stream is forgotten (guarantee 6).
+
+        Asked now and then of a stream that runs or has stopped; cheap, and changes nothing.
+        """
+        ...
+
+
+class CutsRanges(Protocol):
+    """What a source can do besides whose `traits.ranges` says so."""
+
+    def chunks_within(self, table: TableId, within: KeyRange, rows: int) -> list[Chunk]:
+        """As `chunks`, of the keys in a range: the chunks cover every row of it.
+
+        Rows beside it may be in them too, and there may be none.
+        """
         ...
 
 
@@ -292,6 +317,22 @@ class DestinationConnector(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Foresees(Protocol):
+    """What a destination can do besides whose `traits.foresees` says so.  Changes nothing."""
+
+    def standing(self, table: TableId) -> TableSchema | None:
+        """As `get_schema`, also where nothing was ever prepared, and without ending anything that
+        was begun."""
+        ...
+
+    def foresee(self, have: TableSchema | None, change: SchemaChange) -> Foreseen:
+        """What the change would do to a table that is as `have` says by then.
+
+        Raises DestinationRefused as the change itself would.
+        """
+        ...
 
 
 class MetadataStore(Protocol):
@@ -455,6 +496,32 @@ class MetadataStore(Protocol):
 
     def errors(self, choice: Choice) -> list[ErrorLine]:
         """Lines of the error log, the latest first; `states` and `after` say nothing here."""
+        ...
+
+
+class ResyncsRanges(Protocol):
+    """What the metadata of a destination can do besides whose `traits.ranges` says so."""
+
+    def resync_range(
+        self, schema: str, table: TableId, within: KeyRange, *, stream: WorkUnit
+    ) -> list[WorkUnit]:
+        """As `resync` of one table, which must be complete, else DestinationRefused.
+
+        Its marker becomes PLANNED with `Marker.within`, and what settles it then sweeps rows of
+        that range only.
+        """
+        ...
+
+    def plan_range(
+        self,
+        schema: str,
+        table: TableId,
+        chunks: Sequence[Chunk],
+        within: KeyRange,
+        *,
+        version: int,
+    ) -> bool:
+        """As `plan_snapshot`; False also where the marker says another range by now, or none."""
         ...
 
 

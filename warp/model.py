@@ -355,6 +355,31 @@ class Chunk:
     rows: int = 0  # about how many, for progress
 
 
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One end of a range of keys: values of the key's first columns, as text of `key_range`."""
+
+    values: tuple[str, ...]
+    inclusive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """Keys between two edges, compared column by column; None is an open end.
+
+    Unlike the bounds of a `Chunk` both the source and the destination can read it.
+    """
+
+    key: tuple[str, ...]  # the columns of the key at the source, in its order
+    lower: Edge | None = None
+    upper: Edge | None = None
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The columns that an edge compares."""
+        return self.key[: max(len(e.values) for e in (self.lower, self.upper) if e is not None)]
+
+
 SHARED: Final = "*"
 """Stands for a schema's name in the stream that several schemas share."""
 
@@ -453,6 +478,7 @@ class Marker:
     schema_version: int = 0
     truncated_at: int = -1
     sweep_below: int = -1  # rows older than this are gone at the source once all chunks are done
+    within: KeyRange | None = None  # what is read anew, where that is not the whole table
     # STREAM rows only: names the tables it carries; a worker that means others must not run it.
     follows: str = ""
 
@@ -620,6 +646,14 @@ class SchemaChange:
     base: int = 0  # the schema version it was decided on
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a schema change would do, told without doing it."""
+
+    schema: TableSchema  # the table after it
+    statements: tuple[str, ...] = ()  # as the destination would run them
+
+
 @dataclass(slots=True)
 class Evolution:
     """What `evolve` decided: schema changes to make first, rows to write, rows to set aside.
@@ -662,6 +696,23 @@ class Diagnosis:
     expected: str
     found: str
     mend: str = ""  # the exact statement or setting that mends it; empty where nothing is to mend
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """How much a source still keeps before it forgets a position.
+
+    What is None the source does not tell, or it does not forget in that way.
+    """
+
+    told: str  # what was found at the server, for people
+    ratio: float | None = None  # of all it keeps: 1 at the log's end, 0 where the place is lost
+    seconds: float | None = None  # until it is forgotten, if nobody goes on from it
+    bytes: int | None = None  # likewise, of what may still be written
+    window: float | None = None  # seconds that the log reaches back
+    retained: int | None = None  # bytes that are kept for us alone
+    lost: bool = False
+    mend: str = ""  # the statement that lets the source keep more
 
 
 @dataclass(frozen=True, slots=True)

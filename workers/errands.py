@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import structlog
 
@@ -31,10 +31,21 @@ from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
 
+from warp import key_range
 from warp.assembly import Assembly
 from warp.errors import ConfigError, ErrandRefused, SourceRefused, TransientError
-from warp.interfaces import LeaseStore, MetadataStore, SourceConnector
-from warp.model import SHARED, Capture, Marker, Phase, Position, TableId, UnitKind, WorkUnit
+from warp.interfaces import LeaseStore, MetadataStore, ResyncsRanges, SourceConnector
+from warp.model import (
+    SHARED,
+    Capture,
+    KeyRange,
+    Marker,
+    Phase,
+    Position,
+    TableId,
+    UnitKind,
+    WorkUnit,
+)
 from warp.plugins import nearest
 from warp.streams import stream_of
 
@@ -61,9 +72,11 @@ class Desk:
 # ---------------------------------------------------------------- the errands
 
 
-def resync(desk: Desk, *, schema: str, table: str | None = None) -> str:
-    """Read a schema, or one table of it, anew."""
+def resync(desk: Desk, *, schema: str, table: str | None = None, where: str | None = None) -> str:
+    """Read a schema, or one table of it, or a range of its keys, anew."""
     _known(desk, schema)
+    if table is not None and where is not None:
+        return _resync_range(desk, schema, table, where)
     sharing = desk.assembly.sharing()
     with contextlib.closing(desk.assembly.source(schema)) as source:
         chosen = _table(table, source.tables(), schema) if table is not None else None
@@ -84,6 +97,41 @@ def resync(desk: Desk, *, schema: str, table: str | None = None) -> str:
     for unit in units:
         desk.offer(unit)
     return f"{chosen or schema} starts over; offered: {', '.join(u.id for u in units) or 'nothing'}"
+
+
+def _resync_range(desk: Desk, schema: str, name: str, where: str) -> str:
+    with contextlib.closing(desk.assembly.source(schema)) as source:
+        table, within = _range(desk, source, schema, name, where)
+    stream = stream_of(schema, desk.assembly.sharing())
+    metadata = cast(ResyncsRanges, desk.metadata)
+    units = metadata.resync_range(schema, table, within, stream=stream)
+    for unit in units:
+        desk.offer(unit)
+    return f"{table} starts over where {key_range.shown(within)}"
+
+
+def _range(
+    desk: Desk, source: SourceConnector, schema: str, name: str, where: str
+) -> tuple[TableId, KeyRange]:
+    """The table, and the range of its keys that a condition means on both sides."""
+    table = _table(name, source.tables(), schema)
+    if _is_polled(desk, schema, table):
+        raise ConfigError(
+            f"expected a table that is followed by a log, found {table}, which is polled; run "
+            "`cartridge-warp resync` without --where",
+            place=key_range.PLACE,
+        )
+    described = source.get_schema([table])
+    with contextlib.closing(desk.assembly.destination(schema)) as destination:
+        if not (source.traits.ranges and destination.traits.ranges) or table not in described:
+            raise ConfigError(
+                "expected a source and a destination that can read a range of keys anew, found "
+                "one that cannot; run `cartridge-warp resync` without --where",
+                place=key_range.PLACE,
+            )
+        within = key_range.parse(where, described[table])
+        key_range.must_agree(within, destination.get_schema(table))
+    return table, within
 
 
 def _start_over(
@@ -225,7 +273,14 @@ ERRANDS: Final[Mapping[str, Callable[..., str]]] = {
 }
 
 
-def examine(desk: Desk, *, schema: str = "", table: str | None = None, unit: str = "") -> None:
+def examine(
+    desk: Desk,
+    *,
+    schema: str = "",
+    table: str | None = None,
+    where: str | None = None,
+    unit: str = "",
+) -> None:
     """Raise ConfigError where the arguments of an errand name what is not there.
 
     Whoever is about to ask for an errand learns of a slip before it is stored.
@@ -234,7 +289,10 @@ def examine(desk: Desk, *, schema: str = "", table: str | None = None, unit: str
         _known(desk, schema)
     if table is not None:
         with contextlib.closing(desk.assembly.source(schema)) as source:
-            _table(table, source.tables(), schema)
+            if where is not None:
+                _range(desk, source, schema, table, where)
+            else:
+                _table(table, source.tables(), schema)
     if unit:
         _unit(desk, unit)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -15,8 +15,13 @@ from coordinator.leader import Leadership
 from coordinator.reconciler import Reconciler
 from coordinator.status import StatusReader
 from coordinator.watch import Watch
-from warp.config import Settings, load
-from warp.errors import DestinationUnavailable, SourceUnavailable
+from warp.config import LostPosition, Settings, load
+from warp.errors import (
+    DestinationUnavailable,
+    PositionLost,
+    SourceRefused,
+    SourceUnavailable,
+)
 from warp.leases.memory import MemoryLeaseStore
 from warp.metrics import ERRORS, LEDGER_WIPES, QUEUE_SIZE, SYNC_STATUS, Meters
 from warp.model import Marker, Phase, UnitKind, WorkUnit
@@ -238,3 +243,31 @@ def test_status_says_caught_up_only_when_everything_has_arrived(fleet: Fleet, sh
     shop.database.put(ORDERS, id=2, name="b")
     assert not reader.read()["caught_up"]
     reader.close()
+
+
+def lost(shop: Shop, *, code: str = PositionLost.code) -> None:
+    """What a worker leaves behind that found a stream's place gone."""
+    shop.start(STREAM)
+    metadata = shop.bookkeeping().metadata()
+    metadata.log_error(code=code, error_class="E", message="m", unit=STREAM.id)
+    metadata.mark(STREAM.id, Phase.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "code", "asked"),
+    [
+        ("resync", PositionLost.code, [("resync", {"schema": "shop"})]),
+        ("stop", PositionLost.code, []),
+        ("resync", SourceRefused.code, []),
+    ],
+)
+def test_a_lost_place_is_mended_by_itself_where_that_is_configured(
+    shop: Shop, fleet: Fleet, chosen: str, code: str, asked: list[Any]
+) -> None:
+    wish = replace(fleet.settings.errors, on_lost_position=LostPosition(chosen))
+    fleet.settings = replace(fleet.settings, errors=wish)
+    fleet.reconciler.close()
+    fleet.__post_init__()
+    lost(shop, code=code)
+    fleet.rounds(3)
+    assert [(n, a) for _, n, a in shop.bookkeeping().metadata().open_errands()] == asked

@@ -498,6 +498,11 @@ class Monitoring(Block):
     logging: Logging = Logging()
 
 
+class LostPosition(StrEnum):
+    STOP = "stop"
+    RESYNC = "resync"
+
+
 class ErrorHandling(Block):
     """Waiting between tries, and rows that cannot be written."""
 
@@ -514,6 +519,11 @@ class ErrorHandling(Block):
     dead_letter_queue: Switch = Field(
         default=True,
         description="set rows that cannot be written aside; a schema or table may differ",
+    )
+    on_lost_position: LostPosition = Field(
+        default=LostPosition.STOP,
+        description="of a stream whose place the source's log holds no more: `stop` it until a "
+        "person runs `resync`, or `resync` its schema at once, beside the stream",
     )
 
     @model_validator(mode="after")

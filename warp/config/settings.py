@@ -23,6 +23,7 @@ from warp.config.blocks import (
     Deletion,
     LogFormat,
     LogLevel,
+    LostPosition,
     Mode,
     RunMode,
     TableBlock,
@@ -208,6 +209,7 @@ class ErrorSettings:
     backoff_factor: float
     initial_delay: float
     max_delay: float
+    on_lost_position: LostPosition = LostPosition.STOP
 
 
 @dataclass(frozen=True, slots=True)

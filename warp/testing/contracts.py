@@ -14,14 +14,14 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from warp import stored
+from warp import headroom, stored
 from warp.errors import DestinationRefused, FenceBehind, LeaseLost, SchemaMoved, SourceRefused
 from warp.evolve import evolve
-from warp.interfaces import DestinationConnector, SourceConnector
+from warp.interfaces import CutsRanges, DestinationConnector, SourceConnector
 from warp.model import (
     ABSENT,
     SHARED,
@@ -32,7 +32,9 @@ from warp.model import (
     Choice,
     Chunk,
     Column,
+    Edge,
     Finding,
+    KeyRange,
     Kind,
     Lease,
     Operation,
@@ -1085,6 +1087,41 @@ class SourceContract(ABC):
         for batch in self._changes(source, start):
             if source.reached(batch.end, goal):
                 break
+        source.close()
+
+    def test_a_place_at_the_log_s_end_is_kept_where_a_source_can_tell(self) -> None:
+        source = self.make()
+        found = headroom.ask(source, source.position())
+        source.close()
+        if not source.traits.headroom:
+            assert found is None
+            return
+        assert found is not None
+        assert (found.lost, found.ratio) == (False, 1.0)
+        assert found.told
+
+    def test_a_range_of_keys_is_cut_into_chunks_where_a_source_can_do_that(self) -> None:
+        for id in range(50):
+            self.put(id, f"n{id}")
+        source = self.make()
+        schema = source.get_schema([ORDERS])[ORDERS]
+        key = tuple(c.source for c in schema.columns if c.name in schema.key)
+
+        def read(lower: Edge | None, upper: Edge | None) -> tuple[list[Any], int]:
+            within = KeyRange(key, lower, upper)
+            chunks = cast(CutsRanges, source).chunks_within(ORDERS, within, 4)
+            batches = [b for chunk in chunks for b in source.get_full_snapshot(chunk)]
+            return [e[2] for b in batches for e in self.events(source, b)], len(chunks)
+
+        if source.traits.ranges:
+            ten, twenty = Edge(("10",), inclusive=True), Edge(("20",), inclusive=False)
+            assert read(ten, twenty) == (list(range(10, 20)), 3)
+            after, until = Edge(("10",), inclusive=False), Edge(("20",), inclusive=True)
+            assert read(after, until)[0] == list(range(11, 21))
+            assert read(Edge(("47",), inclusive=False), None)[0] == [48, 49]
+            assert read(None, Edge(("1",), inclusive=True))[0] == [0, 1]
+            assert read(Edge(("50",), inclusive=True), None)[0] == []
+            assert read(twenty, ten)[0] == []
         source.close()
 
     def position(self) -> Position:

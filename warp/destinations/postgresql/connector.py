@@ -12,7 +12,7 @@ from psycopg.errors import LockNotAvailable
 from pydantic import BaseModel
 
 from warp.compact import Compacted, compact
-from warp.destinations.postgresql import ddl, keyless, markers, merge
+from warp.destinations.postgresql import ddl, foreseen, keyless, markers, merge
 from warp.destinations.postgresql.careful import Careful
 from warp.destinations.postgresql.carriers import Staged, stage
 from warp.destinations.postgresql.deferral import Deferral
@@ -30,6 +30,7 @@ from warp.model import (
     ChangeBatch,
     Diagnosis,
     Finding,
+    Foreseen,
     Lease,
     Marker,
     Operation,
@@ -52,7 +53,9 @@ class PostgresDestination:
     """Writes to PostgreSQL 13 or later.  Connects when first used, and again after a loss."""
 
     Options: ClassVar[type[BaseModel]] = PostgresOptions
-    traits: ClassVar[DestinationTraits] = DestinationTraits(transactional_ddl=True)
+    traits: ClassVar[DestinationTraits] = DestinationTraits(
+        transactional_ddl=True, ranges=True, foresees=True
+    )
 
     def __init__(self, options: PostgresOptions, selection: TableSelection) -> None:
         self._options = options
@@ -124,6 +127,18 @@ class PostgresDestination:
             return None
         with self._session.meaning(f"reading the schema of {settings.destination}"):
             return ddl.current(self._session, settings)
+
+    def standing(self, table: TableId) -> TableSchema | None:
+        settings = self._selection(table)
+        if settings is None or not self._metadata.prepared():
+            return None
+        with self._session.meaning(f"reading the schema of {settings.destination}"):
+            return ddl.registered(self._session, settings)
+
+    def foresee(self, have: TableSchema | None, change: SchemaChange) -> Foreseen:
+        settings = self._settings_of(change.table)
+        with self._session.meaning(f"looking at {settings.destination}"):
+            return foreseen.foresee(self._session, settings, have, change)
 
     def missing(self, changes: TableChanges) -> list[int]:
         """By one statement over the staged keys, in a transaction that changes nothing."""

@@ -219,10 +219,6 @@ def up_to_version() -> sql.Composed:
     return text("d.{} <= %(version)s").format(VERSION)
 
 
-def below_version() -> sql.Composed:
-    return text("d.{} < %(below)s").format(VERSION)
-
-
 def _lands() -> sql.Composed:
     """The guard of `merge`, of a staged row over one that is there."""
     return text("(d.{0} < s.v or (s.op <> {1} and d.{0} = s.v))").format(

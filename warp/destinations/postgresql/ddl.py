@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final
@@ -56,7 +56,7 @@ def registered(session: Session, settings: TableSettings) -> TableSchema | None:
     if row is None:
         return None
     version, columns, key, phase = row
-    there = _server_types(session, settings)
+    there = server_types(session, settings)
     if not there:
         if phase == Phase.PLANNED.value:
             return None
@@ -76,7 +76,7 @@ def registered(session: Session, settings: TableSettings) -> TableSchema | None:
             f"dropped; drop the table and run `cartridge-warp resync {settings.table}`",
             place=unit.id,
         )
-    full = not room.has_room(kept, used=_columns_ever(session, settings))
+    full = not room.has_room(kept, used=columns_ever(session, settings))
     return TableSchema(settings.table, kept, tuple(key), version, full)
 
 
@@ -86,10 +86,10 @@ def current(session: Session, settings: TableSettings) -> TableSchema | None:
     if schema is None:
         return None
     soft = settings.soft_delete_column
-    if soft is not None and fitting(soft) not in _server_types(session, settings):
+    if soft is not None and fitting(soft) not in server_types(session, settings):
         # The table was made before deletes were configured to be soft.
         for definition in _meta_columns(settings):
-            session.run(_add_column(settings, definition))
+            session.run(adding(settings, definition))
     backfill.finish(session, settings, schema)
     return schema
 
@@ -156,7 +156,7 @@ def _create(
             "for itself, found one; choose another soft_delete_column or rename the column",
             place=str(place),
         )
-    there = _server_types(session, settings)
+    there = server_types(session, settings)
     if there:
         return _adopt(session, settings, wanted, there)
     found = session.run(
@@ -171,12 +171,8 @@ def _create(
         )
         session.run(text("create schema if not exists {}").format(name(place.namespace)))
     wanted = room.fitted(wanted)
-    parts: list[sql.Composable] = [_definition(column) for column in wanted.columns]
-    parts += _meta_columns(settings)
-    if wanted.key:
-        parts.append(text("primary key ({})").format(_COMMA.join(map(name, wanted.key))))
-    session.run(text("create table {} ({})").format(_table(settings), _COMMA.join(parts)))
-    _index_tombstones(session, settings, wanted.key)
+    for statement in creating(settings, wanted):
+        session.run(statement)
     session.run(
         text("comment on table {} is {}").format(
             _table(settings), literal(f"kept equal to {settings.table} by cartridge-warp")
@@ -187,6 +183,16 @@ def _create(
     return wanted
 
 
+def creating(settings: TableSettings, wanted: TableSchema) -> list[sql.Composed]:
+    """The statements that make a table, but for its comments."""
+    parts: list[sql.Composable] = [definition(column) for column in wanted.columns]
+    parts += _meta_columns(settings)
+    if wanted.key:
+        parts.append(text("primary key ({})").format(_COMMA.join(map(name, wanted.key))))
+    table = text("create table {} ({})").format(_table(settings), _COMMA.join(parts))
+    return [table, *_indexing_tombstones(settings, wanted.key)]
+
+
 def _correct(
     session: Session, settings: TableSettings, have: TableSchema, wanted: TableSchema
 ) -> TableSchema | None:
@@ -194,12 +200,12 @@ def _correct(
     row = session.run(text("select exists (select from {})").format(_table(settings))).fetchone()
     if row is None or row[0]:
         return None  # it has rows of its own by now: they stay as they are
-    there = _server_types(session, settings)
+    there = server_types(session, settings)
     if _was_adopted(session, settings):
         return _adopt(session, settings, wanted, there)
     for column in wanted.columns:
         if fitting(column.name) not in there:
-            session.run(_add_column(settings, _definition(column)))
+            session.run(adding(settings, definition(column)))
         elif (old := have.column(column.name)) and TYPES[old.kind] != TYPES[column.kind]:
             session.run(
                 text("alter table {table} alter column {column} type {type} using null").format(
@@ -228,6 +234,16 @@ def _adopt(
     session: Session, settings: TableSettings, wanted: TableSchema, there: dict[str, ServerType]
 ) -> TableSchema:
     """A table somebody else made: its types stand, and what we need is added to it."""
+    key = key_there(session, settings, wanted)
+    used = columns_ever(session, settings)
+    schema, statements = adopting(settings, wanted, key, there, used)
+    for statement in statements:
+        session.run(statement)
+    return schema
+
+
+def key_there(session: Session, settings: TableSettings, wanted: TableSchema) -> tuple[str, ...]:
+    """The key of a table that somebody else made, if it can be written to."""
     place = settings.destination
     key = tuple(
         row[0]
@@ -254,21 +270,31 @@ def _adopt(
             "without a default; run ALTER TABLE … ALTER COLUMN … DROP NOT NULL on each",
             place=str(place),
         )
+    return key
+
+
+def adopting(
+    settings: TableSettings,
+    wanted: TableSchema,
+    key: tuple[str, ...],
+    there: Mapping[str, ServerType],
+    used: int,
+) -> tuple[TableSchema, list[sql.Composed]]:
+    """What such a table becomes, and the statements for it."""
     columns: list[Column] = []
-    used = _columns_ever(session, settings)
+    statements: list[sql.Composed] = []
     for column in wanted.columns:
         if fitting(column.name) not in there:
             if column.role is Role.FIELD and not room.has_room(columns, column.kind, used=used):
                 continue  # its values stay in `_extra`
-            session.run(_add_column(settings, _definition(column)))
+            statements.append(adding(settings, definition(column)))
             columns.append(column)
             used += 1
-        elif (kept := _as_there(column, there[fitting(column.name)])) is not None:
+        elif (kept := as_there(column, there[fitting(column.name)])) is not None:
             columns.append(kept)
-    for definition in _meta_columns(settings, adopted=True):
-        session.run(_add_column(settings, definition))
-    _index_tombstones(session, settings, key)
-    return TableSchema(settings.table, tuple(columns), key)
+    statements += [adding(settings, one) for one in _meta_columns(settings, adopted=True)]
+    statements += _indexing_tombstones(settings, key)
+    return TableSchema(settings.table, tuple(columns), key), statements
 
 
 def _widen(
@@ -284,7 +310,7 @@ def _widen(
         settings.soft_delete_column,
     ):
         return None
-    if not room.has_room(have.columns, column.kind, used=_columns_ever(session, settings)):
+    if not room.has_room(have.columns, column.kind, used=columns_ever(session, settings)):
         if any(c.role is not Role.FIELD for c in have.columns):
             return None  # the field stays in `_extra`
         raise DestinationRefused(
@@ -293,9 +319,9 @@ def _widen(
             "leave columns out at the source, or make the table anew",
             place=str(settings.destination),
         )
-    session.run(_add_column(settings, _definition(column)))
-    there = _server_types(session, settings)
-    made = _as_there(column, there[fitting(column.name)])
+    session.run(adding(settings, definition(column)))
+    there = server_types(session, settings)
+    made = as_there(column, there[fitting(column.name)])
     if made is None:
         raise DestinationRefused(
             f"expected {TYPES[column.kind]} or a type of ours, found column {column.name!r} of "
@@ -316,20 +342,13 @@ def _retype(
     if have is None:
         raise _no_table(settings)
     old = have.column(wanted.name)
-    if old is None or old.fixed or _holds_all_of(old, wanted):
+    if old is None or old.fixed or holds_all_of(old, wanted):
         return None
-    why_not = _too_large(session, settings, old, wanted)
+    why_not = too_large(session, settings, old, wanted)
     if why_not is None:
         session.run(b"savepoint retype")
         try:
-            session.run(
-                text("alter table {} alter column {} type {} using {}").format(
-                    _table(settings),
-                    name(old.name),
-                    text(TYPES[wanted.kind]),
-                    _cast(old, wanted),
-                )
-            )
+            session.run(retyping(settings, old, wanted))
             session.run(b"release savepoint retype")
         except _CANNOT as error:
             session.run(b"rollback to savepoint retype")
@@ -341,16 +360,20 @@ def _retype(
     return replace(have, columns=tuple(made if c.name == old.name else c for c in have.columns))
 
 
-def _holds_all_of(column: Column, wanted: Column) -> bool:
+def retyping(settings: TableSettings, old: Column, wanted: Column) -> sql.Composed:
+    return text("alter table {} alter column {} type {} using {}").format(
+        _table(settings), name(old.name), text(TYPES[wanted.kind]), cast_to(old, wanted)
+    )
+
+
+def holds_all_of(column: Column, wanted: Column) -> bool:
     """Another worker may have changed it already, perhaps further."""
     if column.kind == wanted.kind:
         return column.limit is None
     return relation(wanted.kind, column.kind) is Relation.LOSSLESS
 
 
-def _too_large(
-    session: Session, settings: TableSettings, old: Column, wanted: Column
-) -> str | None:
+def too_large(session: Session, settings: TableSettings, old: Column, wanted: Column) -> str | None:
     if old.kind == wanted.kind:  # only a limit goes, which is no rewrite
         return None
     place = settings.destination
@@ -380,7 +403,7 @@ _CANNOT: Final = (
 )
 
 
-def _cast(old: Column, wanted: Column) -> sql.Composed:
+def cast_to(old: Column, wanted: Column) -> sql.Composed:
     """The values of the column as the wider kind has them: never rounded, never moved by a zone."""
     cell = name(old.name)
     type_ = text(TYPES[wanted.kind])
@@ -430,9 +453,7 @@ def _tag_key(
             f"drop the table and run `cartridge-warp resync {settings.table}`",
             place=str(settings.destination),
         )
-    key = name(old.name)
-    tagged = text(_TAGS[old.kind]).format(key=key)
-    long = text("pg_catalog.octet_length({}) > {}").format(tagged, sql.Literal(_LONGEST_TAGGED))
+    tagged, long = _tagged(old)
     extra = next((c for c in have.columns if c.role == Role.EXTRA), None)
     if extra is not None:  # a hash is no value: what it stands for goes where values are kept
         session.run(
@@ -447,15 +468,27 @@ def _tag_key(
                 long=long,
             )
         )
-    session.run(
-        text(
-            "alter table {table} alter column {key} type text using case when {long}"
-            " then 'sha256:' || encode(sha256(convert_to({tagged}, 'UTF8')), 'hex')"
-            " else {tagged} end"
-        ).format(table=_table(settings), key=key, long=long, tagged=tagged)
-    )
+    session.run(tagging(settings, old))
     made = replace(old, kind=Kind.TAGGED)
     return replace(have, columns=tuple(made if c.name == old.name else c for c in have.columns))
+
+
+def tagging(settings: TableSettings, old: Column) -> sql.Composed:
+    """A key column of one type of ids becomes one for ids of any type."""
+    tagged, long = _tagged(old)
+    return text(
+        "alter table {table} alter column {key} type text using case when {long}"
+        " then 'sha256:' || encode(sha256(convert_to({tagged}, 'UTF8')), 'hex')"
+        " else {tagged} end"
+    ).format(table=_table(settings), key=name(old.name), long=long, tagged=tagged)
+
+
+def _tagged(old: Column) -> tuple[sql.Composed, sql.Composed]:
+    """The text of a key with its type, and whether it is too long to be one."""
+    tagged = text(_TAGS[old.kind]).format(key=name(old.name))
+    return tagged, text("pg_catalog.octet_length({}) > {}").format(
+        tagged, sql.Literal(_LONGEST_TAGGED)
+    )
 
 
 _MAKERS: Final[
@@ -554,7 +587,7 @@ class ServerType:
     scale: int | None
 
 
-def _server_types(session: Session, settings: TableSettings) -> dict[str, ServerType]:
+def server_types(session: Session, settings: TableSettings) -> dict[str, ServerType]:
     """By column; empty where there is no such table."""
     place = settings.destination
     rows = session.named(
@@ -563,7 +596,7 @@ def _server_types(session: Session, settings: TableSettings) -> dict[str, Server
     return {column: ServerType(*type_) for column, *type_ in rows.fetchall()}
 
 
-def _columns_ever(session: Session, settings: TableSettings) -> int:
+def columns_ever(session: Session, settings: TableSettings) -> int:
     """How many columns the table has and has had: PostgreSQL counts the dropped ones too."""
     place = settings.destination
     row = session.named(
@@ -572,7 +605,7 @@ def _columns_ever(session: Session, settings: TableSettings) -> int:
     return int(row[0]) if row else 0
 
 
-def _as_there(column: Column, there: ServerType) -> Column | None:
+def as_there(column: Column, there: ServerType) -> Column | None:
     """The column with the kind of the type it has; None where we cannot write that type."""
     kind = KINDS.get(there.type)
     if kind is None:
@@ -585,14 +618,14 @@ def _as_there(column: Column, there: ServerType) -> Column | None:
 
 def _refreshed(column: Column, there: ServerType) -> Column:
     """A registered column as it is now: somebody may have changed its type by hand since."""
-    return _as_there(column, there) or column
+    return as_there(column, there) or column
 
 
 def _table(settings: TableSettings) -> sql.Identifier:
     return name(settings.destination.namespace, settings.destination.name)
 
 
-def _definition(column: Column) -> sql.Composed:
+def definition(column: Column) -> sql.Composed:
     return text("{} {}").format(name(column.name), text(TYPES[column.kind]))
 
 
@@ -610,18 +643,18 @@ def _meta_columns(settings: TableSettings, *, adopted: bool = False) -> list[sql
     return columns
 
 
-def _add_column(settings: TableSettings, definition: sql.Composable) -> sql.Composed:
+def adding(settings: TableSettings, definition: sql.Composable) -> sql.Composed:
     return text("alter table {} add column if not exists {}").format(_table(settings), definition)
 
 
-def _index_tombstones(session: Session, settings: TableSettings, key: Sequence[str]) -> None:
+def _indexing_tombstones(settings: TableSettings, key: Sequence[str]) -> list[sql.Composed]:
     if not key:
-        return  # what is hidden there is half of the table
-    session.run(
+        return []  # what is hidden there is half of the table
+    return [
         text("create index on {} ({}) where _cw_deleted").format(
             _table(settings), _COMMA.join(map(name, key))
         )
-    )
+    ]
 
 
 def _comment(session: Session, settings: TableSettings, column: Column) -> None:

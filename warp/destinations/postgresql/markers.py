@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from warp import key_range
 from warp.model import Chunk, Marker, Phase, Position, TableId, UnitKind, WorkUnit
 
 
@@ -15,8 +16,10 @@ def from_row(row: Sequence[Any]) -> Marker:
     (id_, kind, schema, namespace, table_name, fence, owner, epoch, token, seconds, batch, rows,
      phase, updated_at, schema_version, truncated_at, sweep_below, spec, slot) = row  # fmt: skip
     table = None if namespace is None else TableId(namespace, table_name)
-    chunk = None
-    if spec is not None and table is not None:
+    chunk = within = None
+    if spec is not None and table is not None and "within" in spec:
+        within = key_range.load(spec["within"])
+    elif spec is not None and table is not None:
         chunk = Chunk(table, spec["number"], spec["lower"], spec["upper"], spec["rows"])
     follows = spec.get("follows", "") if spec is not None and chunk is None else ""
     return Marker(
@@ -32,6 +35,7 @@ def from_row(row: Sequence[Any]) -> Marker:
         schema_version=schema_version,
         truncated_at=truncated_at,
         sweep_below=sweep_below,
+        within=within,
         follows=follows,
         slot=slot,
     )

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from warp.destinations.postgresql.carriers import PARTIAL, TYPES
 from warp.destinations.postgresql.session import literal, name, text
-from warp.model import Kind, Operation, TableId, TableSchema
+from warp.model import Column, KeyRange, Kind, Operation, TableId, TableSchema
 
 VERSION = sql.Identifier("_cw_version")
 DELETED = sql.Identifier("_cw_deleted")
@@ -342,9 +342,9 @@ def count_as_older(landing: Landing) -> sql.Composed:
     )
 
 
-def sweep(landing: Landing) -> sql.Composed:
+def sweep(landing: Landing, within: KeyRange | None = None) -> sql.Composed:
     """Rows older than the parameter `below`, which the snapshot did not find again."""
-    older = text("d.{} < %(below)s").format(VERSION)
+    older = stale(landing, within)
     if landing.soft is not None:
         return text("update {} as d set {} = true where {} and not d.{}").format(
             landing.table, name(landing.soft), older, name(landing.soft)
@@ -352,6 +352,36 @@ def sweep(landing: Landing) -> sql.Composed:
     return text("with gone as (delete from {} as d where {} returning {})").format(
         landing.table, older, _last_values(landing, text("d.{}").format(VERSION))
     ) + _audit(landing, "sweep", text("select * from gone"))
+
+
+def stale(landing: Landing, within: KeyRange | None) -> sql.Composed:
+    """Rows of the range that are older than the parameter `below`, of the alias `d`."""
+    conditions = [text("d.{} < %(below)s").format(VERSION)]
+    for edge, signs in (
+        (within.lower if within else None, (">", ">=")),
+        (within.upper if within else None, ("<", "<=")),
+    ):
+        if edge is not None and within is not None:
+            names = within.key[: len(edge.values)]
+            columns = [next(c for c in landing.schema.columns if c.source == n) for n in names]
+            conditions.append(
+                text("({}) {} ({})").format(
+                    _COMMA.join(_ordered(text("d.{}").format(name(c.name)), c) for c in columns),
+                    text(signs[edge.inclusive]),
+                    _COMMA.join(
+                        _ordered(text("{}::{}").format(literal(v), text(TYPES[c.kind])), c)
+                        for v, c in zip(edge.values, columns, strict=True)
+                    ),
+                )
+            )
+    return _AND.join(conditions)
+
+
+def _ordered(value: sql.Composable, column: Column) -> sql.Composable:
+    """Texts, which stand for values of another kind here, in the order of those."""
+    if TYPES[column.kind] != "text":
+        return value
+    return text("{} collate {}").format(value, sql.Identifier("C"))
 
 
 def _last_values(landing: Landing, version: sql.Composable) -> sql.Composed:

@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from warp import key_range
 from warp.destinations.postgresql import markers, quarantine
 from warp.destinations.postgresql.session import Session, name, storable, text
 from warp.errors import DestinationRefused
@@ -15,6 +16,7 @@ from warp.model import (
     Chunk,
     ErrorLine,
     Intent,
+    KeyRange,
     Lease,
     Marker,
     Phase,
@@ -136,10 +138,34 @@ class PostgresMetadata:
     def plan_snapshot(
         self, schema: str, table: TableId, chunks: Sequence[Chunk], *, version: int
     ) -> bool:
+        return self._plan(schema, table, chunks, version)
+
+    def plan_range(
+        self,
+        schema: str,
+        table: TableId,
+        chunks: Sequence[Chunk],
+        within: KeyRange,
+        *,
+        version: int,
+    ) -> bool:
+        return self._plan(schema, table, chunks, version, within)
+
+    def _plan(
+        self,
+        schema: str,
+        table: TableId,
+        chunks: Sequence[Chunk],
+        version: int,
+        within: KeyRange | None = None,
+    ) -> bool:
         with self._session.transaction(f"planning the snapshot of {table}"):
             self.add_table(WorkUnit.of_table(schema, table))
             state = self._lock(schema, table)
             if state.phase != Phase.PLANNED:
+                return False
+            # Chunks of a range would leave out rows of a table that is to be read whole by now.
+            if within is not None and state.within != within:
                 return False
             for chunk in chunks:
                 unit = WorkUnit.of_chunk(schema, chunk, state.epoch)
@@ -241,6 +267,23 @@ class PostgresMetadata:
                         newest=newest,
                     )
         return again
+
+    def resync_range(
+        self, schema: str, table: TableId, within: KeyRange, *, stream: WorkUnit
+    ) -> list[WorkUnit]:
+        unit = WorkUnit.of_table(schema, table)
+        with self._session.transaction(f"starting a range of {table} over"):
+            moved = self._session.named("shut_out", unit=stream.id)
+            self.remove_chunks([unit])
+            spec = Jsonb({"within": key_range.dump(within)})
+            if not self._session.named("resync_range", unit=unit.id, spec=spec).rowcount:
+                raise DestinationRefused(
+                    f"expected {table} to be complete, so that a range of it can be read anew, "
+                    "found it never read, or being read; wait until `status` says `streaming`, or "
+                    "run `cartridge-warp resync` without --where",
+                    place=unit.id,
+                )
+        return [stream] if moved.rowcount else []
 
     def _tables(self, schema: str) -> list[TableId]:
         rows = self._session.named("tables_of_schema", schema=schema).fetchall()

@@ -146,12 +146,16 @@ class Tables:
             unit.id, marker.epoch, marker.phase, marker.schema_version, marker.truncated_at
         )
         self._session.run(b"SET CONSTRAINTS ALL IMMEDIATE")
-        supersede_gone(self._session, landing, below=marker.sweep_below)
+        # What lies aside is not looked for by its key: of a range it stays, and is judged by its
+        # version when somebody wants it.
+        aside_below = -1 if marker.within is not None else marker.sweep_below
+        supersede_gone(self._session, landing, below=aside_below)
         deed = Deed()
-        deed.add(self._deferral.clear_out(unit, state, schema.table, marker.sweep_below))
+        deed.add(self._deferral.clear_out(unit, state, schema.table, aside_below))
         steps = [(merge.purge(landing), constraints.is_tombstone())]
         if marker.sweep_below > -1:
-            steps.append((merge.sweep(landing), constraints.below_version()))
+            within = marker.within
+            steps.append((merge.sweep(landing, within), merge.stale(landing, within)))
         parameters = {"below": marker.sweep_below}
         for step, found in steps:
             if not self._careful.alone([step.as_bytes(None)], parameters):

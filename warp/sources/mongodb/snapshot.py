@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
-from bson import Timestamp, json_util
+from bson import Int64, ObjectId, Timestamp, json_util
 from bson.binary import UuidRepresentation
 from bson.codec_options import DatetimeConversion
 from bson.json_util import JSONMode, JSONOptions
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
-from warp.errors import SourceUnavailable
-from warp.model import Chunk, TableId
+from warp.errors import SourceRefused, SourceUnavailable
+from warp.model import Chunk, Edge, KeyRange, Kind, TableId
 from warp.sources.bson_decoding import KEY, decode, decode_ids
 from warp.sources.extjson import tagged
 from warp.sources.mongodb import errors
@@ -67,6 +67,75 @@ def cut(database: Database[Any], table: TableId, rows: int) -> list[Chunk]:
         Chunk(table, number, lower, upper, share)
         for number, (lower, upper) in enumerate(pairwise(bounds))
     ]
+
+
+def cut_within(
+    database: Database[Any], table: TableId, kind: Kind, wanted: KeyRange, rows: int
+) -> list[Chunk]:
+    """Key ranges that cover the ids between two edges, which are of one type."""
+    first: list[Any] = []
+    after: list[Any] = []
+    if (edge := wanted.lower) is not None:
+        sign = "$gte" if edge.inclusive else "$gt"
+        first = _first(database, table, sign, _id(edge, kind, table))
+        if not first:
+            return []
+    if (edge := wanted.upper) is not None:
+        sign = "$gt" if edge.inclusive else "$gte"
+        after = _first(database, table, sign, _id(edge, kind, table))
+    if first and after and after[0] <= first[0]:
+        return []  # the server refuses such a range
+    lower, upper = (bound(ids[0]) if ids else None for ids in (first, after))
+    edges = _walked(database, table, lower, upper, max(1, rows))
+    return [
+        Chunk(table, number, begin, end, rows)
+        for number, (begin, end) in enumerate(pairwise([lower, *edges, upper]))
+    ]
+
+
+def _id(edge: Edge, kind: Kind, table: TableId) -> Any:
+    if kind not in (Kind.INT32, Kind.INT64, Kind.OBJECTID):
+        raise SourceRefused(
+            f"ids that are all integers or all ObjectIds were expected, found {kind.value}: the "
+            "order of others is not the destination's; run `cartridge-warp resync` without --where",
+            place=str(table),
+        )
+    [value] = edge.values
+    return ObjectId(value) if kind is Kind.OBJECTID else Int64(value)
+
+
+def _first(database: Database[Any], table: TableId, sign: str, id: Any) -> list[Any]:
+    """The first id of the value's own type that is beyond it, in a list; none of none."""
+    found = database[table.name].find_one({KEY: {sign: id}}, {KEY: 1}, sort=[(KEY, 1)])
+    return [] if found is None else [found[KEY]]
+
+
+def _walked(
+    database: Database[Any], table: TableId, lower: str | None, upper: str | None, rows: int
+) -> list[str]:
+    """Every id that begins a chunk, but the first."""
+    command: dict[str, Any] = {
+        "find": table.name,
+        "hint": {KEY: 1},
+        "projection": {KEY: 1},
+        "batchSize": _REPLY_ROWS,
+    }
+    if lower is not None:
+        command["min"] = unbound(lower)
+    if upper is not None:
+        command["max"] = unbound(upper)
+    cursor = RawCursor(database, command)
+    edges: list[str] = []
+    seen = 0
+    try:
+        while not cursor.exhausted:
+            for id in decode_ids(cursor.read(_REPLY_ROWS).documents):
+                if seen and seen % rows == 0:
+                    edges.append(bound(id))
+                seen += 1
+    finally:
+        cursor.close()
+    return edges
 
 
 def _edges(database: Database[Any], table: TableId, chunks: int) -> list[Any]:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from warp.errors import SourceRefused, SourceUnavailable
-from warp.model import Chunk, Operation, TableChanges, TableId
+from warp.model import Chunk, Edge, KeyRange, Operation, TableChanges, TableId
 from warp.sources.mysql.columns import Declared
 from warp.sources.mysql.connection import SESSION, Connection, identifier, log_status
 from warp.sources.mysql.errors import LOCK_WAIT, code_of
@@ -93,27 +93,64 @@ def _of(table: Table) -> str:
     return f"{name} FORCE INDEX ({identifier(table.index)})" if table.index else name
 
 
-def cut(connection: Connection, table: Table, rows: int) -> list[Chunk]:
-    """Key ranges of `rows` rows that together cover every key."""
+def cut(
+    connection: Connection,
+    table: Table,
+    rows: int,
+    lower: str | None = None,
+    upper: str | None = None,
+) -> list[Chunk]:
+    """Key ranges of `rows` rows that together cover every key between two bounds."""
     if not table.key:
         return [Chunk(table.id, 0)]
-    bounds: list[str | None] = [None]
-    wanted = ", ".join(key.as_bound for key in table.keys)
-    order = ", ".join(identifier(key.name) for key in table.keys)
+    bounds: list[str | None] = [lower]
     while True:
-        found = connection.rows(
-            f"SELECT {wanted} FROM {_of(table)}{within(table, bounds[-1], None)} "
-            f"ORDER BY {order} LIMIT 1 OFFSET {max(1, rows)}"
-        )
-        edge = bound([_shown(value) for value in found[0]]) if found else None
+        edge = _first(connection, table, within(table, bounds[-1], upper), max(1, rows))
         if edge is None or edge == bounds[-1]:
             break
         bounds.append(edge)
-    bounds.append(None)
+    bounds.append(upper)
     return [
         Chunk(table.id, number, lower, upper, rows if upper is not None else 0)
         for number, (lower, upper) in enumerate(pairwise(bounds))
     ]
+
+
+def cut_within(connection: Connection, table: Table, wanted: KeyRange, rows: int) -> list[Chunk]:
+    """Key ranges that cover the keys between two edges, as far as there are any."""
+    names = [key.name for key in table.keys]
+    if list(wanted.key) != names:
+        raise SourceRefused(
+            f"the key ({', '.join(wanted.key)}) was expected, found ({', '.join(names)}): it was "
+            "changed since; run `cartridge-warp resync` without --where",
+            place=str(table.id),
+        )
+    lower = upper = None
+    if (edge := wanted.lower) is not None:
+        beyond = _edge(table, edge, "at" if edge.inclusive else "after")
+        lower = _first(connection, table, beyond)
+        if lower is None:
+            return []
+    if (edge := wanted.upper) is not None:
+        upper = _first(connection, table, _edge(table, edge, "after" if edge.inclusive else "at"))
+    return cut(connection, table, rows, lower, upper)
+
+
+def _edge(table: Table, edge: Edge, begins: str) -> str:
+    """Keys that are at an edge or after it, or only those after it; by its columns alone."""
+    keys = table.keys[: len(edge.values)]
+    values = [key.literal(value) for key, value in zip(keys, edge.values, strict=True)]
+    return f" WHERE {_beyond(keys, values, '>', '>=' if begins == 'at' else '>')}"
+
+
+def _first(connection: Connection, table: Table, where: str, skipped: int = 0) -> str | None:
+    """The bound of the first key that a condition leaves, after so many others."""
+    wanted = ", ".join(key.as_bound for key in table.keys)
+    order = ", ".join(identifier(key.name) for key in table.keys)
+    found = connection.rows(
+        f"SELECT {wanted} FROM {_of(table)}{where} ORDER BY {order} LIMIT 1 OFFSET {skipped}"
+    )
+    return bound([_shown(value) for value in found[0]]) if found else None
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
 -- Tables whose rows must be read anew.  The epoch makes old chunks strangers.
 update {meta}.sync_markers
-set epoch = epoch + 1, phase = 'planned', updated_at = clock_timestamp()
+set epoch = epoch + 1, phase = 'planned', spec = null, updated_at = clock_timestamp()
 where unit = any(%(units)s)

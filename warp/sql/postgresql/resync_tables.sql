@@ -1,6 +1,6 @@
 -- Chunk plans start over under a new epoch.
 update {meta}.sync_markers
-set epoch = epoch + 1, phase = 'planned', updated_at = clock_timestamp()
+set epoch = epoch + 1, phase = 'planned', spec = null, updated_at = clock_timestamp()
 where kind = 'table' and schema_name = %(schema)s
     and (%(table)s::text is null
         or (source_namespace = %(namespace)s and source_table = %(table)s))
