@@ -157,7 +157,8 @@ def lines_of(places: Sequence[Into], columns: Sequence[Cells], rows: int) -> Ite
 def rows_of(places: Sequence[Into], columns: Sequence[Cells], rows: int) -> Iterable[str]:
     """The cells of each row as they stand in a statement."""
     for start in range(0, rows, _LINES):
-        yield from map(", ".join, zip(*_block(places, columns, start, rows, _for_insert)))
+        block = _block(places, columns, start, rows, _for_insert)
+        yield from map(", ".join, zip(*block, strict=True))
 
 
 def _block(

@@ -17,7 +17,7 @@ ENOUGH_CONNECTIONS: Final = 20
 ENOUGH_PACKET: Final = 16 << 20
 
 _OLDEST: Final = {True: (10, 6, 0), False: (8, 0, 17)}  # with the collations of bytes we need
-WRITING: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "INDEX", "DROP")
+WRITING: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER")
 STAGING: Final = (*WRITING, "CREATE TEMPORARY TABLES")
 _VARIABLES: Final = (
     "read_only",

@@ -12,7 +12,8 @@ from warp.model import Chunk, Marker, Phase, Position, TableId, UnitKind, WorkUn
 def from_row(row: Sequence[Any]) -> Marker:
     """A marker from the columns in the order that read_markers.sql lists them."""
     (id_, kind, schema, namespace, table_name, fence, owner, epoch, token, seconds, batch, rows,
-     phase, updated_at, schema_version, truncated_at, sweep_below, spec, follows, slot) = row  # fmt: skip
+     phase, updated_at, schema_version, truncated_at, sweep_below, spec, follows,
+     slot) = row  # fmt: skip
     table = None if namespace is None else TableId(namespace, table_name)
     chunk = None
     if spec is not None and table is not None:

@@ -15,6 +15,7 @@ from warp.destinations.mysql.carriers import PARTIAL, READS, STREAMED, Staged
 from warp.destinations.mysql.errors import DUPLICATE, code_of
 from warp.destinations.mysql.loading import Into, Loader, into
 from warp.destinations.mysql.merge import Landing
+from warp.destinations.mysql.names import fitting
 from warp.destinations.mysql.quarantine import supersede_deleted
 from warp.destinations.mysql.session import Session
 from warp.errors import DestinationRefused
@@ -65,7 +66,7 @@ class Staging:
             schema,
             settings.destination,
             f"cw_{self._numbers}",
-            settings.soft_delete_column,
+            None if settings.soft_delete_column is None else fitting(settings.soft_delete_column),
             self._session.meta,
             self._session.collation,
             unit.id,
