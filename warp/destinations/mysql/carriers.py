@@ -268,6 +268,8 @@ _DAY: Final = 86_400_000_000  # microseconds
 _EPOCH: Final = dt.date(1970, 1, 1).toordinal()
 _FIRST: Final = 1 - _EPOCH  # days
 _LAST: Final = dt.date.max.toordinal() - _EPOCH
+FIRST_INSTANT: Final = _FIRST * _DAY
+LAST_INSTANT: Final = (_LAST + 1) * _DAY - 1
 
 
 def texts(column: Column, cells: Cells) -> list[str | None]:

@@ -12,7 +12,7 @@ import pymysql
 from pydantic import BaseModel
 
 from warp.compact import Compacted, compact
-from warp.destinations.mysql import ddl, keyless, markers, merge
+from warp.destinations.mysql import ddl, formless, keyless, markers, merge
 from warp.destinations.mysql.carriers import Staged, stage
 from warp.destinations.mysql.errors import LOCK_WAIT, code_of
 from warp.destinations.mysql.loading import Loader
@@ -190,8 +190,14 @@ class MysqlDestination:
         started = time.monotonic()
         transactions = self._transactions
         if not transactions.was_committed(batch, marker):
-            parts = [_staged(part) for part in batch.changes if len(part)]
-            transactions.write(batch, marker, parts, Said(quarantined, findings, replay))
+            parts: list[Staged] = []
+            said = list(findings)
+            for changes in batch.changes:
+                if len(changes):
+                    part, found = formless.without(_staged(changes))
+                    parts.append(part)
+                    said += found
+            transactions.write(batch, marker, parts, Said(quarantined, said, replay))
         deed: Deed = transactions.deed
         counts: Counter[tuple[TableId, Operation]] = Counter()
         for changes in batch.changes:
