@@ -27,6 +27,7 @@ from warp.model import (
     Phase,
     Position,
     QuarantinedRow,
+    Role,
     SchemaChange,
     TableChanges,
     TableId,
@@ -42,7 +43,11 @@ DELETE, TRUNCATE = Operation.DELETE, Operation.TRUNCATE
 ORDERS = TableId("shop", "orders")
 SCHEMA = TableSchema(
     ORDERS,
-    (Column("id", Kind.INT64), Column("name", Kind.TEXT), Column("_extra", Kind.JSON)),
+    (
+        Column("id", Kind.INT64, comment="types: int"),
+        Column("name", Kind.TEXT),
+        Column("_extra", Kind.JSON, role=Role.EXTRA),
+    ),
     ("id",),
 )
 STREAM = WorkUnit.stream("shop")

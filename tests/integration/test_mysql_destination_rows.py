@@ -37,6 +37,7 @@ from warp.model import (
     Column,
     Kind,
     Phase,
+    Role,
     TableSchema,
     WorkUnit,
 )
@@ -501,7 +502,8 @@ def test_values_that_waited_in_extra_move_into_their_new_column(world: World) ->
 
 def test_a_table_is_as_wide_as_a_row_of_the_server_takes(world: World) -> None:
     fields = tuple(Column(f"f{n}", Kind.TEXT) for n in range(400))
-    key, extra = Column("_id", Kind.TEXT), Column("_extra", Kind.JSON)
+    key = Column("_id", Kind.TEXT, comment="types: string")
+    extra = Column("_extra", Kind.JSON, role=Role.EXTRA)
     unit = world.settled(TableSchema(ORDERS, (key, *fields, extra), ("_id",)))
     have = unit.schema()
     assert have.full

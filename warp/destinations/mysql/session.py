@@ -37,6 +37,9 @@ Parameters = Mapping[str, Any]
 class MysqlWriterOptions(FamilyOptions):
     """The `destination:` block of type `mysql`, for MariaDB too."""
 
+    database: Text | None = Field(
+        None, description="not used: `schema` names the database of the tables"
+    )
     metadata_schema: Text = Field(
         DEFAULT_SCHEMA, description="database of the markers and the other bookkeeping"
     )
