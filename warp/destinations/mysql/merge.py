@@ -55,8 +55,12 @@ class Landing:
 
     @property
     def same_key(self) -> str:
+        return self.keyed("d")
+
+    def keyed(self, row: str) -> str:
+        """Has the destination's row, by this name, the staged one's key?"""
         return " and ".join(
-            f"d.{quoted(column)} = s.c{place}"
+            f"{row}.{quoted(column)} = s.c{place}"
             for column, place in zip(self.schema.key, self.places(self.schema.key), strict=True)
         )
 
@@ -195,7 +199,13 @@ def delete(landing: Landing, *, settled: bool, all_rows: bool, one_version: bool
         + f" from {_joined(landing)} where {_all([*chosen, older, f'not d.{DELETED}'])} for update"
     )
     if settled:
-        steps.append(f"delete d from {_joined(landing)} where {found}")
+        # By its name: an alias would be looked for in the session's own database, and there is none.
+        table = landing.table
+        found = _all([*chosen, f"{table}.{VERSION} <= {version}"])
+        steps.append(
+            f"delete from {table} using {landing.staged} as s straight_join {table}"
+            f" on {landing.keyed(table)} where {found}"
+        )
         return steps
     emptied = [f"d.{quoted(name)} = null" for name in schema.names() if name not in schema.key]
     emptied += [f"d.{DELETED} = true", f"d.{VERSION} = {version}"]

@@ -147,7 +147,7 @@ class Session:
         for statement in statements:
             self.run(statement, parameters)
 
-    def named(self, name: str, **parameters: Any) -> Answer:
+    def named(self, name: str, /, **parameters: Any) -> Answer:
         return self.run(self.statement(name), parameters)
 
     def _escaped(self, value: Any) -> str:
