@@ -21,7 +21,7 @@ PAGE: Final = 2_000  # rows
 
 # What is not its carrier yet when the driver hands it over.
 _READ_AS: Final[Mapping[Kind, str]] = {
-    Kind.FLOAT32: "({} + 0e0)",  # as it is, it comes with six digits
+    Kind.FLOAT32: "({} * 1e0)",  # as it is, it comes with six digits
     Kind.TIME: "timestampdiff(microsecond, '1970-01-01', timestamp('1970-01-01', {}))",
     Kind.DATETIME: "timestampdiff(microsecond, '1970-01-01', {})",
     Kind.TIMESTAMP: "timestampdiff(microsecond, '1970-01-01', {})",
