@@ -55,6 +55,20 @@ def mysql_reader(user: str, database: str, *, mariadb: bool) -> Iterator[str]:
         yield named.replace("ON shop.*", f"ON {escaped}.*")
 
 
+def mysql_writer(user: str, metadata: str, database: str) -> Iterator[str]:
+    """What makes the databases and the user of docs/destinations/mysql.md; its password is
+    PASSWORD."""
+    [rights] = blocks("destinations/mysql.md", "sql")
+    names = {"cartridge_warp_metadata": metadata, "cartridge_warp": user, "shop": database}
+    for statement in _statements(rights):
+        # `_` is a wildcard in a grant.
+        named = re.sub(r"\b\w+\b", lambda found: names.get(found[0], found[0]), statement)
+        named = re.sub(
+            r"ON (\w+)\.\*", lambda f: f"ON `{f[1].replace('_', chr(92) + '_')}`.*", named
+        )
+        yield named.replace("'CHANGE-ME'", f"'{PASSWORD}'")
+
+
 def _statements(text: str) -> Iterator[str]:
     lines = (line.split("--")[0].rstrip() for line in text.splitlines())
     yield from filter(None, (part.strip() for part in "\n".join(lines).split(";")))

@@ -14,8 +14,8 @@ import pymysql
 from fix_servers import mysql_client
 
 from warp.model import ChangeBatch, Operation, Position, TableId, TableSettings
+from warp.mysql_family import identifier
 from warp.sources.mysql import MysqlOptions, MysqlSource
-from warp.sources.mysql.connection import identifier
 
 RIGHTS_OF_MARIADB = ("REPLICATION SLAVE", "BINLOG MONITOR")
 RIGHTS_OF_MYSQL = ("REPLICATION SLAVE", "REPLICATION CLIENT")

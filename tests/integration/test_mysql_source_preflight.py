@@ -13,8 +13,8 @@ from mysql_world import RIGHTS_OF_MARIADB, World, world_at
 
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import Diagnosis, Verdict
+from warp.mysql_family import Login, Server, identifier
 from warp.sources.mysql import MysqlOptions, MysqlSource, preflight
-from warp.sources.mysql.connection import Login, Server, identifier
 from warp.sources.mysql.reading import Reader
 
 FAILED, WARNING = Verdict.FAILED, Verdict.WARNING
@@ -226,7 +226,9 @@ def test_a_certificate_nobody_vouches_for_is_refused(mariadb: Any) -> None:
 
 def test_a_connection_string_says_what_it_may_and_nothing_else() -> None:
     def login(text: str, **more: Any) -> Login:
-        return Login.parse(MysqlOptions.model_validate({"connection_string": text, **more}))
+        return Login.parse(
+            MysqlOptions.model_validate({"connection_string": text, **more}), SourceRefused
+        )
 
     full = login("mariadb://u%40x:p%2Fw@db.example:3307/shop?unix_socket=/run/m.sock")
     assert full == Login("db.example", 3307, "u@x", "p/w", "shop", "/run/m.sock")

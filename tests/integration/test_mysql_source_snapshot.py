@@ -11,8 +11,8 @@ from mysql_world import Selection, World, read, seen, world_at
 from warp import native
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import ChangeBatch, Chunk
+from warp.mysql_family import identifier
 from warp.sources.mysql import MysqlSource, snapshot
-from warp.sources.mysql.connection import identifier
 
 HOSTILE = "a`b\"c'd %s \\ ü 中 -- /*"  # no further: names are utf8mb3
 

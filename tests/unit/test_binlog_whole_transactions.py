@@ -19,7 +19,7 @@ from warp import native
 from warp.cells import listed
 from warp.errors import WarpError
 from warp.model import TableId, TableSettings
-from warp.sources.mysql.connection import Flavour
+from warp.mysql_family import Flavour
 from warp.sources.mysql.dump import Dump
 from warp.sources.mysql.position import Place
 from warp.sources.mysql.stream import Catalog, LogStream

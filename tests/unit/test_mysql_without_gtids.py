@@ -19,10 +19,11 @@ from recorded_logs import events_of
 
 from warp.errors import PositionLost, SourceRefused, SourceUnavailable
 from warp.model import ABSENT, Operation, TableId, TableSettings, Verdict
+from warp.mysql_family import Server
 from warp.sources.mysql import preflight, snapshot
 from warp.sources.mysql.binlog.events import EventType
 from warp.sources.mysql.binlog.transactions import Place as LogPlace
-from warp.sources.mysql.connection import Connection, Server
+from warp.sources.mysql.connection import Connection
 from warp.sources.mysql.dump import Dump, must_hold
 from warp.sources.mysql.errors import of_the_log
 from warp.sources.mysql.position import OwnFiles, Place, version_at

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from warp.model import Invalid, Kind
-from warp.sources.mysql.connection import identifier
+from warp.mysql_family import identifier
 
 Convert = Callable[[bytes], Any]
 

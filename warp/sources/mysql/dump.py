@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from warp.errors import PositionLost, SourceUnavailable, WarpError
+from warp.mysql_family import Server
 from warp.sources.mysql.binlog.events import EventType
 from warp.sources.mysql.binlog.gtid import GtidSet
-from warp.sources.mysql.connection import Connection, MysqlOptions, Server, end_socket
+from warp.sources.mysql.connection import Connection, MysqlOptions, end_socket
 from warp.sources.mysql.errors import refused
 from warp.sources.mysql.position import OwnFiles, Place
 

@@ -21,9 +21,9 @@ from typing import Any, Final
 
 from warp.errors import SourceRefused, WarpError
 from warp.model import Position
+from warp.mysql_family import Flavour
 from warp.sources.mysql.binlog.gtid import Gtid, GtidSet, MariaGtid, MariaPosition
 from warp.sources.mysql.binlog.transactions import Place as LogPlace
-from warp.sources.mysql.connection import Flavour
 
 # A version without global ids: 27 bits for the file, 36 for the place in it (64 GiB), so that it
 # stays below 2^63.

@@ -12,8 +12,9 @@ from typing import Final
 
 from warp.errors import SourceRefused
 from warp.model import Diagnosis, TableId, Verdict
+from warp.mysql_family import Server, identifier
 from warp.sources.mysql import schema
-from warp.sources.mysql.connection import Connection, Server, identifier, log_status
+from warp.sources.mysql.connection import Connection, log_status
 
 _SETTINGS: Final = (
     *("log_bin", "binlog_format", "binlog_row_image", "binlog_row_metadata"),

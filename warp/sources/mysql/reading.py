@@ -16,9 +16,10 @@ import pymysql
 from warp import native
 from warp.errors import SourceUnavailable
 from warp.model import Cells
+from warp.mysql_family import Server
 from warp.native import Packed
 from warp.sources.mysql.columns import Declared
-from warp.sources.mysql.connection import Connection, MysqlOptions, Server
+from warp.sources.mysql.connection import Connection, MysqlOptions
 from warp.sources.mysql.errors import refused, translated
 
 Row = tuple[bytes | None, ...]

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import Chunk, Edge, KeyRange, Operation, TableChanges, TableId
+from warp.mysql_family import identifier
 from warp.sources.mysql.columns import Declared
-from warp.sources.mysql.connection import SESSION, Connection, identifier, log_status
+from warp.sources.mysql.connection import SESSION, Connection, log_status
 from warp.sources.mysql.errors import LOCK_WAIT, code_of
 from warp.sources.mysql.position import OwnFiles, Place, file_number
 from warp.sources.mysql.reading import FULL_BYTES, Page, Reader, Row, of_rows

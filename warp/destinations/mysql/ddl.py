@@ -1,0 +1,492 @@
+"""The destination's tables: made, widened and re-keyed.
+
+No DDL of this server is part of a transaction, and each ends the one it is run in.  So a
+transaction holds the table's marker row, which keeps writers of the old schema and other makers
+away, while a second connection makes the change; then the first one registers it.  Each step looks
+at what is there and does what is missing, so a process killed between two of them leaves nothing
+that its successor does not finish.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from typing import Any, Final
+
+import pymysql
+
+from warp import faults
+from warp.destinations.mysql import backfill, columns, markers, retyping, room
+from warp.destinations.mysql.errors import DUPLICATE, LOCK_WAIT, ROW_TOO_LARGE, code_of
+from warp.destinations.mysql.names import fitting, quoted
+from warp.destinations.mysql.session import Session, storable
+from warp.errors import DestinationRefused, DestinationUnavailable, SchemaBusy
+from warp.kinds import Relation, relation
+from warp.model import (
+    SHARED,
+    Change,
+    Column,
+    Kind,
+    Phase,
+    Role,
+    SchemaChange,
+    TableSchema,
+    TableSettings,
+    WorkUnit,
+)
+
+LOCK_PATIENCE: Final = "SET SESSION lock_wait_timeout = 1"  # seconds; less there is not
+LOCK_PAUSE: Final = 0.5  # seconds between two tries, about
+LOCK_TRIES: Final = 6
+_RESERVED: Final = ("_cw_version", "_cw_deleted")
+_TEXTS: Final = frozenset({Kind.TEXT, Kind.TAGGED, Kind.OBJECTID})
+
+
+def unit_of(settings: TableSettings) -> WorkUnit:
+    return WorkUnit.of_table(settings.schema, settings.table)
+
+
+def registered(session: Session, settings: TableSettings) -> TableSchema | None:
+    """The table as it was last registered, without columns that somebody has dropped since.
+
+    None where it was never made, or was dropped and is to be read anew.
+    """
+    unit = unit_of(settings)
+    row = session.named("registered_schema", unit=unit.id).first()
+    if row is None:
+        return None
+    version, stored, named, phase = row
+    there = columns.there(session, settings)
+    if not there:
+        if phase == Phase.PLANNED.value:
+            return None
+        raise DestinationRefused(
+            f"expected the table {settings.destination}, found it dropped; "
+            f"run `cartridge-warp resync {settings.table}` to read it anew",
+            place=unit.id,
+        )
+    kept = tuple(
+        columns.refreshed(c, there[c.name]) for c in columns.from_json(stored) if c.name in there
+    )
+    key = columns.key_from_json(named)
+    if missing := set(key) - {c.name for c in kept}:
+        raise DestinationRefused(
+            f"expected the key columns {sorted(missing)} in {settings.destination}, found them "
+            f"dropped; drop the table and run `cartridge-warp resync {settings.table}`",
+            place=unit.id,
+        )
+    full = not room.has_room(kept)
+    return TableSchema(settings.table, kept, key, version, full)
+
+
+def current(session: Session, settings: TableSettings) -> TableSchema | None:
+    """As `registered`, after finishing what configuration or a killed process left to do."""
+    schema = registered(session, settings)
+    if schema is None:
+        return None
+    soft = settings.soft_delete_column
+    if soft is not None and fitting(soft) not in columns.there(session, settings):
+        # The table was made before deletes were configured to be soft.
+        _add_ours(session, settings, adopted=False)
+    backfill.finish(session, settings, schema)
+    return schema
+
+
+def apply(session: Session, settings: TableSettings, change: SchemaChange) -> None:
+    """Make one change, or find it made."""
+    for attempt in count(1):
+        try:
+            _apply_once(session, settings, change)
+            break
+        except DestinationUnavailable as error:
+            if error.__cause__ is None or code_of(error.__cause__) != LOCK_WAIT:
+                raise
+            if attempt == LOCK_TRIES:
+                raise SchemaBusy(
+                    f"expected to change the table within {LOCK_TRIES} tries, found it in use each "
+                    "time; end the long transaction that reads it (SHOW PROCESSLIST), or wait",
+                    place=str(settings.destination),
+                ) from error
+        time.sleep(LOCK_PAUSE * random.uniform(0.5, 1.5))  # holding no lock
+    backfill.finish(session, settings, registered(session, settings))
+
+
+def _apply_once(session: Session, settings: TableSettings, change: SchemaChange) -> None:
+    unit = unit_of(settings)
+    add_marker(session, unit, phase=Phase.PLANNED)
+    doing = f"{change.change} on {settings.destination}"
+    with session.transaction(doing, patient=True), session.beside() as making:
+        row = session.named("read_marker", unit=unit.id).first()
+        if row is None:
+            raise AssertionError("the marker was just added")
+        version = markers.from_row(row).schema_version + 1
+        have = registered(session, settings)
+        with making.patience():
+            making.run(LOCK_PATIENCE)
+            schema = _MAKERS[change.change](making, settings, have, change)
+        faults.hit("after_alter")
+        if schema is not None:
+            _register(session, settings, replace(schema, version=version), change)
+        faults.hit("after_register")
+    faults.hit("after_change")
+
+
+def add_marker(session: Session, unit: WorkUnit, **given: Any) -> bool:
+    """A unit's first marker; False where it has one.  Asked for first: an insert would wait for a
+    predecessor that was paused in its transaction."""
+    if session.named("peek_fence", unit=unit.id).first() is not None:
+        return False
+    try:
+        session.named("add_marker", **markers.to_parameters(unit, **given))
+    except pymysql.err.IntegrityError as error:
+        if code_of(error) != DUPLICATE:
+            raise
+        return False
+    return True
+
+
+# -- the changes; each returns the schema that came to be, or None where it was there already
+
+
+def _create(
+    making: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
+) -> TableSchema | None:
+    wanted = change.schema
+    if wanted is None:
+        raise AssertionError("CREATE_TABLE carries a schema")
+    if have is not None:
+        return _correct(making, settings, have, wanted) if have.is_guess else None
+    place = settings.destination
+    ours = {name.lower() for name, _ in columns.of_ours(settings)}
+    if taken := [name for name in wanted.names() if name.lower() in ours]:
+        raise DestinationRefused(
+            f"expected no source column named {sorted(taken)}, which this table needs for itself, "
+            "found one; choose another soft_delete_column or rename the column",
+            place=str(place),
+        )
+    there = columns.there(making, settings)
+    if there:
+        return _adopt(making, settings, wanted, there)
+    space = fitting(place.namespace)
+    if making.named("look_at_schema", schema=space).first() is None:
+        making.run(
+            f"create database if not exists {quoted(space)}"
+            f" default character set utf8mb4 collate {making.collation}"
+        )
+    wanted = _placed(room.fitted(wanted))
+    parts = [columns.definition(making, settings, wanted, c.name) for c in wanted.columns]
+    parts += [text for _, text in columns.of_ours(settings)]
+    if wanted.key:
+        parts.append(f"primary key ({', '.join(map(quoted, wanted.key))})")
+    said = columns.comment(f"kept equal to {settings.table} by cartridge-warp"[:2048])
+    try:
+        making.run(
+            f"create table if not exists {table(settings)} ({', '.join(parts)}) engine = InnoDB"
+            f" row_format = dynamic default character set utf8mb4 collate {making.collation}"
+            f" comment {said}"
+        )
+    except pymysql.err.Error as error:
+        if code_of(error) not in ROW_TOO_LARGE:
+            raise
+        raise DestinationRefused(
+            f"expected columns that one row of InnoDB holds, found {len(wanted.columns)}; leave "
+            "columns out at the source, or set max_columns",
+            place=str(place),
+        ) from error
+    return wanted
+
+
+def _placed(schema: TableSchema) -> TableSchema:
+    placed = columns.placed(schema.columns, _RESERVED)
+    names = dict(zip(schema.names(), (c.name for c in placed), strict=True))
+    return replace(schema, columns=placed, key=tuple(names[name] for name in schema.key))
+
+
+def _correct(
+    making: Session, settings: TableSettings, have: TableSchema, wanted: TableSchema
+) -> TableSchema | None:
+    """Columns for the first documents of a table that was made without having seen one."""
+    if making.run(f"select 1 from {table(settings)} limit 1").rows:
+        return None  # it has rows of its own by now: they stay as they are
+    there = columns.there(making, settings)
+    if there["_cw_version"].has_default:  # somebody else made it
+        return _adopt(making, settings, wanted, there)
+    wanted = _placed(room.fitted(wanted))
+    for column in wanted.columns:
+        text = columns.definition(making, settings, wanted, column.name)
+        if column.name not in there:
+            making.run(f"alter table {table(settings)} add column {text}")
+        elif (old := have.column(column.name)) is None or old.kind != column.kind:
+            making.run(f"alter table {table(settings)} modify column {text}")
+    return wanted
+
+
+def _adopt(
+    making: Session, settings: TableSettings, wanted: TableSchema, there: dict[str, Any]
+) -> TableSchema:
+    """A table somebody else made: its types stand, and what we need is added to it."""
+    wanted = _placed(wanted)
+    place = settings.destination
+    where = {"namespace": fitting(place.namespace), "table": fitting(place.name)}
+    kind, engine = making.named("table_kind", **where).first() or ("", "")
+    if kind != "BASE TABLE" or engine != "InnoDB":
+        raise DestinationRefused(
+            f"expected a table of InnoDB, whose writes are part of a transaction, found "
+            f"{engine or str(kind).lower()}; run ALTER TABLE … ENGINE = InnoDB",
+            place=str(place),
+        )
+    found = making.named("table_key", **where).rows
+    key = tuple(name for name, _ in found)
+    if set(key) != set(wanted.key) or not all(whole for _, whole in found):
+        raise DestinationRefused(
+            f"expected the existing table to have the primary key {list(wanted.key)}, found "
+            f"{list(key) or 'none'}; change its key, or name another destination table",
+            place=str(place),
+        )
+    for name in key:
+        if there[name].collation not in (None, making.collation):
+            raise DestinationRefused(
+                f"expected the key column {name!r} to compare by its bytes, found collation "
+                f"{there[name].collation}, to which keys that differ are the same; run ALTER "
+                f"TABLE … MODIFY {name} … CHARACTER SET utf8mb4 COLLATE {making.collation}",
+                place=str(place),
+            )
+    ours = {name.lower() for name, _ in columns.of_ours(settings)}
+    blocking = [
+        name
+        for name, column in there.items()
+        if not (column.nullable or column.has_default or column.generated)
+        and "auto_increment" not in column.extra.lower()
+        and name not in key
+        and name.lower() not in ours
+    ]
+    if blocking:
+        raise DestinationRefused(
+            f"expected columns that may be NULL, found {blocking} of the existing table NOT NULL "
+            "without a default; run ALTER TABLE … MODIFY … NULL on each",
+            place=str(place),
+        )
+    by_lower = {name.lower(): column for name, column in there.items()}
+    kept: list[Column] = []
+    for column in wanted.columns:
+        at = by_lower.get(column.name.lower())
+        if at is None:
+            if column.role is Role.FIELD and not room.has_room(kept, column.kind):
+                continue  # its values stay in `_extra`
+            text = columns.definition(making, settings, wanted, column.name)
+            making.run(f"alter table {table(settings)} add column {text}")
+            kept.append(column)
+        elif (as_there := columns.as_there(column, at)) is not None:
+            kept.append(as_there)
+        else:
+            raise DestinationRefused(
+                f"expected a column {column.name!r} of type {column.kind}, or of another that can "
+                f"be written exactly, found {at.spelled}; change its type, or drop the column",
+                place=str(place),
+            )
+    _add_ours(making, settings, adopted=True)
+    return TableSchema(settings.table, tuple(kept), key)
+
+
+def _add_ours(session: Session, settings: TableSettings, *, adopted: bool) -> None:
+    there = {name.lower() for name in columns.there(session, settings)}
+    for name, text in columns.of_ours(settings, adopted=adopted):
+        if name.lower() not in there:
+            session.run(f"alter table {table(settings)} add column {text}")
+
+
+def _add(
+    making: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
+) -> TableSchema | None:
+    column = change.column
+    if column is None:
+        raise AssertionError("ADD_COLUMN carries a column")
+    if have is None:
+        raise no_table(settings)
+    if any(c.source == column.source for c in have.columns):
+        return None
+    taken = [*have.names(), *(name for name, _ in columns.of_ours(settings))]
+    [column] = columns.placed([column], taken)
+    there = columns.there(making, settings)
+    if column.name not in there:
+        wanted = replace(have, columns=(*have.columns, column))
+        has_room = room.has_room(have.columns, column.kind)
+        try:
+            if has_room:
+                text = columns.definition(making, settings, wanted, column.name)
+                making.run(f"alter table {table(settings)} add column {text}")
+        except pymysql.err.Error as error:
+            if code_of(error) not in ROW_TOO_LARGE:
+                raise
+            has_room = False
+        if not has_room:
+            if any(c.role is not Role.FIELD for c in have.columns):
+                return None  # the field stays in `_extra`
+            raise DestinationRefused(
+                f"expected room for column {column.name!r}, found a row of {len(have.columns)} "
+                "columns, with which it would not fit into half a page; leave columns out at the "
+                "source, or make the table anew",
+                place=str(settings.destination),
+            )
+        there = columns.there(making, settings)
+    made = columns.as_there(column, there[column.name])
+    if made is None:
+        raise DestinationRefused(
+            f"expected {column.kind} or a type of ours, found column {column.name!r} of type "
+            f"{there[column.name].spelled}; drop it or change its type",
+            place=str(settings.destination),
+        )
+    return replace(have, columns=(*have.columns, made))
+
+
+def _retype(
+    making: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
+) -> TableSchema | None:
+    """Change a column to a kind that holds every value it has, or mark it as one that stays."""
+    wanted = change.column
+    if wanted is None:
+        raise AssertionError("a column is changed to a column")
+    if have is None:
+        raise no_table(settings)
+    old = have.column(wanted.name)
+    if old is None or old.fixed or _holds_all_of(old, wanted):
+        return None
+    why_not = _too_large(making, settings, old, wanted)
+    if why_not is None and old.kind == wanted.kind and old.limit == 65:
+        why_not = "no DECIMAL of this server has more than 65 digits, or 30 after the point"
+    if why_not is None and old.name in have.key and wanted.kind in _TEXTS and old.kind == Kind.TEXT:
+        why_not = "an index takes no longer text"
+    if why_not is None:
+        why_not = retyping.retype(making, settings, have, old, wanted)
+    made = replace(wanted, limit=None, scale=None)
+    if why_not is not None:
+        made = replace(old, fixed=True)
+        _log_kept(making, settings, old, wanted, why_not)
+    return replace(have, columns=tuple(made if c.name == old.name else c for c in have.columns))
+
+
+def _holds_all_of(column: Column, wanted: Column) -> bool:
+    """Another worker may have changed it already, perhaps further."""
+    if column.kind == wanted.kind:
+        return column.limit is None
+    return relation(wanted.kind, column.kind) is Relation.LOSSLESS
+
+
+def _too_large(
+    session: Session, settings: TableSettings, old: Column, wanted: Column
+) -> str | None:
+    place = settings.destination
+    row = session.named(
+        "table_bytes", namespace=fitting(place.namespace), table=fitting(place.name)
+    ).first()
+    size = int(row[0]) if row else 0
+    if size <= settings.rewrite_limit:
+        return None
+    return (
+        f"a rewrite of {size:,} bytes is more than rewrite_limit ({settings.rewrite_limit:,}); "
+        f"run ALTER TABLE … MODIFY {old.name} … at a quiet hour, so that it holds {wanted.kind}"
+    )
+
+
+def _log_kept(
+    session: Session, settings: TableSettings, old: Column, wanted: Column, why: str
+) -> None:
+    session.named(
+        "log_error",
+        code=DestinationRefused.code,
+        error_class=DestinationRefused.__name__,
+        message=storable(f"expected to change the column to {wanted.kind}: {why}"),
+        schema=settings.schema,
+        unit=unit_of(settings).id,
+        run="",
+        namespace=settings.table.namespace,
+        table=settings.table.name,
+        column=storable(old.name),
+        key="",
+        position=None,
+        action="the column stays; values that do not fit are kept beside it",
+    )
+
+
+def _tag_key(
+    making: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
+) -> TableSchema | None:
+    wanted = change.column
+    if wanted is None:
+        raise AssertionError("RETYPE_KEY carries a column")
+    if have is None:
+        raise no_table(settings)
+    old = have.column(wanted.name)
+    if old is None or old.name not in have.key:
+        raise AssertionError(f"{wanted.name} is no key column of {settings.table}")
+    if old.kind == wanted.kind:
+        return None
+    if why_not := retyping.retype(making, settings, have, old, wanted):
+        raise DestinationRefused(
+            f"expected a key that can become {wanted.kind}, found {old.kind}: {why_not}; "
+            f"drop the table and run `cartridge-warp resync {settings.table}`",
+            place=str(settings.destination),
+        )
+    made = replace(old, kind=wanted.kind)
+    return replace(have, columns=tuple(made if c.name == old.name else c for c in have.columns))
+
+
+_MAKERS: Final[
+    dict[
+        Change,
+        Callable[[Session, TableSettings, TableSchema | None, SchemaChange], TableSchema | None],
+    ]
+] = {
+    Change.CREATE_TABLE: _create,
+    Change.ADD_COLUMN: _add,
+    Change.RETYPE_KEY: _tag_key,
+    Change.WIDEN_COLUMN: _retype,
+    Change.TEXT_COLUMN: _retype,
+}
+
+
+# -- pieces
+
+
+def _register(
+    session: Session, settings: TableSettings, schema: TableSchema, change: SchemaChange
+) -> None:
+    unit = unit_of(settings)
+    extra = any(c.role == Role.EXTRA for c in schema.columns)
+    unfilled = None
+    if change.column is not None and extra:
+        if change.change is Change.ADD_COLUMN:
+            unfilled = schema.columns[-1].name  # under the name that it got
+        elif change.change is Change.WIDEN_COLUMN:
+            unfilled = change.column.name
+    session.named(
+        "register_schema",
+        unit=unit.id,
+        version=schema.version,
+        schema=settings.schema,
+        namespace=settings.table.namespace,
+        table=settings.table.name,
+        destination_namespace=fitting(settings.destination.namespace),
+        destination_table=fitting(settings.destination.name),
+        columns=columns.to_json(schema.columns),
+        key=columns.key_to_json(schema.key),
+        change=change.change.value,
+        streams=[WorkUnit.stream(schema).id for schema in (settings.schema, SHARED)],
+        unfilled=unfilled,
+    )
+    session.named("raise_schema_version", unit=unit.id, version=schema.version)
+
+
+def table(settings: TableSettings) -> str:
+    place = settings.destination
+    return quoted(fitting(place.namespace), fitting(place.name))
+
+
+def no_table(settings: TableSettings) -> DestinationRefused:
+    return DestinationRefused(
+        f"expected the table {settings.destination}, found none; create it first",
+        place=str(settings.table),
+    )

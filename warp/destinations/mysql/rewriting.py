@@ -1,0 +1,130 @@
+"""Rows read by their key, page by page, and written back with other values in some columns.
+
+For what the server cannot convert exactly by itself: a boolean that becomes text, a key that takes
+types it could not hold, values that waited in `_extra`.  Each page is a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from warp.destinations.mysql import merge
+from warp.destinations.mysql.loading import Into, Loader, rows_of
+from warp.destinations.mysql.merge import Landing
+from warp.destinations.mysql.names import fitting, quoted
+from warp.destinations.mysql.session import Session
+from warp.model import Column, Kind, TableSchema, TableSettings
+
+PAGE: Final = 2_000  # rows
+
+# What is not its carrier yet when the driver hands it over.
+_READ_AS: Final[Mapping[Kind, str]] = {
+    Kind.FLOAT32: "({} * 1e0)",  # as it is, it comes with six digits
+    Kind.TIME: "timestampdiff(microsecond, '1970-01-01', timestamp('1970-01-01', {}))",
+    Kind.DATETIME: "timestampdiff(microsecond, '1970-01-01', {})",
+    Kind.TIMESTAMP: "timestampdiff(microsecond, '1970-01-01', {})",
+    Kind.DATE: "cast({} as char)",
+}
+_CARRIERS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    Kind.BOOL: bool,
+    Kind.FLOAT32: float,
+    Kind.FLOAT64: float,
+    Kind.DATE: dt.date.fromisoformat,
+    Kind.JSON: str.encode,
+    Kind.JSON_TEXT: str.encode,
+}
+
+
+class Rewriting:
+    """One table's rows, over a connection on which no transaction is open."""
+
+    def __init__(self, session: Session, settings: TableSettings, schema: TableSchema) -> None:
+        self._session = session
+        self._loader = Loader(session)
+        self._schema = schema
+        place = settings.destination
+        self._table = quoted(fitting(place.namespace), fitting(place.name))
+        self._place = place
+        self._key = [c for name in schema.key if (c := schema.column(name)) is not None]
+
+    def pages(
+        self, column: Column, condition: str, parameters: Mapping[str, Any] | None = None
+    ) -> Iterator[tuple[list[tuple[Any, ...]], list[Any]]]:
+        """Keys and the column's carriers, in the order of the key."""
+        read = [*self._key, column]
+        cells = ", ".join(_READ_AS.get(c.kind, "{}").format(f"d.{quoted(c.name)}") for c in read)
+        order = ", ".join(f"d.{quoted(c.name)}" for c in self._key)
+        after = "true"
+        while True:
+            rows = self._session.run(
+                f"select {cells} from {self._table} as d where {condition} and {after}"
+                f" order by {order} limit {PAGE}",
+                parameters,
+            ).rows
+            if not rows:
+                return
+            columns = [
+                [None if v is None else _CARRIERS.get(c.kind, _same)(v) for v in values]
+                for c, values in zip(read, zip(*rows, strict=True), strict=True)
+            ]
+            keys = list(zip(*columns[:-1], strict=True))
+            yield keys, columns[-1]
+            if len(rows) < PAGE:
+                return
+            after = self._after(keys[-1])
+
+    def _after(self, key: Sequence[Any]) -> str:
+        """Rows behind this key, so written that the index finds them."""
+        names = [f"d.{quoted(c.name)}" for c in self._key]
+        values = [
+            next(iter(rows_of([Into("", c)], [[cell]], 1))).replace("%", "%%")
+            for c, cell in zip(self._key, key, strict=True)
+        ]
+        either = []
+        for place in range(len(names)):
+            same = [f"{n} = {v}" for n, v in zip(names[:place], values[:place], strict=True)]
+            either.append(" and ".join([*same, f"{names[place]} > {values[place]}"]))
+        return f"({' or '.join(f'({one})' for one in either)})"
+
+    def write(
+        self,
+        keys: Sequence[tuple[Any, ...]],
+        columns: Sequence[tuple[Column, Sequence[Any]]],
+        sets: Mapping[str, int],
+        condition: str = "true",
+    ) -> None:
+        """Set columns of these rows; `sets` names for each which of `columns` it takes.
+
+        In the condition `d` is the row, and `s.cN` cell N of its key and then of `columns`.
+        """
+        if not keys:
+            return
+        first = len(self._key)
+        schema = TableSchema(
+            self._schema.table,
+            (*self._key, *(column for column, _ in columns)),
+            self._schema.key,
+        )
+        landing = Landing(
+            schema, self._place, "cw_again", None, self._session.meta, self._session.collation
+        )
+        self._session.run(merge.drop_staging(landing))
+        self._session.run(merge.staging_table(landing))
+        self._loader.load(
+            landing.staged,
+            [Into(f"c{n}", column) for n, column in enumerate(schema.columns)],
+            [*map(list, zip(*keys, strict=True)), *(list(cells) for _, cells in columns)],
+            rows=len(keys),
+        )
+        assigned = ", ".join(f"d.{quoted(n)} = s.c{first + of}" for n, of in sets.items())
+        self._session.run(
+            f"update {landing.staged} as s straight_join {self._table} as d"
+            f" on {landing.same_key} set {assigned} where {condition}"
+        )
+        self._session.run(merge.drop_staging(landing))
+
+
+def _same(value: Any) -> Any:
+    return value

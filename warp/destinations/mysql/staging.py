@@ -1,0 +1,170 @@
+"""Rows by way of a temporary table: loaded into it, and merged out of it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pymysql
+
+from warp import faults
+from warp.destinations.mysql import keyless, merge
+from warp.destinations.mysql.careful import TableState
+from warp.destinations.mysql.carriers import PARTIAL, READS, STREAMED, Staged
+from warp.destinations.mysql.errors import DUPLICATE, code_of
+from warp.destinations.mysql.loading import Into, Loader, into
+from warp.destinations.mysql.merge import Landing
+from warp.destinations.mysql.names import fitting
+from warp.destinations.mysql.quarantine import supersede_deleted
+from warp.destinations.mysql.session import Session
+from warp.errors import DestinationRefused
+from warp.model import Kind, Operation, Phase, TableSchema, TableSelection, UnitKind, WorkUnit
+
+MOST_TABLES: Final = 32
+# Another writer of the table inserts a row between our look and our insert: looked at again.
+_LOOKS: Final = 3
+# Their order in Python is not the server's, or they cannot be compared (a decimal NaN).
+_UNORDERED: Final = frozenset({Kind.FLOAT32, Kind.FLOAT64, Kind.DECIMAL})
+
+
+class Staging:
+    """The temporary tables of one connection, each for one version of a table and one unit.
+
+    Neither making nor dropping one ends a transaction, where a TRUNCATE of one does.
+    """
+
+    def __init__(self, session: Session, selection: TableSelection, loader: Loader) -> None:
+        self._session = session
+        self._selection = selection
+        self._loader = loader
+        # By table, version, kinds and unit; the one not used for the longest time first.
+        self._landings: OrderedDict[tuple[Any, ...], Landing] = OrderedDict()
+        self._numbers = 0
+        self._filled: set[Landing] = set()
+        session.renewed.append(self._forget)
+
+    def _forget(self) -> None:
+        self._landings.clear()
+        self._filled.clear()
+
+    def landing(self, schema: TableSchema, unit: WorkUnit) -> Landing:
+        """The table to write to, with its staging table on this connection."""
+        kinds = tuple((column.name, column.kind) for column in schema.columns)
+        key = (schema.table, schema.version, kinds, unit.id)
+        made = self._landings.get(key)
+        if made is not None:
+            self._landings.move_to_end(key)
+            return made
+        settings = self._selection(schema.table)
+        if settings is None:
+            raise DestinationRefused(
+                f"{schema.table} is not selected by the configuration", place=self._session.place
+            )
+        self._numbers += 1
+        made = Landing(
+            schema,
+            settings.destination,
+            f"cw_{self._numbers}",
+            None if settings.soft_delete_column is None else fitting(settings.soft_delete_column),
+            self._session.meta,
+            self._session.collation,
+            unit.id,
+            unit.kind is UnitKind.CHUNK,
+        )
+        self._session.run(merge.staging_table(made))
+        self._landings[key] = made
+        return made
+
+    def drop_old(self) -> None:
+        """Before a transaction: no more tables than are worth their memory."""
+        while len(self._landings) > MOST_TABLES:
+            _, oldest = self._landings.popitem(last=False)
+            self._filled.discard(oldest)
+            self._session.run(merge.drop_staging(oldest))
+
+    def empty(self, landing: Landing) -> None:
+        if landing in self._filled:
+            self._session.run(merge.empty_staging(landing))
+
+    def copy(self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None) -> None:
+        """Rows into the emptied staging table; with numbers, all that tells them apart."""
+        self.empty(landing)
+        if numbers is None:
+            part = in_key_order(part, landing)
+        told = numbers is not None
+        places = [Into(f"c{n}", column) for n, column in enumerate(part.schema.columns)]
+        columns: list[Sequence[Any]] = list(part.carriers)
+        if told or part.mixed:
+            places.append(into("op", Kind.INT32))
+            columns.append(list(part.operations))
+        if told or not part.one_version:
+            places.append(into("v", Kind.INT64))
+            columns.append(list(part.versions))
+        if part.kept is not None:
+            places.append(into("kept", Kind.BYTES))
+            columns.append(part.kept)
+        if numbers is not None:
+            places.append(into("n", Kind.INT32))
+            columns.append(list(numbers))
+        self._filled.add(landing)
+        self._loader.load(landing.staged, places, columns, rows=len(part))
+
+    def merge(self, part: Staged, landing: Landing, state: TableState) -> None:
+        """Staged rows into their table: deletes, then the others.
+
+        Deletes first: a unique value that one of them frees may be what another row takes.
+        """
+        one_version = part.one_version
+        parameters = {"after": state.truncated_at, "version": part.versions[0]}
+        if not part.schema.key:
+            self._session.run(keyless.append(landing, one_version=one_version), parameters)
+            faults.hit("after_merge")
+            return
+        present = frozenset(part.operations)
+        mixed = part.mixed
+        if Operation.DELETE in present:
+            settled = state.phase == Phase.STREAMING
+            self._session.run_all(
+                merge.delete(landing, settled=settled, all_rows=not mixed, one_version=one_version),
+                parameters,
+            )
+            supersede_deleted(self._session, part)
+        faults.hit("after_deletes")
+        streamed = STREAMED | {PARTIAL}
+        for group in (streamed, READS):
+            if met := present & group:
+                steps = merge.upsert(
+                    landing,
+                    operations=met if mixed else None,
+                    reads=group is READS,
+                    one_version=one_version,
+                    left_out=part.left_out,
+                    partial=PARTIAL in met,
+                )
+                self._upsert(steps, parameters)
+        faults.hit("after_merge")
+
+    def _upsert(self, steps: Sequence[str], parameters: dict[str, Any]) -> None:
+        for look in range(1, _LOOKS + 1):
+            try:
+                self._session.run_all(steps, parameters)
+                return
+            except pymysql.err.IntegrityError as error:
+                if code_of(error) != DUPLICATE or look == _LOOKS:
+                    raise
+
+
+def in_key_order(part: Staged, landing: Landing) -> Staged:
+    """Writers that take row locks in one order do not wait for each other in a circle."""
+    places = landing.places(landing.schema.key)
+    if not places or any(part.schema.columns[place].kind in _UNORDERED for place in places):
+        return part
+    columns = [part.carriers[place] for place in places]
+    keys = list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
+    try:
+        if sorted(keys) == keys:
+            return part
+        return part.only(sorted(range(len(keys)), key=keys.__getitem__))
+    except TypeError:  # a key that is NULL: the server refuses it
+        return part

@@ -1,0 +1,3 @@
+-- An operator's intent, before rq carries it.
+insert into {meta}.errands (id, name, arguments, result)
+values (%(id)s, %(name)s, %(arguments)s, '')

@@ -1,0 +1,2 @@
+-- The committed fence of a unit, without waiting for anybody.
+select fence from {meta}.sync_markers where unit = %(unit)s

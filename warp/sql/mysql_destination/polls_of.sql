@@ -1,0 +1,5 @@
+-- The polls that start over.
+select source_namespace, source_table from {meta}.sync_markers
+where kind = 'poll' and schema_name = %(schema)s
+    and (%(table)s is null or (source_namespace = %(namespace)s and source_table = %(table)s))
+for update

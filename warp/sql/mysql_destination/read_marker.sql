@@ -1,0 +1,6 @@
+-- One marker, waiting for a transaction that is about to change it: after a connection was lost
+-- at COMMIT its server thread may still be at work, and only its end tells the outcome.
+select unit, kind, schema_name, source_namespace, source_table, fence, owner, epoch, position,
+    position_seconds, batch, `rows`, phase, unix_timestamp(updated_at) + 0e0, schema_version,
+    truncated_at, sweep_below, spec, follows, slot
+from {meta}.sync_markers where unit = %(unit)s for update

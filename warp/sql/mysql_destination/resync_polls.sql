@@ -1,0 +1,6 @@
+-- A poll that starts over has no position.
+update {meta}.sync_markers
+set fence = fence + 1, epoch = epoch + 1, position = null, position_seconds = 0, phase = 'idle',
+    updated_at = sysdate(6)
+where kind = 'poll' and schema_name = %(schema)s
+    and (%(table)s is null or (source_namespace = %(namespace)s and source_table = %(table)s))

@@ -1,0 +1,4 @@
+-- A row that something newer overrules.
+update {meta}.quarantine
+set state = 'superseded', decided_at = sysdate(6), last_error = %(why)s
+where id = %(id)s
