@@ -324,6 +324,7 @@ class Turn:
             stack.callback(source.close)
             destination = self._assembly.destination(schema)
             stack.callback(destination.close)
+            selection.traits = destination.traits
             marker = adopt(destination, self._held, self._ledger)
             if marker.phase in NOT_OFFERED:
                 return FINISHED

@@ -59,7 +59,14 @@ class BigQueryDestination:
     """Writes to BigQuery: Parquet load jobs into staging tables, then one transaction per batch."""
 
     Options: ClassVar[type[BaseModel]] = BigQueryDestinationOptions
-    traits: ClassVar[DestinationTraits] = DestinationTraits(best_batch_rows=50_000)
+    traits: ClassVar[DestinationTraits] = DestinationTraits(
+        best_batch_rows=50_000,
+        # A transaction takes seconds whatever is in it, and a load job counts against the day.
+        prompt_seconds=5.0,
+        backlog_seconds=20.0,
+        most_rows=200_000,
+        idle_marker_seconds=15.0,
+    )
 
     def __init__(self, options: BigQueryDestinationOptions, selection: TableSelection) -> None:
         self._selection = selection
