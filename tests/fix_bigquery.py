@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import replace
 from typing import Any, Self
 
 from fix_servers import BigQueryServer
 from google.api_core.exceptions import NotFound
 
+from warp.bigquery_client import Access
 from warp.destinations.bigquery import BigQueryDestination, BigQueryDestinationOptions
+from warp.errors import DestinationRefused
 from warp.model import TableId, TableSelection, TableSettings
-from warp.testing.bigquery import client_of
 
 
 class Warehouse:
@@ -20,15 +22,20 @@ class Warehouse:
     def __init__(self, server: BigQueryServer, mark: str, **options: Any) -> None:
         self.mark = mark
         self.server = server
-        self.client = client_of(server.url, server.project)
         self.more = options
+        self.others: set[str] = set()  # datasets to drop besides
+        chosen = BigQueryDestinationOptions.model_validate(self.options)
+        self.client = Access(chosen, DestinationRefused).client()
         self._made: list[BigQueryDestination] = []
 
     @property
     def options(self) -> dict[str, Any]:
+        real: dict[str, Any] = {
+            "location": os.environ.get("CARTRIDGE_WARP_BIGQUERY_LOCATION") or None
+        }
         return {
             "connection_string": f"bigquery://{self.server.project}",
-            "emulator_host": self.server.url,
+            **({"emulator_host": self.server.url} if self.server.url else real),
             "metadata_schema": f"meta_{self.mark}",
             "staging_dataset": f"stage_{self.mark}",
             **self.more,
@@ -70,7 +77,7 @@ class Warehouse:
         for destination in self._made:
             destination.close()
         for dataset in list(self.client.list_datasets(retry=None)):
-            if dataset.dataset_id.endswith(f"_{self.mark}"):
+            if dataset.dataset_id.endswith(f"_{self.mark}") or dataset.dataset_id in self.others:
                 with contextlib.suppress(NotFound):
                     self.client.delete_dataset(dataset.reference, delete_contents=True, retry=None)
         self.client.close()

@@ -75,14 +75,18 @@ class BigQueryServer(Server, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GivenBigQuery:
-    url: str
+    url: str  # empty: the real service, by application default credentials
     grpc: str
     project: str
 
 
 @pytest.fixture(scope="session")
 def bigquery_server() -> Iterator[BigQueryServer]:
-    """Shared: keep to your own datasets.  Given as `http://host:port?grpc=host:port&project=p`."""
+    """Shared: keep to your own datasets.  Given as `http://host:port?grpc=host:port&project=p`; or
+    CARTRIDGE_WARP_BIGQUERY_PROJECT names a real project (`make bigquery-acceptance`)."""
+    if project := os.environ.get("CARTRIDGE_WARP_BIGQUERY_PROJECT"):
+        yield GivenBigQuery("", "", project)
+        return
     given = os.environ.get("CARTRIDGE_WARP_TEST_BIGQUERY")
     if given:
         url, _, query = given.partition("?")

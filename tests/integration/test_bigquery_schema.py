@@ -183,17 +183,25 @@ def test_a_change_cut_short_is_finished_by_whoever_comes_next(
     writer.make(ID, Column("f", Kind.FLOAT64))
     writer.write([1, 0.5])
 
-    def stop(point: str) -> None:
-        if point == at:
-            raise KeyboardInterrupt
+    class Killed(BaseException):
+        pass
 
-    for turn, at in enumerate(["after_register", "after_alter"]):
-        column = Column("f", Kind.TEXT if turn else Kind.DECIMAL)
-        kind = Change.TEXT_COLUMN if turn else Change.WIDEN_COLUMN
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(faults, "hit", stop)
-            writer.change(kind, column=column, base=1)
-        assert writer.kinds()["f"] is column.kind
+    def killed_at(point: str, change: Change, kind: Kind) -> None:
+        def hit(name: str) -> None:
+            if name == point:
+                raise Killed
+
+        with monkeypatch.context() as patched:
+            patched.setattr(faults, "hit", hit)
+            writer.change(change, column=Column("f", kind), base=1)
+
+    for point, change, kind in (
+        ("after_register", Change.WIDEN_COLUMN, Kind.DECIMAL),
+        ("after_alter", Change.TEXT_COLUMN, Kind.TEXT),
+    ):
+        with pytest.raises(Killed):
+            killed_at(point, change, kind)
+        assert writer.kinds()["f"] is kind
     writer.write([2, "words"], version=2)
     assert sorted(row["f"] for row in writer.rows()) == ["0.5", "words"]
 
