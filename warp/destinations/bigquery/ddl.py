@@ -167,7 +167,8 @@ class Ddl:
     def _finish(self, settings: TableSettings, table: Table) -> Table | None:
         """Steps 2 and 3, by whoever comes along."""
         for _ in range(5):
-            self._session.make_dataset(table.place.namespace)
+            if self._session.dataset(table.place.namespace) is None:
+                self._session.make_dataset(table.place.namespace)
             unit = markers.group_of_table(settings.schema, settings.table)
             job = f"cartridge_warp_ddl_{digest(unit, 20)}_{table.schema.version}_{table.attempt}"
             failed = self._session.once("; ".join(table.todo) + ";", job)
@@ -177,6 +178,8 @@ class Ddl:
             elif failed.verdict in (Verdict.BUSY, Verdict.CONFLICT, Verdict.QUOTA):
                 done = replace(table, attempt=table.attempt + 1)
             else:
+                # Under another id the next time: one that failed is not run again.
+                self._note(settings, table, replace(table, attempt=table.attempt + 1))
                 raise failed
             self._note(settings, table, done)
             now = registered(self._groups.of_table(settings.schema, settings.table))

@@ -6,7 +6,9 @@ them: a worker that was paused over its load and lost the lease writes where nob
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,11 +22,30 @@ from warp.destinations.bigquery.session import Session
 from warp.destinations.bigquery.spelling import Spelled
 from warp.destinations.bigquery.staged import BESIDE, Staged, stage
 from warp.destinations.bigquery.tables import Table
-from warp.model import Cells, Lease, TableSchema
+from warp.model import Cells, Lease, TableId, TableSchema
 from warp.replays import Standing
 
 # Longer than this a unit would look stuck to its worker; the next batch waits for the rest.
 LONGEST_PAUSE: Final = 30.0
+
+
+# A unit comes and goes, and its connectors with it: what it has spent stays.
+_PACERS: Final[dict[tuple[str, str], Pacer]] = {}
+_PACERS_LOCK: Final = threading.Lock()
+
+
+def _pacer(session: Session, unit: str) -> Pacer:
+    options = session.options
+    with _PACERS_LOCK:
+        found = _PACERS.get((session.place, unit))
+        if found is None:
+            allowance = Allowance.of(
+                staging_tables=options.staging_tables,
+                loads_per_day=options.loads_per_day,
+                units=options.units,
+            )
+            found = _PACERS[session.place, unit] = Pacer(allowance, time.monotonic())
+        return found
 
 
 class Staging:
@@ -32,28 +53,25 @@ class Staging:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        options = session.options
-        self._allowance = Allowance.of(
-            staging_tables=options.staging_tables,
-            loads_per_day=options.loads_per_day,
-            units=options.units,
-        )
-        self._pacer = Pacer(self._allowance, time.monotonic())
         self._owner = f"x{digest(session.new_id(), 12)}_0"
-        self._turn = 0
+        self._pacer = _pacer(session, "")
+        self._turns: Counter[TableId] = Counter()
+        self._loads = 0
         self._used: set[str] = set()
 
     def belong_to(self, lease: Lease) -> None:
         self._owner = f"{digest(lease.unit.id, 12)}_{lease.fence}"
+        self._pacer = _pacer(self._session, lease.unit.id)
 
     def job_id(self, batch: int, attempt: int) -> str:
         """The same for every sending of the same attempt at the same batch."""
         return f"cartridge_warp_{self._owner}_{batch}_{attempt}"
 
-    def next(self) -> str:
-        """A staging table that was not used for as long as there are others."""
-        name = f"stage_{self._owner}_{self._turn % self._session.options.staging_tables}"
-        self._turn += 1
+    def next(self, table: TableId) -> str:
+        """A staging table of this table that was not used for as long as there are others."""
+        turn = self._turns[table] % max(2, self._session.options.staging_tables)
+        name = f"stage_{self._owner}_{digest(str(table))}_{turn}"
+        self._turns[table] += 1
         self._used.add(name)
         return name
 
@@ -77,7 +95,8 @@ class Staging:
     def load(self, name: str, part: Staged, spelled: Sequence[Spelled], *, keys: bool) -> None:
         columns = [(f"c{place}", one.staged_type) for place, one in enumerate(spelled)]
         file = staged.parquet(part, spelled, keys=keys)
-        job = f"cartridge_warp_load_{self._owner}_{self._turn}"
+        self._loads += 1
+        job = f"cartridge_warp_load_{self._owner}_{self._loads}"
         self._session.load(name, file, [*columns, *BESIDE], job)
 
     def tidy(self) -> None:
@@ -108,7 +127,7 @@ class Staging:
             table.schema.table, tuple(one.column for one in spelled), table.schema.key
         )
         part = stage(schema, Compacted(b"u" * len(versions), versions, keys))
-        name = self.next()
+        name = self.next(schema.table)
         self.pace(1)
         self.load(name, part, spelled, keys=audit)
         only = Table(schema, tuple(spelled), table.place)

@@ -228,7 +228,7 @@ class Transactions:
                 part = part.only([row for row in range(len(part)) if row not in odd])
             soft = settings.soft_delete_column if settings else None
             landing = self._staging.landing(
-                table, self._staging.next(), soft=soft, unit=marker.unit.id
+                table, self._staging.next(table_id), soft=soft, unit=marker.unit.id
             )
             parts.append(_Part(part, landing))
         return parts
