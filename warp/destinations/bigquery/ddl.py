@@ -19,7 +19,15 @@ from dataclasses import replace
 from typing import Any, Final
 
 from warp import faults
-from warp.destinations.bigquery import markers, names, spelling, tables, verdicts
+from warp.destinations.bigquery import (
+    adopting,
+    backfill,
+    markers,
+    names,
+    spelling,
+    tables,
+    verdicts,
+)
 from warp.destinations.bigquery.books import Numbers
 from warp.destinations.bigquery.groups import Groups
 from warp.destinations.bigquery.markers import Group
@@ -28,7 +36,7 @@ from warp.destinations.bigquery.metadata import places, storable
 from warp.destinations.bigquery.names import digest, literal, quoted
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import Session, Told
-from warp.destinations.bigquery.spelling import KINDS, Spelled
+from warp.destinations.bigquery.spelling import KINDS, TEXTS, Spelled
 from warp.destinations.bigquery.tables import Table
 from warp.destinations.bigquery.verdicts import Verdict
 from warp.errors import DestinationRefused
@@ -47,7 +55,6 @@ from warp.model import (
 MOST_COLUMNS: Final = 10_000
 _OURS: Final = 3  # columns that a source's schema does not have
 _RESERVED: Final = frozenset({VERSION, DELETED})
-_TEXTS: Final = frozenset({Kind.TEXT, Kind.OBJECTID, Kind.TAGGED, Kind.UUID, Kind.JSON_TEXT})
 
 
 class Ddl:
@@ -240,7 +247,8 @@ class Ddl:
         there = self._session.table(place.namespace, place.name)
         layout = self._session.options.layout_of(place)
         if have is None and there is not None:
-            return self._adopt(settings, wanted, there, version)
+            table = self._spelled(settings, wanted, version)
+            return adopting.adopt(table, settings, there, self._session.project)
         if have is not None and self._has_rows(have):
             return None  # rows of its own by now: they stay as they are
         table = self._spelled(settings, wanted, version)
@@ -272,71 +280,6 @@ class Ddl:
         schema = replace(wanted, table=settings.table, columns=columns, version=version + 1)
         return Table(schema, tuple(spelled), names.place(settings.destination))
 
-    def _adopt(
-        self, settings: TableSettings, wanted: TableSchema, there: Any, version: int
-    ) -> Table:
-        """A table somebody else made: its types stand, and what we need is added to it."""
-        place = names.place(settings.destination)
-        constraints = there.table_constraints
-        primary = constraints.primary_key if constraints is not None else None
-        if primary is not None and set(primary.columns) != set(wanted.key):
-            raise DestinationRefused(
-                f"expected the existing table to have the primary key {list(wanted.key)}, found "
-                f"{list(primary.columns)}; change its key, or name another destination table",
-                place=str(place),
-            )
-        fields = {f.name.lower(): f for f in there.schema}
-        table = self._spelled(settings, wanted, version)
-        spelled: list[Spelled] = []
-        todo: list[str] = []
-        project = self._session.project
-        for one in table.spelled:
-            field = fields.get(one.name.lower())
-            if field is None:
-                said = tables.description(one, settings.table)
-                todo.append(tables.add_column(table, project, one.name, one.type, said))
-                spelled.append(one)
-            elif (kept := _as_there(one, field)) is not None:
-                spelled.append(kept)
-            elif one.column.name in wanted.key:
-                raise DestinationRefused(
-                    f"expected a key column {one.name} of type {one.type}, found "
-                    f"{field.field_type}; change it, or name another destination table",
-                    place=str(place),
-                )
-        named = {one.name.lower() for one in spelled}
-        blocking = [
-            f.name for f in there.schema if f.mode == "REQUIRED" and f.name.lower() not in named
-        ]
-        if blocking:
-            raise DestinationRefused(
-                f"expected columns that may be NULL, found {blocking} of the existing table "
-                "REQUIRED; run ALTER TABLE … ALTER COLUMN … DROP NOT NULL on each",
-                place=str(place),
-            )
-        key = {one.name for one in table.key}
-        todo += [
-            f"ALTER TABLE {quoted(project, place.namespace, place.name)}"
-            f" ALTER COLUMN {quoted(f.name)} DROP NOT NULL"
-            for f in there.schema
-            if f.mode == "REQUIRED" and f.name not in key
-        ]
-        todo += [
-            tables.add_column(table, project, VERSION, "INT64"),
-            tables.add_column(table, project, DELETED, "BOOL"),
-        ]
-        soft = tables.soft_name(settings.soft_delete_column)
-        if soft is not None:
-            todo.append(tables.add_column(table, project, soft, "BOOL"))
-        # Rows that were there before us are older than anything a source sends.
-        todo.append(
-            f"UPDATE {quoted(project, place.namespace, place.name)}"
-            f" SET {VERSION} = -1, {DELETED} = FALSE WHERE {VERSION} IS NULL"
-        )
-        columns = tuple(one.column for one in spelled)
-        schema = replace(table.schema, columns=columns)
-        return replace(table, schema=schema, spelled=tuple(spelled), adopted=True, todo=tuple(todo))
-
     def _add(self, settings: TableSettings, have: Table, column: Column) -> Table | None:
         if have.column(column.name) is not None or column.name in (
             *_RESERVED,
@@ -364,9 +307,12 @@ class Ddl:
                     f"{there[name.lower()]}; drop it or change its type",
                     place=str(settings.destination),
                 )
-            one = _typed(one, kind, _long(there[name.lower()]))
+            one = adopting.typed(one, kind, there[name.lower()])
         said = tables.description(one, settings.table)
         todo = [tables.add_column(have, self._session.project, name, one.type, said)]
+        fill = backfill.statement(have, self._session.project, one)
+        if fill is not None and self._size(have) <= settings.rewrite_limit:
+            todo.append(fill)
         return have.having([*have.spelled, one], todo)
 
     def _retype(self, settings: TableSettings, have: Table, wanted: Column) -> Table | None:
@@ -383,7 +329,7 @@ class Ddl:
         )
         spelled = [new if one.name == old.name else one for one in have.spelled]
         project = self._session.project
-        if new.type == old.type and new.column.kind in _TEXTS and old.column.kind in _TEXTS:
+        if new.type == old.type and new.column.kind in TEXTS and old.column.kind in TEXTS:
             longer = [] if old.column.limit is None else [new.type]
             return have.having(
                 spelled, [tables.retype(have, project, old.name, type_) for type_ in longer]
@@ -418,14 +364,17 @@ class Ddl:
             return f"there is no exact form of {old.type} as {new.type}"
         if have.adopted:
             return "the table is not ours to make anew"
-        found = self._session.table(have.place.namespace, have.place.name)
-        size = int(found.num_bytes or 0) if found is not None else 0
+        size = self._size(have)
         if size > settings.rewrite_limit:
             return (
                 f"a rewrite of {size:,} bytes is more than rewrite_limit "
                 f"({settings.rewrite_limit:,})"
             )
         return ""
+
+    def _size(self, table: Table) -> int:
+        found = self._session.table(table.place.namespace, table.place.name)
+        return int(found.num_bytes or 0) if found is not None else 0
 
     def _log_kept(self, settings: TableSettings, old: Spelled, new: Spelled, why: str) -> None:
         script = Script()
@@ -489,37 +438,6 @@ def registered(group: Group) -> Table | None:
         int(row["schema_version"]),
         row["spec"],
     )
-
-
-def _as_there(one: Spelled, field: Any) -> Spelled | None:
-    """The column with the kind of the type it has; None where we cannot write that type."""
-    kind = KINDS.get(field.field_type)
-    if kind is None or field.mode == "REPEATED":
-        return None
-    made = _typed(replace(one, name=field.name), kind, _long(field.field_type))
-    column = made.column
-    if kind is Kind.TEXT and field.max_length:
-        column = replace(column, limit=int(field.max_length))
-    if kind is Kind.DECIMAL and field.precision:
-        column = replace(column, limit=int(field.precision), scale=int(field.scale or 0))
-    return replace(made, column=column)
-
-
-def _typed(one: Spelled, kind: Kind, type_: str) -> Spelled:
-    column = one.column
-    same = column.kind is kind or (kind is Kind.TEXT and column.kind in _TEXTS)
-    alike = {column.kind, kind} in ({Kind.INT32, Kind.INT64}, {Kind.FLOAT32, Kind.FLOAT64})
-    if not same and not alike:
-        column = replace(column, kind=kind, fixed=True)
-    return Spelled(spelling.limited(column, type_), one.name, type_)
-
-
-_LONG: Final = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
-
-
-def _long(type_: str) -> str:
-    """REST says a type's legacy name."""
-    return _LONG.get(type_, type_)
 
 
 def _holds_all_of(column: Column, wanted: Column) -> bool:

@@ -63,6 +63,9 @@ DIGITS: Final[dict[str, tuple[int, int]]] = {"NUMERIC": (38, 9), "BIGNUMERIC": (
 """Of a decimal type: digits in all, and after the point.  BIGNUMERIC holds a part of a 77th, which
 we leave alone."""
 
+TEXTS: Final = frozenset({Kind.TEXT, Kind.OBJECTID, Kind.TAGGED, Kind.UUID, Kind.JSON_TEXT})
+"""Kinds that a STRING holds as they are."""
+
 # In place, and harmless when done again by somebody late: only what ALTER COLUMN can do.
 WIDENED_IN_PLACE: Final = frozenset(
     {

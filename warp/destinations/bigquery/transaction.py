@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from warp import faults, replays
+from warp import faults
 from warp.compact import compact
 from warp.destinations.bigquery import ddl, markers, merge, notes, quarantine, staged, verdicts
 from warp.destinations.bigquery.books import Numbers
 from warp.destinations.bigquery.groups import Groups
 from warp.destinations.bigquery.markers import Group
-from warp.destinations.bigquery.merge import Beside, Landing
+from warp.destinations.bigquery.merge import Beside
 from warp.destinations.bigquery.metadata import BigQueryMetadata, places
 from warp.destinations.bigquery.names import literal
 from warp.destinations.bigquery.notes import Deed, Said
 from warp.destinations.bigquery.quotas import TABLES_OF_A_BATCH
+from warp.destinations.bigquery.replaying import Part, Replaying
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import PATIENCE, Session, Told
-from warp.destinations.bigquery.staged import Staged, stage
+from warp.destinations.bigquery.staged import stage
 from warp.destinations.bigquery.staging import Staging
 from warp.destinations.bigquery.tables import Table
 from warp.destinations.bigquery.verdicts import Verdict
@@ -32,41 +32,22 @@ from warp.errors import (
     DestinationRefused,
     DestinationUnavailable,
     FenceBehind,
-    LeaseLost,
     SchemaMoved,
 )
 from warp.model import (
-    Aside,
     ChangeBatch,
     Choice,
     Marker,
     Operation,
     Phase,
     Position,
+    Replay,
     TableId,
     TableSelection,
     UnitKind,
     WorkUnit,
 )
 from warp.streams import schema_of_table
-
-
-@dataclass(slots=True)
-class _Part:
-    """One table's changes on their way."""
-
-    staged: Staged
-    landing: Landing
-    loaded: bool = False
-
-
-@dataclass(slots=True)
-class Replaying:
-    """Rows that come out of quarantine, and what becomes of each."""
-
-    operations: list[Operation]  # as they came: the staged ones do not tell a partial read
-    became: dict[int, tuple[str, str]] = field(default_factory=dict)
-    unlanded: list[tuple[TableId, Operation]] = field(default_factory=list)
 
 
 class Transactions:
@@ -172,14 +153,14 @@ class Transactions:
     def _attempt_at(self, batch: ChangeBatch | None, marker: Marker, said: Said) -> None:
         deed = Deed(list(said.quarantined))
         self.replaying = replaying = None
-        parts: list[_Part] = []
+        parts: list[Part] = []
         tables: dict[TableId, tuple[Group, Table]] = {}
         if said.replay is not None:
             self.forget()  # it decides by all there is of its rows: nothing may be older than that
         if batch is not None:
             parts = self._compacted(batch, marker, deed, said, tables)
             if said.replay is not None:
-                self.replaying = replaying = self._sift(batch, marker, parts, said, tables)
+                self.replaying = replaying = self._sift(batch, marker, parts, said.replay, tables)
             self._load(parts)
         faults.hit("after_copy")
         self._attempt += 1
@@ -206,8 +187,8 @@ class Transactions:
         deed: Deed,
         said: Said,
         tables: dict[TableId, tuple[Group, Table]],
-    ) -> list[_Part]:
-        parts: list[_Part] = []
+    ) -> list[Part]:
+        parts: list[Part] = []
         for changes in batch.changes:
             if not len(changes):
                 continue
@@ -230,7 +211,7 @@ class Transactions:
             landing = self._staging.landing(
                 table, self._staging.next(table_id), soft=soft, unit=marker.unit.id
             )
-            parts.append(_Part(part, landing))
+            parts.append(Part(part, landing))
         return parts
 
     def _table(self, table: TableId, marker: Marker, version: int) -> tuple[Group, Table]:
@@ -269,7 +250,7 @@ class Transactions:
     def _unit_of(self, table: TableId, marker: Marker) -> WorkUnit:
         return WorkUnit.of_table(schema_of_table(table, self._selection, marker.unit), table)
 
-    def _load(self, parts: Sequence[_Part]) -> None:
+    def _load(self, parts: Sequence[Part]) -> None:
         waiting = [part for part in parts if len(part.staged)]
         self._staging.pace(len(waiting))
         for part in waiting:
@@ -277,13 +258,42 @@ class Transactions:
             keys = part.staged.has(Operation.DELETE)
             self._staging.load(staging, part.staged, part.landing.spelled, keys=keys)
 
+    def _sift(
+        self,
+        batch: ChangeBatch,
+        marker: Marker,
+        parts: Sequence[Part],
+        replay: Replay,
+        tables: Mapping[TableId, tuple[Group, Table]],
+    ) -> Replaying:
+        unit = marker.unit
+        if unit.table is None:
+            raise AssertionError("a replay is of one table")
+        group = self._group(WorkUnit.of_table(unit.schema, unit.table))
+        asked = Choice(ids=(*replay.ids, *replay.refused))
+        found = {row.id: row for row in self._metadata.quarantine(asked)}
+        replaying = Replaying.begun(replay, found, batch, unit)
+        first = 0
+        for part in parts:
+            table_id = part.staged.schema.table
+            settings = self._selection(table_id)
+            first += replaying.sift(
+                part,
+                first,
+                tables[table_id][1],
+                self._staging,
+                soft=settings.soft_delete_column if settings else None,
+                truncated_at=int(group.row["truncated_at"]),
+            )
+        return replaying
+
     # -- its statements
 
     def _composed(
         self,
         batch: ChangeBatch | None,
         marker: Marker,
-        parts: Sequence[_Part],
+        parts: Sequence[Part],
         tables: Mapping[TableId, tuple[Group, Table]],
         deed: Deed,
         said: Said,
@@ -348,7 +358,7 @@ class Transactions:
         script: Script,
         unit: WorkUnit,
         aside: int,
-        parts: Sequence[_Part],
+        parts: Sequence[Part],
         replaying: Replaying | None,
     ) -> None:
         """The table is as it was read, and whoever else thinks so is refused."""
@@ -384,7 +394,7 @@ class Transactions:
         group = self._groups.quoted(markers.group_of(unit))
         return f"(SELECT MAX(m.run) FROM {group} AS m WHERE m.unit = {script.bind(unit.id)})"
 
-    def _land(self, script: Script, part: _Part, group: Group, beside: Beside) -> None:
+    def _land(self, script: Script, part: Part, group: Group, beside: Beside) -> None:
         rows, landing = part.staged, part.landing
         keyed = bool(rows.schema.key)
         after = int(group.row["truncated_at"])
@@ -447,83 +457,10 @@ class Transactions:
             return None
         return self._staging.landing(table, "", soft=None, unit="").table
 
-    # -- rows out of quarantine
 
-    def _sift(
-        self,
-        batch: ChangeBatch,
-        marker: Marker,
-        parts: list[_Part],
-        said: Said,
-        tables: Mapping[TableId, tuple[Group, Table]],
-    ) -> Replaying:
-        """Leave rows that nothing newer overrules; the table's `writes` guards what was read."""
-        replay = said.replay
-        if replay is None:
-            raise AssertionError("only called with a replay")
-        wanted = [*replay.ids, *replay.refused]
-        unit = marker.unit
-        if unit.table is None:
-            raise AssertionError("a replay is of one table")
-        group = self._group(WorkUnit.of_table(unit.schema, unit.table))
-        found = {a.id: a for a in self._metadata.quarantine(Choice(ids=tuple(wanted)))}
-        gone = [id for id in wanted if id not in found or found[id].state is not Aside.REPLAYING]
-        if gone:
-            raise LeaseLost(
-                f"expected rows of the quarantine that are to be replayed, found {len(gone)} "
-                f"decided about meanwhile (the first is {min(gone)}); drop the batch",
-                place=unit.id,
-            )
-        operations = [Operation(code) for part in batch.changes for code in part.operations]
-        replaying = Replaying(operations)
-        for id, why in replay.refused.items():
-            replaying.became[id] = (Aside.WAITING.value, why)
-        first = 0
-        for part in parts:
-            rows = part.staged
-            _, table = tables[rows.schema.table]
-            odd = staged.unfit(rows)
-            places_ = [n for n, c in enumerate(rows.schema.columns) if c.name in rows.schema.key]
-            fit = [row for row in range(len(rows)) if row not in odd]
-            keys = [[rows.columns[place][row] for row in fit] for place in places_]
-            settings = self._selection(rows.schema.table)
-            standings = self._staging.standings(
-                table,
-                keys,
-                [rows.versions[row] for row in fit],
-                soft=settings.soft_delete_column if settings else None,
-                audit=True,
-            )
-            standing_of = dict(zip(fit, (standing for standing, _ in standings), strict=True))
-            lands: list[int] = []
-            for row in range(len(rows)):
-                id, operation = replay.ids[first + row], operations[first + row]
-                if row in odd:
-                    replaying.became[id] = (Aside.WAITING.value, odd[row])
-                    replaying.unlanded.append((rows.schema.table, operation))
-                    continue
-                why = replays.overruled(
-                    operation,
-                    rows.versions[row],
-                    standing_of[row],
-                    cell=bool(found[id].row.column),
-                    truncated_at=int(group.row["truncated_at"]),
-                )
-                state = Aside.SUPERSEDED if why else Aside.REPLAYED
-                replaying.became[id] = (state.value, why)
-                if why:
-                    replaying.unlanded.append((rows.schema.table, operation))
-                else:
-                    lands.append(row)
-            first += len(rows)
-            if len(lands) < len(rows):
-                part.staged = rows.only(lands)
-        return replaying
-
-
-def _slices(parts: Sequence[_Part]) -> Iterator[Sequence[_Part]]:
+def _slices(parts: Sequence[Part]) -> Iterator[Sequence[Part]]:
     """As many tables at once as one transaction may change; one slice at least."""
-    some: list[_Part] = []
+    some: list[Part] = []
     met: set[TableId] = set()
     for part in parts:
         table = part.staged.schema.table
