@@ -22,7 +22,7 @@ from warp.destinations.bigquery.metadata import BigQueryMetadata, places
 from warp.destinations.bigquery.notes import NOTHING_SAID, Said
 from warp.destinations.bigquery.options import BigQueryDestinationOptions
 from warp.destinations.bigquery.script import Script
-from warp.destinations.bigquery.session import Session
+from warp.destinations.bigquery.session import Session, Spent
 from warp.destinations.bigquery.staging import Staging
 from warp.destinations.bigquery.tables import Table
 from warp.destinations.bigquery.transaction import Transactions
@@ -86,6 +86,11 @@ class BigQueryDestination:
         self._transactions = Transactions(
             self._session, selection, self._groups, self._metadata, self._staging, self._numbers
         )
+
+    @property
+    def spent(self) -> Spent:
+        """What this connector has cost so far."""
+        return self._session.spent
 
     def check(self) -> None:
         refuse(self._look(), DestinationRefused, place=self._session.place)

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import google.api_core.exceptions as google_errors
@@ -57,6 +58,16 @@ class Told(Exception):
         super().__init__(message)
 
 
+@dataclass(slots=True)
+class Spent:
+    """What a session has cost so far: what a day's quota and the bill are counted in."""
+
+    requests: int = 0
+    loads: int = 0
+    loaded_bytes: int = 0
+    transactions: int = 0
+
+
 class Session:
     """A client that is made when first used."""
 
@@ -64,7 +75,7 @@ class Session:
         self.options = options
         self._access = Access(options, DestinationRefused)
         self._client: bigquery.Client | None = None
-        self.requests = 0  # made so far: what a day is counted in
+        self.spent = Spent()
 
     @property
     def project(self) -> str:
@@ -111,7 +122,7 @@ class Session:
                 job_retry=None,
                 api_timeout=self.options.request_timeout,
             )
-            self.requests += 1
+            self.spent.requests += 1
             return [dict(row.items()) for row in found]
 
     def ddl(self, statement: str) -> None:
@@ -129,7 +140,7 @@ class Session:
                 job_retry=None,
                 timeout=self.options.request_timeout,
             )
-        self.requests += 1
+        self.spent.requests += 1
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """All rows of a small table of the metadata, read without a query, which is for nothing."""
@@ -144,7 +155,7 @@ class Session:
                     retry=None,
                     timeout=self.options.request_timeout,
                 )
-                self.requests += 1
+                self.spent.requests += 1
                 return [dict(row.items()) for row in found]
 
         try:
@@ -171,7 +182,7 @@ class Session:
                     retry=None,
                     timeout=self.options.request_timeout,
                 )
-                self.requests += 1
+                self.spent.requests += 1
                 return sorted(t.table_id for t in found if t.table_id.startswith(prefix))
 
         try:
@@ -186,7 +197,7 @@ class Session:
 
         def read() -> bigquery.Table:
             with self._judged():
-                self.requests += 1
+                self.spent.requests += 1
                 return self.client.get_table(
                     f"{self.project}.{dataset}.{table}",
                     retry=None,
@@ -203,7 +214,7 @@ class Session:
     def dataset(self, name: str) -> bigquery.Dataset | None:
         try:
             with self._judged():
-                self.requests += 1
+                self.spent.requests += 1
                 return self.client.get_dataset(
                     f"{self.project}.{name}", retry=None, timeout=self.options.request_timeout
                 )
@@ -219,7 +230,7 @@ class Session:
         if expires is not None:
             made.default_table_expiration_ms = int(expires * 1000)
         with self._judged():
-            self.requests += 1
+            self.spent.requests += 1
             self.client.create_dataset(
                 made, exists_ok=True, retry=None, timeout=self.options.request_timeout
             )
@@ -231,7 +242,7 @@ class Session:
 
         def make() -> None:
             with self._judged():
-                self.requests += 1
+                self.spent.requests += 1
                 self.client.create_table(
                     made, exists_ok=True, retry=None, timeout=self.options.request_timeout
                 )
@@ -240,7 +251,7 @@ class Session:
 
     def drop(self, dataset: str, table: str) -> None:
         with self._judged():
-            self.requests += 1
+            self.spent.requests += 1
             self.client.delete_table(
                 f"{self.project}.{dataset}.{table}",
                 not_found_ok=True,
@@ -262,7 +273,7 @@ class Session:
         place = f"{self.project}.{self.options.staging_dataset}.{table}"
 
         def send() -> LoadJob:
-            self.requests += 1
+            self.spent.requests += 1
             return self.client.load_table_from_file(
                 io.BytesIO(file),
                 place,
@@ -273,6 +284,8 @@ class Session:
                 timeout=self.options.request_timeout,
             )
 
+        self.spent.loads += 1
+        self.spent.loaded_bytes += len(file)
         self._finish(self._sent(send, job_id))
 
     def transact(self, script: Script, job_id: str = "") -> None:
@@ -280,6 +293,7 @@ class Session:
 
         UNKNOWN where nobody could be asked: the caller reads the marker.
         """
+        self.spent.transactions += 1
         self._finish(self._query_job(script.transaction(), script, job_id or self.new_id()))
 
     def patiently(self, make: Callable[[], Script | None]) -> bool:
@@ -320,7 +334,7 @@ class Session:
         config = self._config(script)
 
         def send() -> QueryJob:
-            self.requests += 1
+            self.spent.requests += 1
             return self.client.query(
                 statement,
                 job_config=config,
@@ -348,7 +362,7 @@ class Session:
 
     def _job(self, job_id: str) -> Any:
         with self._judged():
-            self.requests += 1
+            self.spent.requests += 1
             return self.client.get_job(job_id, retry=None, timeout=self.options.request_timeout)
 
     def _finish(self, job: Any) -> Any:
