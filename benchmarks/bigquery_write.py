@@ -106,7 +106,7 @@ def main() -> None:
             )
             writer.destination.close()
     report.note(
-        "1,000 rows a batch would use up a table's staging of 8 × 1,500 loads a day after 12 "
+        "1,000 rows a batch would use up a table's staging of 8 times 1,500 loads a day after 12 "
         "million rows; 50,000 after 600 million"
     )
     report.finish(save=arguments.save)

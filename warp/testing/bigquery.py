@@ -181,7 +181,7 @@ def _build(place: Path, python: Path) -> None:
         [str(python), "-m", "venv", str(place)],
         [
             *(str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--prefer-binary", "--requirement", str(PINS)),
+            *("--prefer-binary", "--no-deps", "--requirement", str(PINS)),
         ],
         [str(own), str(LAUNCHER), "install"],
     ]

@@ -23,7 +23,7 @@ def install() -> None:
     """Put the extensions where DuckDB looks for them: below HOME."""
     from duckdb_extensions import import_extension
 
-    for extension in ("icu", "ducklake"):
+    for extension in ("icu", "ducklake", "spatial"):
         import_extension(extension)
 
 
