@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test check bench bench-quick soak asan docs format native image clean
 
 help: ## Show what can be made
-	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml setup.py $(wildcard warp/native/*.px*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -59,6 +59,12 @@ asan: $(READY) ## The fuzz tests of the compiled modules under AddressSanitizer
 	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest \
 	  --timeout 0 -m "soak or not soak" $(COMPILED) $(ARGS); \
 	  code=$$?; $(BIN)/python setup.py -q build_ext --inplace --force; exit $$code
+
+bigquery-acceptance: $(READY) ## BigQuery's tests against a real project (PROJECT=…, LOCATION=…); costs cents
+	@test -n "$(PROJECT)" || { echo "say which: make bigquery-acceptance PROJECT=my-project"; exit 2; }
+	CARTRIDGE_WARP_BIGQUERY_PROJECT=$(PROJECT) CARTRIDGE_WARP_BIGQUERY_LOCATION=$(LOCATION) \
+	  $(BIN)/python -m pytest --timeout 0 -n 4 tests/contract/test_bigquery_destination.py \
+	  $(addprefix tests/integration/test_bigquery_,fence.py schema.py values.py) $(ARGS)
 
 docs: $(READY) ## Write the generated documents, dashboards and alert rules anew
 	$(BIN)/python -m warp.config.reference > docs/configuration.md

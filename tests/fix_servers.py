@@ -2,7 +2,8 @@
 
 Each pytest-xdist worker has its own.  A server of yours is used instead when
 CARTRIDGE_WARP_TEST_MONGODB (a replica set), _POSTGRES or _MYSQL (a login that may create
-databases) or _REDIS names its URL.  A server that cannot start fails the test; nothing is skipped.
+databases) or _REDIS names its URL, or _BIGQUERY that of an emulator.  A server that cannot start
+fails the test; nothing is skipped, but tests of BigQuery outside CI where Python 3.13 is missing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import psycopg
 import pymongo
@@ -26,6 +27,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pymongo.database import Database
 
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions
+from warp.testing.bigquery import BigQueryEmulator, PythonMissing
 from warp.testing.servers import MariaDb, Mongod, Postgres, RedisServer
 
 
@@ -60,6 +62,45 @@ def postgres() -> Iterator[Server]:
 def mariadb() -> Iterator[Server]:
     """MariaDB, or the MySQL you name; shared: keep to your own database."""
     yield from _given_or_own("CARTRIDGE_WARP_TEST_MYSQL", MariaDb)
+
+
+class BigQueryServer(Server, Protocol):
+    """A BigQuery emulator: REST at `url`, Storage Read and Write at `grpc`."""
+
+    @property
+    def grpc(self) -> str: ...
+    @property
+    def project(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBigQuery:
+    url: str  # empty: the real service, by application default credentials
+    grpc: str
+    project: str
+
+
+@pytest.fixture(scope="session")
+def bigquery_server() -> Iterator[BigQueryServer]:
+    """Shared: keep to your own datasets.  Given as `http://host:port?grpc=host:port&project=p`; or
+    CARTRIDGE_WARP_BIGQUERY_PROJECT names a real project (`make bigquery-acceptance`)."""
+    if project := os.environ.get("CARTRIDGE_WARP_BIGQUERY_PROJECT"):
+        yield GivenBigQuery("", "", project)
+        return
+    given = os.environ.get("CARTRIDGE_WARP_TEST_BIGQUERY")
+    if given:
+        url, _, query = given.partition("?")
+        more = parse_qs(query)
+        yield GivenBigQuery(url, more["grpc"][0], more["project"][0])
+        return
+    try:
+        emulator = BigQueryEmulator().start()
+    except PythonMissing as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(missing.message)
+    with contextlib.closing(emulator):
+        yield emulator
 
 
 @pytest.fixture(scope="session")

@@ -12,25 +12,31 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from warp.interfaces import DestinationTraits
 from warp.model import TableId, TableSelection, TableSettings, UnitKind
 from warp.streams import schemas_of
 
-# A few rows cost as much as a hundred; beyond ten thousand, more of them in memory and no faster.
+# A few rows cost as much as a hundred.
 LEAST: Final = 100
-MOST: Final = 10_000
-# Seconds one transaction may take where all that was ready was in it, and where there is a backlog.
-PROMPT: Final = 0.05
-BACKLOG: Final = 0.5
+
+USUAL: Final = DestinationTraits()
 
 _DEFAULTS: Final = TableSettings(TableId("", ""), TableId("", ""), "")
 
 
-def next_size(size: int, rows: int, seconds: float, *, backlog: bool) -> int:
+def next_size(
+    size: int,
+    rows: int,
+    seconds: float,
+    *,
+    backlog: bool,
+    traits: DestinationTraits = USUAL,
+) -> int:
     """How many rows the next batch may have, after one of `rows` that took `seconds` to write.
 
     Half or twice the size at most, so that one slow transaction does not say much.
     """
-    aim = BACKLOG if backlog else PROMPT
+    aim = traits.backlog_seconds if backlog else traits.prompt_seconds
     fitting = int(rows * aim / max(seconds, 1e-6))
     if seconds > aim:
         wanted = min(size, max(size // 2, fitting))
@@ -38,7 +44,7 @@ def next_size(size: int, rows: int, seconds: float, *, backlog: bool) -> int:
         wanted = max(size, min(size * 2, fitting))
     else:
         wanted = size
-    return min(MOST, max(LEAST, wanted))
+    return min(traits.most_rows, max(LEAST, wanted))
 
 
 class AutoSized:
@@ -56,6 +62,7 @@ class AutoSized:
             _DEFAULTS.full_load_batch_size if kind is UnitKind.CHUNK else _DEFAULTS.write_batch_size
         )
         self._known: dict[TableId, TableSettings | None] = {}
+        self.traits = USUAL  # of the destination, once it is known
 
     @property
     def size(self) -> int:
@@ -76,7 +83,7 @@ class AutoSized:
     def committed(self, rows: int, seconds: float) -> None:
         """A batch was written."""
         backlog = not self._is_stream or rows >= self._size
-        size = next_size(self._size, rows, seconds, backlog=backlog)
+        size = next_size(self._size, rows, seconds, backlog=backlog, traits=self.traits)
         if size != self._size:
             # In this order: what was found for the old size must not be kept for the new one.
             self._size = size

@@ -66,6 +66,13 @@ class DestinationTraits:
     best_batch_rows: int = 1_000
     ranges: bool = False  # a range of keys can be read anew: see `ResyncsRanges`
     foresees: bool = False  # it can tell what it would do: see `Foresees`
+    # What `auto` batch sizes aim at: seconds one transaction may take where all that was ready was
+    # in it, and where there is a backlog; and rows at most.
+    prompt_seconds: float = 0.05
+    backlog_seconds: float = 0.5
+    most_rows: int = 10_000
+    # How long a quiet stream's marker may lag behind the log, where each move of it costs.
+    idle_marker_seconds: float = 2.0
 
 
 class SourceConnector(Protocol):

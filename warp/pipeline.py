@@ -40,9 +40,6 @@ from warp.model import (
 
 # How often a blocked read comes back to look around: bounds the hand-off of a quiet unit.
 IDLE_SECONDS = 0.25
-# A quiet stream's marker still follows the log, so it is never lost; and so soon, that whoever
-# compares the marker with the log's end (`status`) does not take a quiet stream for a late one.
-IDLE_MARKER_SECONDS = 2.0
 # After a table was too busy for its columns to be changed, until they are tried again.
 BUSY_SECONDS = 5.0
 # A replay keeps every other writer of its table waiting for the length of one transaction.
@@ -90,6 +87,9 @@ def stream(
         raise AssertionError("the marker was given a position")
     moved_at = time.monotonic()
     was_busy = True
+    # A quiet stream's marker still follows the log, so it is never lost; and so soon, that whoever
+    # compares the marker with the log's end (`status`) does not take a quiet stream for a late one.
+    patience = destination.traits.idle_marker_seconds
     changes = source.get_changes(marker.position, selection=selection, idle=idle)
     with ahead(changes, stopping=hold.stopping) as batches:
         for batch in batches:
@@ -97,7 +97,7 @@ def stream(
             quiet_for = time.monotonic() - moved_at
             if busy:
                 marker = delivery.write(marker, batch, Phase.STREAMING)
-            elif batch.end != marker.position and (was_busy or quiet_for >= IDLE_MARKER_SECONDS):
+            elif batch.end != marker.position and (was_busy or quiet_for >= patience):
                 marker = delivery.move(marker, batch, Phase.STREAMING)
             if busy or marker.position == batch.end:
                 moved_at = time.monotonic()

@@ -327,6 +327,7 @@ class Turn:
             stack.callback(source.close)
             destination = self._assembly.destination(schema)
             stack.callback(destination.close)
+            selection.traits = destination.traits
             marker = adopt(destination, self._held, self._ledger)
             # The fence may have been raised above the one that was claimed.
             structlog.contextvars.bind_contextvars(fence=self._held.lease.fence, batch=marker.batch)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memory_shop import ORDERS, Shop
 
 from warp import autosize
-from warp.autosize import BACKLOG, LEAST, MOST, PROMPT, AutoSized, next_size
+from warp.autosize import LEAST, USUAL, AutoSized, next_size
 from warp.config import load
 from warp.leases.memory import MemoryLeaseStore
 from warp.metrics import Meters
@@ -34,6 +34,7 @@ from workers.worker import Pace, Turn
 
 SIZES = ("stream_batch_size", "full_load_batch_size", "write_batch_size")
 USERS = TableId("shop", "users")
+PROMPT, BACKLOG, MOST = USUAL.prompt_seconds, USUAL.backlog_seconds, USUAL.most_rows
 
 
 # ---------------------------------------------------------------- the number

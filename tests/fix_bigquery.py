@@ -1,0 +1,83 @@
+"""A warehouse of a test's own in a shared BigQuery: datasets with a mark in their names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import replace
+from typing import Any, Self
+
+from fix_servers import BigQueryServer
+from google.api_core.exceptions import NotFound
+
+from warp.bigquery_client import Access
+from warp.destinations.bigquery import BigQueryDestination, BigQueryDestinationOptions
+from warp.errors import DestinationRefused
+from warp.model import TableId, TableSelection, TableSettings
+
+
+class Warehouse:
+    """Datasets `shop_MARK`, `meta_MARK`, `stage_MARK`; all of them are dropped at the end."""
+
+    def __init__(self, server: BigQueryServer, mark: str, **options: Any) -> None:
+        self.mark = mark
+        self.server = server
+        self.more = options
+        self.others: set[str] = set()  # datasets to drop besides
+        chosen = BigQueryDestinationOptions.model_validate(self.options)
+        self.client = Access(chosen, DestinationRefused).client()
+        self._made: list[BigQueryDestination] = []
+
+    @property
+    def options(self) -> dict[str, Any]:
+        real: dict[str, Any] = {
+            "location": os.environ.get("CARTRIDGE_WARP_BIGQUERY_LOCATION") or None
+        }
+        return {
+            "connection_string": f"bigquery://{self.server.project}",
+            **({"emulator_host": self.server.url} if self.server.url else real),
+            "metadata_schema": f"meta_{self.mark}",
+            "staging_dataset": f"stage_{self.mark}",
+            **self.more,
+        }
+
+    def place(self, table: TableId) -> TableId:
+        return TableId(f"{table.namespace}_{self.mark}", table.name)
+
+    def destination(self, selection: TableSelection) -> BigQueryDestination:
+        def here(table: TableId) -> TableSettings | None:
+            settings = selection(table)
+            return settings and replace(settings, destination=self.place(settings.destination))
+
+        options = BigQueryDestinationOptions.model_validate(self.options)
+        self._made.append(BigQueryDestination(options, here))
+        return self._made[-1]
+
+    def query(self, statement: str) -> list[dict[str, Any]]:
+        found = self.client.query_and_wait(statement, retry=None, job_retry=None)
+        return [dict(row.items()) for row in found]
+
+    def rows(self, table: TableId) -> list[dict[str, Any]]:
+        """The rows a reader takes for live."""
+        place = self.place(table)
+        try:
+            return self.query(
+                f"SELECT * FROM `{place.namespace}`.`{place.name}` WHERE NOT _cw_deleted"
+            )
+        except NotFound:
+            return []
+
+    def metadata(self, table: str) -> list[dict[str, Any]]:
+        return self.query(f"SELECT * FROM `meta_{self.mark}`.`{table}`")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for destination in self._made:
+            destination.close()
+        for dataset in list(self.client.list_datasets(retry=None)):
+            if dataset.dataset_id.endswith(f"_{self.mark}") or dataset.dataset_id in self.others:
+                with contextlib.suppress(NotFound):
+                    self.client.delete_dataset(dataset.reference, delete_contents=True, retry=None)
+        self.client.close()

@@ -1,0 +1,1 @@
+UPDATE {errands} SET status = {status}, result = {result} WHERE id = {id}

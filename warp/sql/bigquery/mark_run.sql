@@ -1,0 +1,1 @@
+UPDATE {group} SET run = {run}, run_slot = {slot} WHERE unit = {unit}
