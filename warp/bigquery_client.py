@@ -131,11 +131,13 @@ class Access:
         if self.options.emulator_host is not None:
             host = self.options.emulator_host
             options = {"api_endpoint": host if "://" in host else f"http://{host}"}
+        credentials = self._credentials()
         return bigquery.Client(
             self.project,
-            credentials=self._credentials(),
+            credentials=credentials,
             location=self.options.region,
             client_options=options,
+            _http=_session(credentials, self.options.connect_timeout),
         )
 
     def reader(self) -> BigQueryReadClient:
@@ -202,3 +204,23 @@ class Access:
             "emulator_host and emulator_grpc",
             place=f"bigquery://{self.project}",
         )
+
+
+def _session(credentials: Credentials, connect_timeout: float) -> Any:
+    """HTTP whose connections take so long at most, however long an answer may take.
+
+    The client knows one timeout for both, and a server that cannot be reached is to be told soon.
+    """
+    from google.auth.transport.requests import AuthorizedSession
+    from requests.adapters import HTTPAdapter
+
+    class Impatient(HTTPAdapter):
+        def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
+            if isinstance(options.get("timeout"), int | float):
+                options["timeout"] = (connect_timeout, options["timeout"])
+            return super().send(request, **options)
+
+    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, Impatient())
+    return session
