@@ -1,9 +1,9 @@
 """What is different from the last run, found by BigQuery itself: `strategy: hash`.
 
 A run reads the table at one time.  Where there is a key, and BigQuery can still show the table as
-it was at the run before, only rows that differ are read, and keys that are gone.  Otherwise all rows
-are, and what is not among them is gone: at first, after a change of columns, where the table was
-made again, and where the last run is longer ago than the time travel reaches (guarantee 6).
+it was at the run before, only rows that differ are read, and keys that are gone.  Otherwise all
+rows are, and what is not among them is gone: at first, after a change of columns, where the table
+was made again, and where the last run is longer ago than the time travel reaches (guarantee 6).
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ class Explainer:
         if isinstance(error, api.RetryError) and error.cause is not None:
             return self.explain(error.cause, doing)
         said = _words(error)
-        if isinstance(error, auth.TransportError | _UNREACHED):
+        passes = isinstance(error, auth.GoogleAuthError) and error.retryable
+        if passes or isinstance(error, (auth.TransportError, *_UNREACHED)):
             return SourceUnavailable(
                 f"a BigQuery that answers was expected; could not {doing}: {said}; look at the "
                 "network and, for an emulator, at emulator_host",
