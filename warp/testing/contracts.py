@@ -890,7 +890,7 @@ class DestinationContract(ABC):
 
 
 class RowsContract(ABC):
-    """What every source promises of its tables and chunks.
+    """What every source promises of its tables and chunks, with a log or without.
 
     Each test starts with one empty table, `shop.orders`.
     """
@@ -926,6 +926,22 @@ class RowsContract(ABC):
                 value = None if name is None else row[name]
                 found.append((Operation(code), version, row[key], value))
         return found
+
+    def follow(self, position: Position, count: int) -> list[tuple[Event, Position]]:
+        """The next `count` events after a position, each with the end of its batch."""
+        source = self.make()
+        found: list[tuple[Event, Position]] = []
+        try:
+            for batch in self._changes(source, position):
+                found += [(event, batch.end) for event in self.events(source, batch)]
+                if len(found) >= count:
+                    return found
+        finally:
+            source.close()
+        raise AssertionError("the stream ended")
+
+    def _changes(self, source: SourceConnector, position: Position) -> Iterator[ChangeBatch]:
+        return source.get_changes(position, selection=select, idle=0.05)
 
     def snapshot(self, rows: int = 10) -> list[Event]:
         source = self.make()
@@ -1008,30 +1024,6 @@ class RowsContract(ABC):
 class SourceContract(RowsContract):
     """What every source promises that has a log to follow."""
 
-    def follow(self, position: Position, count: int) -> list[tuple[Event, Position]]:
-        """The next `count` events after a position, each with the end of its batch."""
-        source = self.make()
-        found: list[tuple[Event, Position]] = []
-        try:
-            for batch in self._changes(source, position):
-                found += [(event, batch.end) for event in self.events(source, batch)]
-                if len(found) >= count:
-                    return found
-        finally:
-            source.close()
-        raise AssertionError("the stream ended")
-
-    def _changes(self, source: SourceConnector, position: Position) -> Iterator[ChangeBatch]:
-        return source.get_changes(position, selection=select, idle=0.05)
-
-    def position(self) -> Position:
-        source = self.make()
-        position = source.position()
-        source.close()
-        return position
-
-    # -- promises
-
     def test_a_chunk_is_read_at_one_version_at_or_after_the_changes_it_holds(self) -> None:
         start = self.position()
         self.put(1, "a")
@@ -1102,6 +1094,12 @@ class SourceContract(RowsContract):
                 break
         source.close()
 
+    def position(self) -> Position:
+        source = self.make()
+        position = source.position()
+        source.close()
+        return position
+
 
 class PollContract(RowsContract):
     """What every source promises that is polled, by whatever strategy."""
@@ -1126,6 +1124,15 @@ class PollContract(RowsContract):
         return found
 
     # -- promises
+
+    def test_a_chunk_is_read_at_one_version_no_older_than_the_source_says(self) -> None:
+        self.put(1, "a")
+        self.put(2, "b")
+        source = self.make()
+        before = source.version()
+        source.close()
+        [version] = {event[1] for event in self.snapshot(rows=100)}
+        assert version >= before
 
     def test_a_first_run_finds_every_row(self) -> None:
         for id in range(20):

@@ -16,8 +16,8 @@ class BigQuerySourceOptions(BigQueryOptions):
         description="columns that are the key of a table which declares none, by `table` or "
         "`dataset.table`: `{orders: [id]}`",
     )
-    appended: tuple[Text, ...] = Field(
-        default=(),
+    appended: list[Text] = Field(
+        default=[],
         description="tables, by name or `dataset.table`, to which rows are only ever added: with "
         "`strategy: log` they are read by APPENDS() and need no change history",
     )
