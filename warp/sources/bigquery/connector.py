@@ -19,6 +19,7 @@ from warp.model import (
     Capture,
     ChangeBatch,
     Chunk,
+    Cost,
     Diagnosis,
     Position,
     TableChanges,
@@ -31,7 +32,6 @@ from warp.model import (
 from warp.sources.bigquery import comparison, costs, history, preflight, snapshot
 from warp.sources.bigquery.capture import CaptureSide
 from warp.sources.bigquery.catalog import Catalog, Table
-from warp.sources.bigquery.costs import Cost
 from warp.sources.bigquery.options import BigQuerySourceOptions
 from warp.sources.bigquery.server import Server
 from warp.sources.bigquery.strategies import Way, way_of
@@ -46,7 +46,7 @@ class BigQuerySource:
 
     Options: ClassVar[type[BaseModel]] = BigQuerySourceOptions
     # BigQuery remembers the changes of each table, but has no log that waits to be followed.
-    traits: ClassVar[SourceTraits] = SourceTraits(streams=False)
+    traits: ClassVar[SourceTraits] = SourceTraits(streams=False, bills=True)
 
     def __init__(
         self,

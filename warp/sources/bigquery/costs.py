@@ -7,14 +7,13 @@ nothing.  Prices are the project's own and are not known here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from warp.capture import clocks, pages
 from warp.capture.clocks import SECOND
 from warp.capture.pages import Between, Order
 from warp.errors import SourceRefused
-from warp.model import Column, TableId, TableSettings
+from warp.model import Column, Cost, TableSettings
 from warp.sources.bigquery import history, snapshot
 from warp.sources.bigquery.catalog import Table
 from warp.sources.bigquery.dialect import BigQueryDialect
@@ -24,30 +23,6 @@ from warp.sources.bigquery.strategies import Way, way_of
 _DIALECT: Final = BigQueryDialect()
 BILLED_AT_LEAST: Final = 10 << 20  # bytes of each table that a query names
 _HOUR: Final = 3600 * SECOND
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What reading one table bills, in bytes."""
-
-    table: TableId
-    way: Way
-    snapshot: int  # once: all rows, by the Storage Read API or by a query
-    run: int | None  # each run of its strategy, as far as it can be told before; None: it cannot
-    cap: int | None  # what no single query may exceed
-    why_unknown: str = ""
-
-    @property
-    def is_capped(self) -> bool:
-        """Would a query be refused for being too large?"""
-        largest = max(self.snapshot, self.run or 0)
-        return self.cap is not None and largest > self.cap
-
-    def per_day(self, settings: TableSettings) -> int | None:
-        """Of all runs of a day, one each polling interval."""
-        if self.run is None:
-            return None
-        return int(self.run * 86_400 / max(1.0, settings.polling_interval))
 
 
 def cost(server: Server, table: Table, settings: TableSettings) -> Cost:

@@ -20,7 +20,7 @@ from warp.errors import SourceRefused
 from warp.model import Cells, TableId
 from warp.sources.bigquery.columns import Declared
 from warp.sources.bigquery.errors import is_gone
-from warp.sources.bigquery.server import RETRY, Server
+from warp.sources.bigquery.server import RETRY, STREAM_RETRY, Server
 
 FULL_BYTES: Final = 8 << 20  # of a part of rows, as Arrow holds them
 # Up to here a result is asked for over REST: a session of its own would take longer.
@@ -117,10 +117,8 @@ def read(server: Server, taken: Taken, *, doing: str) -> Iterator[pa.RecordBatch
     if reader is None:
         raise Vanished  # configured otherwise meanwhile
     with _kept(server, doing):
-        messages = reader.read_rows(
-            taken.name, taken.read, timeout=server.options.request_timeout
-        ).rows()
-        for page in messages.pages:
+        # Without a timeout: it would be of the whole stream, which takes as long as its writing.
+        for page in reader.read_rows(taken.name, taken.read).rows().pages:
             server.must_be_open()
             yield page.to_arrow()
 
@@ -210,6 +208,7 @@ def _streams(
             parent=f"projects/{server.project}",
             read_session=asked,
             max_stream_count=most,
+            retry=STREAM_RETRY,
             timeout=server.options.request_timeout,
         )
     scanned, cap = session.estimated_total_bytes_scanned, server.options.maximum_bytes_billed

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from google.api_core import exceptions as api
+from google.api_core.retry import Retry, if_exception_type
 from google.cloud import bigquery
 from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from warp.bigquery_client import Access
-from warp.errors import SourceRefused, SourceUnavailable
+from warp.errors import SourceRefused, SourceUnavailable, WarpError
 from warp.sources.bigquery.errors import Explainer
 from warp.sources.bigquery.options import BigQuerySourceOptions
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 # Whoever cannot be reached is told of within ten seconds; the unit waits and tries again by itself.
 RETRY: Final = DEFAULT_RETRY.with_delay(initial=0.2, maximum=2.0).with_timeout(8.0)
+STREAM_RETRY: Final = Retry(  # of the Storage Read API
+    if_exception_type(api.ServiceUnavailable), initial=0.2, maximum=2.0, timeout=8.0
+)
 _LABELS: Final = {"application": "cartridge-warp"}  # so that the project's bills tell who asked
 _FIRST_LOOK, _SLOWEST_LOOK = 0.05, 1.0  # seconds between two looks at a running job
 
@@ -64,8 +69,15 @@ class Server:
                 self._reader = self.access.reader()
             return self._reader
 
-    def meaning(self, doing: str) -> Any:
-        return self.explainer.meaning(doing)
+    @contextmanager
+    def meaning(self, doing: str) -> Iterator[None]:
+        """Errors of the clients inside leave as errors of ours."""
+        try:
+            with self.explainer.meaning(doing):
+                yield
+        except (WarpError, ValueError):  # of a channel that is closed
+            self.must_be_open()
+            raise
 
     def must_be_open(self) -> None:
         if self.closed.is_set():
