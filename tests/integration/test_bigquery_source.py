@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,10 +16,14 @@ import pytest
 from bigquery_world import Selection, World, events_of, rows_of, run, world_at
 from fix_servers import BigQueryServer
 
+from warp.capture.places import Place, Strategy
 from warp.errors import SourceRefused, SourceUnavailable
-from warp.model import ABSENT, Capture, Kind, Operation, Verdict
-from warp.sources.bigquery import BigQuerySource, reading
+from warp.model import ABSENT, Capture, Kind, Operation, Position, Verdict
+from warp.sources.bigquery import BigQuerySource, comparison, reading
+from warp.sources.bigquery import snapshot as cutting
+from warp.sources.bigquery.catalog import Table
 from warp.sources.bigquery.costs import BILLED_AT_LEAST
+from warp.sources.bigquery.server import Server
 
 READ, UPDATE, DELETE, TRUNCATE = (
     Operation.READ,
@@ -115,6 +120,33 @@ def test_a_comparison_delivers_what_differs_and_nothing_else(world: World) -> No
         (UPDATE, (5, None)),
     ]
     assert run(source, table, position)[0] == []
+
+
+def came_and_went(world: World, table: str) -> list[Any]:
+    """The first run after a chunk saw a row that was there for a moment."""
+    named(world, table, "a")
+    source = world.source()
+    start = source.poll_start(world.id(table), fire_time=1.0)
+    world.sql(f"INSERT INTO {{d}}.{table} VALUES (2, 'brief')")
+    assert len(snapshot(source, world, table)) == 2
+    world.sql(f"DELETE FROM {{d}}.{table} WHERE id = 2")
+    return run(source, world.id(table), start)[0]
+
+
+def test_a_row_that_only_a_chunk_saw_goes_with_the_first_run(world: World) -> None:
+    assert (TRUNCATE, GONE) in came_and_went(world, "brief")
+
+
+def test_a_first_run_by_difference_leaves_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broken twin: from the snapshot's beginning to the run nothing is different."""
+
+    def begun(server: Server, table: Table, *, fire_time: float) -> Position:
+        now = server.now()
+        place = Place(Strategy.WHOLE, table.signature, upto=now, version=now)
+        return place.position(fire_time)
+
+    monkeypatch.setattr(comparison, "start", begun)
+    assert came_and_went(world, "left") == []
 
 
 def test_a_key_of_several_columns_is_compared_whole(world: World) -> None:
@@ -221,13 +253,27 @@ def test_the_chunks_of_any_key_hold_every_row_once(
     assert sorted(row[1] for _, row in found) == list(range(1, 32))
 
 
-def test_a_table_that_each_chunk_would_scan_whole_has_few_of_them(world: World) -> None:
+def test_where_ranges_would_scan_too_much_the_chunks_are_streams_of_one_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     named(world, "scanned", *"abcdefgh")
-    source = world.source(scan_limit=1)
-    held = source.catalog.table(world.id("scanned"))
-    assert held is not None
-    expected = 1 if held.bytes else 8  # the emulator may not know how large its tables are
-    assert len(source.chunks(world.id("scanned"), 1)) == expected
+    monkeypatch.setattr(cutting, "_affordable", lambda server, table: 1)
+    source = world.source()
+    chunks = source.chunks(world.id("scanned"), 1)
+    assert all("/streams/" in str(chunk.lower) for chunk in chunks)
+    found = [e for chunk in chunks for e in events_of(list(source.get_full_snapshot(chunk)))]
+    assert sorted(row for _, row in found) == list(enumerate("abcdefgh", 1))
+    gone = replace(chunks[0], lower=str(chunks[0].lower).replace("/streams/", "/streams/9"))
+    with pytest.raises(SourceRefused, match="keeps for six hours"):
+        list(source.get_full_snapshot(gone))
+
+
+def test_over_rest_a_table_that_each_range_would_scan_is_one_chunk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named(world, "scanned", *"abcdefgh")
+    monkeypatch.setattr(cutting, "_affordable", lambda server, table: 1)
+    assert len(world.source(storage_api=False).chunks(world.id("scanned"), 1)) == 1
 
 
 def test_a_view_is_left_out(world: World) -> None:

@@ -87,8 +87,8 @@ def test_a_difference_names_the_table_at_one_time_in_each_statement() -> None:
     service = Pretended({"orders": orders()})
     source = source_of(service, Capture.HASH)
     service.now = NOW - 60_000_000
-    start = source.poll_start(ORDERS, fire_time=1.0)
+    *_, last = source.poll(ORDERS, None, fire_time=1.0)
     service.now = NOW
-    list(source.poll(ORDERS, start, fire_time=2.0))
+    list(source.poll(ORDERS, last.end, fire_time=2.0))
     [asked] = service.asked("_cw_before")
     assert [part.count("FOR SYSTEM_TIME AS OF") for part in asked.statement.split(";")] == [1, 1]

@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 
 from warp.capture.places import Place, Reading
-from warp.errors import SourceRefused
+from warp.errors import SourceRefused, SourceUnavailable
 from warp.sources.bigquery import reading
 from warp.sources.bigquery.reading import Taken, Vanished
 from warp.sources.bigquery.server import Server
@@ -42,8 +42,7 @@ def read(
 ) -> Iterator[tuple[Place, pa.Table | None]]:
     """(the place after them, rows), and None for rows while there is only to wait.
 
-    Where what was read before is not kept any more the run begins anew, which is harmless: each row
-    it delivers is whole, and of the later time.
+    Where what was read before is not kept any more, the run begins anew.
     """
     fresh = place.reading is None
     if fresh:
@@ -52,8 +51,9 @@ def read(
         yield from _read(server, place, rows, doing)
     except Vanished as error:
         if fresh:
-            raise SourceRefused(
-                f"could not {doing}: what was begun just now is gone again", place=str(doing)
+            raise SourceUnavailable(
+                f"could not {doing}: what was begun is kept no more; the run begins anew",
+                place=server.explainer.place,
             ) from error
         place = begin()
         yield from _read(server, place, rows, doing)

@@ -1,8 +1,9 @@
-"""Cutting a table into key ranges, and reading one of them as it was at one time.
+"""Cutting a table into chunks, and reading one of them as it was at one time.
 
-A range is of the key's first column alone, and compared by BigQuery only.  Where the table is not
-clustered or partitioned by it, each range scans the whole table: there are only so many of them as
-`scan_limit` allows, then.
+A chunk is a range of the key's first column, compared by BigQuery only.  Where the table is neither
+clustered nor partitioned by it, each range scans the whole table.  Where that would be more than
+`scan_limit` allows, a chunk is a stream of one session of the Storage Read API instead: together
+they scan the table once, but the session is kept for six hours only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from warp.sources.bigquery import reading
 from warp.sources.bigquery.catalog import Table
 from warp.sources.bigquery.columns import Declared
 from warp.sources.bigquery.dialect import BigQueryDialect
+from warp.sources.bigquery.reading import Taken
 from warp.sources.bigquery.server import Server
 from warp.sql import load
 
@@ -32,21 +34,45 @@ _RANGED: Final = (
     *(Kind.INT64, Kind.DECIMAL, Kind.TEXT, Kind.BYTES),
     *(Kind.DATE, Kind.DATETIME, Kind.TIMESTAMP),
 )
+_MOST_STREAMS: Final = 1_000  # of a session
 _CLOSED: Final = "the connector was closed"
 
 
 def cut(server: Server, table: Table, rows: int) -> list[Chunk]:
-    """Key ranges of about `rows` rows that together cover every key, the missing one too."""
-    wanted = min(-(-table.rows // max(1, rows)), _affordable(server, table))
+    """Chunks of about `rows` rows that together cover every key, the missing one too."""
+    wanted = -(-table.rows // max(1, rows))
+    affordable = _affordable(server, table)
     leading = table.column(table.key[0]) if table.key else None
-    if leading is None or leading.kind not in _RANGED or wanted < 2:
+    if leading is None or wanted < 2:  # a chunk of a table without a key takes the place of all
         return [Chunk(table.id, 0, rows=table.rows)]
-    edges = _edges(server, table, leading, wanted)
+    if leading.kind not in _RANGED or affordable < wanted:
+        if server.reader is not None:
+            return _streams(server, table, min(wanted, _MOST_STREAMS))
+        if leading.kind not in _RANGED or affordable < 2:
+            return [Chunk(table.id, 0, rows=table.rows)]
+    edges = _edges(server, table, leading, min(wanted, affordable))
     share = -(-table.rows // (len(edges) + 1))
     return [
         Chunk(table.id, number, lower, upper, share)
         for number, (lower, upper) in enumerate(pairwise([None, *edges, None]))
     ]
+
+
+def _streams(server: Server, table: Table, wanted: int) -> list[Chunk]:
+    """All at the time of the cutting; as many as BigQuery thinks the table is worth."""
+    at = server.now()
+    streams = reading.table_streams(server, table.id, table.columns, at=at, most=wanted)
+    share = -(-table.rows // max(1, len(streams)))
+    bounds = [json.dumps({"stream": taken.name, "at": at}) for taken in streams]
+    return [Chunk(table.id, number, bound, None, share) for number, bound in enumerate(bounds)] or [
+        Chunk(table.id, 0)
+    ]
+
+
+def _stream_of(chunk: Chunk) -> tuple[Taken, int] | None:
+    """The stream that a chunk is, and its time; None where it is a range of keys."""
+    said = json.loads(chunk.lower) if chunk.lower and chunk.lower.startswith("{") else None
+    return (Taken("stream", str(said["stream"])), int(said["at"])) if said else None
 
 
 def _affordable(server: Server, table: Table) -> int:
@@ -122,9 +148,15 @@ def read(
     server: Server, table: Table, chunk: Chunk, rows: Callable[[], int]
 ) -> Iterator[tuple[int, TableChanges | None]]:
     """(the time that is read, rows of it); at least one pair, also of an empty range."""
-    at = server.now()
+    stream = _stream_of(chunk)
+    at = stream[1] if stream is not None else server.now()
+    batches = (
+        _of_stream(server, table, stream[0])
+        if stream is not None
+        else _of_range(server, table, chunk, at)
+    )
     yielded = False
-    for part in reading.parts(_batches(server, table, chunk, at), rows):
+    for part in reading.parts(batches, rows):
         yielded = True
         yield at, changes(table, at, part)
         if server.closed.is_set():
@@ -134,7 +166,19 @@ def read(
         yield at, None
 
 
-def _batches(server: Server, table: Table, chunk: Chunk, at: int) -> Iterator[pa.RecordBatch]:
+def _of_stream(server: Server, table: Table, taken: Taken) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from reading.read(server, taken, doing=f"read {table.id}")
+    except reading.Vanished as error:
+        raise SourceRefused(
+            "a stream of rows was expected, which BigQuery keeps for six hours, found it gone; run "
+            "`cartridge-warp resync SCHEMA TABLE` with more workers, or cluster the table by its "
+            "key, or raise scan_limit",
+            place=str(table.id),
+        ) from error
+
+
+def _of_range(server: Server, table: Table, chunk: Chunk, at: int) -> Iterator[pa.RecordBatch]:
     doing = f"read {table.id}"
     condition = within(chunk, table)
     if server.reader is not None:
