@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pretended_bigquery import NOW, ORDERS, Answer, Pretended, orders, source_of
+from pretended_bigquery import ORDERS, Answer, Pretended, orders, source_of
 
 from warp.model import Capture, Verdict
 from warp.sources.bigquery.costs import BILLED_AT_LEAST
@@ -80,15 +80,3 @@ def test_a_refused_right_names_the_role() -> None:
     service.answers = [Answer("SELECT 1", error=denied)]
     [found_first] = source_of(service, Capture.HASH).diagnose()
     assert "roles/bigquery.jobUser" in found_first.mend
-
-
-def test_a_difference_names_the_table_at_one_time_in_each_statement() -> None:
-    # BigQuery refuses a statement that names a table at two times; the emulator does not.
-    service = Pretended({"orders": orders()})
-    source = source_of(service, Capture.HASH)
-    service.now = NOW - 60_000_000
-    *_, last = source.poll(ORDERS, None, fire_time=1.0)
-    service.now = NOW
-    list(source.poll(ORDERS, last.end, fire_time=2.0))
-    [asked] = service.asked("_cw_before")
-    assert [part.count("FOR SYSTEM_TIME AS OF") for part in asked.statement.split(";")] == [1, 1]
