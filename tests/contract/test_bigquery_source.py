@@ -19,14 +19,15 @@ from warp.sources.bigquery import BigQuerySource
 from warp.testing.contracts import ORDERS, PollContract, select
 
 
+@pytest.fixture(scope="module")
+def shop(bigquery_server: BigQueryServer) -> Iterator[World]:
+    with world_at(bigquery_server, ORDERS.namespace) as world:
+        yield world
+
+
 class BigQueryContract(PollContract):
     capture: Capture
     options: ClassVar[dict[str, Any]] = {}
-
-    @pytest.fixture(scope="class")
-    def shop(self, bigquery_server: BigQueryServer) -> Iterator[World]:
-        with world_at(bigquery_server, ORDERS.namespace) as world:
-            yield world
 
     @pytest.fixture(autouse=True)
     def _fresh(self, shop: World) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import pyarrow as pa
+import pyarrow.ipc as ipc
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 
@@ -118,9 +119,13 @@ def read(server: Server, taken: Taken, *, doing: str) -> Iterator[pa.RecordBatch
         raise Vanished  # configured otherwise meanwhile
     with _kept(server, doing):
         # Without a timeout: it would be of the whole stream, which takes as long as its writing.
-        for page in reader.read_rows(taken.name, taken.read).rows().pages:
+        schema: pa.Schema | None = None  # comes with the first message
+        for message in reader.read_rows(taken.name, taken.read):
             server.must_be_open()
-            yield page.to_arrow()
+            if schema is None:
+                schema = ipc.read_schema(pa.py_buffer(message.arrow_schema.serialized_schema))
+            packed = message.arrow_record_batch.serialized_record_batch
+            yield ipc.read_record_batch(pa.py_buffer(packed), schema)
 
 
 def parts(
