@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 # `project`, or `example.com:project` of a domain's own.
-_PROJECT: Final = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{0,61}[a-z0-9]")
+_PROJECT: Final = re.compile(r"(?:[a-z0-9.-]+:)?[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DATASET: Final = re.compile(r"\w{1,1024}", re.ASCII)
 _FORM: Final = "bigquery://project/dataset, with ?location=EU where the dataset is not in the US"
 # gRPC refuses answers of more than 4 MB unless told otherwise; BigQuery's are larger.
@@ -131,12 +131,14 @@ class Access:
         if self.options.emulator_host is not None:
             host = self.options.emulator_host
             options = {"api_endpoint": host if "://" in host else f"http://{host}"}
-        return bigquery.Client(
+        client = bigquery.Client(
             self.project,
             credentials=self._credentials(),
             location=self.options.region,
             client_options=options,
         )
+        _make_impatient(client._http, self.options.connect_timeout)
+        return client
 
     def reader(self) -> BigQueryReadClient:
         from google.cloud.bigquery_storage_v1 import BigQueryReadClient
@@ -202,3 +204,21 @@ class Access:
             "emulator_host and emulator_grpc",
             place=f"bigquery://{self.project}",
         )
+
+
+def _make_impatient(session: Any, connect_timeout: float) -> None:
+    """Have connections take so long at most, however long an answer may take.
+
+    The client knows one timeout for both, and a server that cannot be reached is to be told soon.
+    """
+    from requests.adapters import HTTPAdapter
+
+    class Impatient(HTTPAdapter):  # type: ignore[misc]  # no types come with it
+        def send(self, request: Any, **options: Any) -> Any:
+            if isinstance(options.get("timeout"), int | float):
+                options["timeout"] = (connect_timeout, options["timeout"])
+            return super().send(request, **options)
+
+    if not session.is_mtls:  # whose adapter carries the certificate
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, Impatient())

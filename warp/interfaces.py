@@ -16,6 +16,7 @@ from warp.model import (
     ChangeBatch,
     Choice,
     Chunk,
+    Cost,
     Diagnosis,
     ErrorLine,
     Finding,
@@ -49,6 +50,7 @@ class SourceTraits:
     """What a source can do, as data, so that the core never asks for its type."""
 
     streams: bool = True  # has a log to follow
+    bills: bool = False  # reading costs by the byte: see `TellsCosts`
     follows_twice: bool = True  # two streams of one database cost little more than one
     holds_log: bool = False  # keeps its log until acknowledge()
     full_rows: bool = True  # False where an update, or a create by a new key, has UNCHANGED cells
@@ -635,4 +637,12 @@ class Hold(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Sleep, but no longer than until `stopping()`; the only sleep in the data path."""
+        ...
+
+
+class TellsCosts(Protocol):
+    """What a source can do besides whose `traits.bills` says so."""
+
+    def cost(self, tables: Sequence[TableId] | None = None) -> list[Cost]:
+        """What reading these tables will bill, or all that are selected.  Asking bills nothing."""
         ...

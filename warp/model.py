@@ -678,6 +678,27 @@ class Written:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What reading one table will bill at a source that bills by bytes."""
+
+    table: TableId
+    way: str  # how its changes are found, in a word
+    snapshot: int  # once: all rows
+    run: int | None  # each run, as far as it can be told before; None: it cannot
+    cap: int | None = None  # what no single query may exceed
+    why_unknown: str = ""
+
+    @property
+    def is_refused(self) -> bool:
+        """Is a query larger than what is allowed?"""
+        return self.cap is not None and max(self.snapshot, self.run or 0) > self.cap
+
+    def per_day(self, settings: TableSettings) -> int | None:
+        """Of all runs of a day, one each polling interval."""
+        return None if self.run is None else int(self.run * 86_400 / settings.polling_interval)
+
+
 class Verdict(StrEnum):
     """What a look before work starts has found."""
 

@@ -17,6 +17,7 @@ class Strategy(StrEnum):
     TIMESTAMP = "timestamp"
     WHOLE = "whole"
     TRIGGER = "trigger"
+    HISTORY = "history"  # which a source keeps of each table
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,11 @@ class SqlSide(Protocol):
     @property
     def dialect(self) -> Dialect: ...
 
+    @property
+    def page_rows(self) -> int:
+        """Rows that a page has at least: many, where each page costs a scan of the table."""
+        ...
+
     def schema(self, table: TableId) -> TableSchema | None:
         """The table as it is now; None where it is gone."""
         ...

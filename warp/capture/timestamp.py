@@ -106,13 +106,14 @@ def _times(schema: TableSchema, settings: TableSettings) -> Column | None:
 def _run(side: SqlSide, timed: Timed, place: Place, fire_time: float) -> Iterator[ChangeBatch]:
     reading = place.reading or _begin(side, timed, place)
     rows = timed.settings.write_batch_size
+    page = max(rows, side.page_rows)
     order = pages.Order(timed.schema, timed.times)
     version = place.version
     while reading is not None:
         # Before the rows: whatever a row shows was committed at this version or later.
         version = max(side.version(), version)
         statement = pages.page(
-            side.dialect, order, between=reading.between, after=reading.after, rows=rows
+            side.dialect, order, between=reading.between, after=reading.after, rows=page
         )
         found = 0
         for columns in side.select(statement, timed.schema, rows=rows):
@@ -121,7 +122,7 @@ def _run(side: SqlSide, timed: Timed, place: Place, fire_time: float) -> Iterato
             place = place.at(version, reading=reading)
             part = batches.rows(timed.schema, columns, version)
             yield batches.batch([part], place.position(fire_time))
-        if found < rows:
+        if found < page:
             greatest = reading.between.high if reading.between else ""
             place = place.at(version, upto=reading.then, greatest=greatest, reading=None)
             break

@@ -28,15 +28,16 @@ def read(
     if place.reading is None:
         place = place.at(version, reading=Reading(first=version))
     order = pages.Order(schema)
+    page = max(rows, side.page_rows)
     while True:
         reading = place.reading or Reading()
-        statement = pages.page(side.dialect, order, after=reading.after, rows=rows)
+        statement = pages.page(side.dialect, order, after=reading.after, rows=page)
         found = 0
         for columns in side.select(statement, schema, rows=rows):
             found += len(columns[0])
             place = place.at(version, reading=replace(reading, after=tuple(order.last(columns))))
             yield batches.batch([batches.rows(schema, columns, version)], at(place))
-        if found < rows:
+        if found < page:
             break
         version = max(side.version(), version)
     first = (place.reading or Reading()).first

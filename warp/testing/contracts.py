@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -891,8 +891,11 @@ class DestinationContract(ABC):
         assert metadata.prepared()
 
 
-class SourceContract(ABC):
-    """What every source promises.  Each test starts with one empty table, `shop.orders`."""
+class RowsContract(ABC):
+    """What every source promises of its tables and chunks, with a log or without.
+
+    Each test starts with one empty table, `shop.orders`.
+    """
 
     @abstractmethod
     def make(self) -> SourceConnector:
@@ -980,15 +983,6 @@ class SourceContract(ABC):
             assert [len(b) for b in source.get_full_snapshot(chunk)] == [0]
         source.close()
 
-    def test_a_chunk_is_read_at_one_version_at_or_after_the_changes_it_holds(self) -> None:
-        start = self.position()
-        self.put(1, "a")
-        self.put(2, "b")
-        changed = max(event[1] for event, _ in self.follow(start, 2))
-        versions = {event[1] for event in self.snapshot(rows=100)}
-        assert len(versions) == 1
-        assert min(versions) >= changed
-
     def test_a_chunk_s_batches_are_as_large_as_the_selection_says_by_then(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -1027,6 +1021,19 @@ class SourceContract(ABC):
                 (READ, 1, "changed"),
             ]
         source.close()
+
+
+class SourceContract(RowsContract):
+    """What every source promises that has a log to follow."""
+
+    def test_a_chunk_is_read_at_one_version_at_or_after_the_changes_it_holds(self) -> None:
+        start = self.position()
+        self.put(1, "a")
+        self.put(2, "b")
+        changed = max(event[1] for event, _ in self.follow(start, 2))
+        versions = {event[1] for event in self.snapshot(rows=100)}
+        assert len(versions) == 1
+        assert min(versions) >= changed
 
     def test_a_stream_carries_what_came_after_its_position_in_order(self) -> None:
         self.put(1, "before")
@@ -1129,3 +1136,122 @@ class SourceContract(ABC):
         position = source.position()
         source.close()
         return position
+
+
+class PollContract(RowsContract):
+    """What every source promises that is polled, by whatever strategy."""
+
+    sees_deletes: bool  # does the strategy?
+
+    # -- reading helpers
+
+    def run(self, position: Position | None) -> Iterator[tuple[list[Event], Position]]:
+        """The batches of one run, each as its events and its end."""
+        source = self.make()
+        try:
+            for batch in source.poll(ORDERS, position, fire_time=1_000.0):
+                yield self.events(source, batch), batch.end
+        finally:
+            source.close()
+
+    def start(self) -> Position:
+        source = self.make()
+        found = source.poll_start(ORDERS, fire_time=999.0)
+        source.close()
+        return found
+
+    # -- promises
+
+    def test_a_chunk_is_read_at_one_version_no_older_than_the_source_says(self) -> None:
+        self.put(1, "a")
+        self.put(2, "b")
+        source = self.make()
+        before = source.version()
+        source.close()
+        [version] = {event[1] for event in self.snapshot(rows=100)}
+        assert version >= before
+
+    def test_a_first_run_finds_every_row(self) -> None:
+        for id in range(20):
+            self.put(id, f"n{id}")
+        copy = _Copy()
+        copy.follow(self.run(None))
+        assert copy.rows() == {n: f"n{n}" for n in range(20)}
+
+    def test_a_run_from_the_start_of_a_snapshot_finds_what_changed_since(self) -> None:
+        self.put(1, "before")
+        start = self.start()
+        self.put(1, "changed")
+        self.put(2, "new")
+        copy = _Copy()
+        copy.follow(self.run(start))
+        assert copy.rows() == {1: "changed", 2: "new"}
+
+    def test_runs_keep_a_copy_equal(self) -> None:
+        copy = _Copy()
+        position: Position | None = None
+        truth: dict[int, str] = {}
+        for number in range(3):
+            for id in range(number, number + 4):
+                truth[id] = f"{id} of {number}"
+                self.put(id, truth[id])
+            if self.sees_deletes and number:
+                del truth[number]
+                self.delete(number)
+            position = copy.follow(self.run(position))
+            assert copy.rows() == truth
+
+    def test_a_run_cut_short_after_any_batch_goes_on_and_loses_nothing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("warp.testing.contracts.STREAM_ROWS", 3)
+        for id in range(8):
+            self.put(id, f"n{id}")
+        batches = len(list(self.run(None)))
+        assert batches > 2
+        for cut in range(1, batches):
+            copy = _Copy()
+            position = copy.follow(itertools.islice(self.run(None), cut))
+            copy.follow(self.run(position))
+            assert copy.rows() == {n: f"n{n}" for n in range(8)}
+
+    def test_versions_never_fall_from_run_to_run(self) -> None:
+        last, position = 0, None
+        for number in range(2):
+            self.put(1, f"n{number}")
+            copy = _Copy()
+            position = copy.follow(self.run(position))
+            assert copy.versions[1] >= last
+            last = copy.versions[1]
+
+
+class _Copy:
+    """What a destination makes of events: the version of each row is kept, and none goes back."""
+
+    def __init__(self) -> None:
+        self.names: dict[int, Any] = {}
+        self.versions: dict[int, int] = {}
+
+    def rows(self) -> dict[int, Any]:
+        return self.names
+
+    def follow(self, batches: Iterable[tuple[list[Event], Position]]) -> Position:
+        """Apply them; the end of the last."""
+        end: Position | None = None
+        for events, reached in batches:
+            for event in events:
+                self._apply(*event)
+            end = reached
+        if end is None:
+            raise AssertionError("a run yields at least one batch")
+        return end
+
+    def _apply(self, operation: Operation, version: int, id: int, name: Any) -> None:
+        if operation == TRUNCATE:
+            for key in [key for key, at in self.versions.items() if at <= version]:
+                del self.names[key], self.versions[key]
+        elif operation == DELETE:
+            self.names.pop(id, None)
+            self.versions.pop(id, None)
+        elif self.versions.get(id, version) <= version:
+            self.names[id], self.versions[id] = name, version

@@ -19,6 +19,8 @@ from warp.sources.mysql.schema import Table
 class CaptureSide:
     """As `warp.capture.side.SqlSide`: asks on one connection, reads rows on another."""
 
+    page_rows = 1  # a page is found by an index
+
     def __init__(
         self,
         connection: Callable[[], Connection],

@@ -20,6 +20,8 @@ from warp.sources.postgresql.values import Codec
 class CaptureSide:
     """As `warp.capture.side.SqlSide`."""
 
+    page_rows = 1  # a page is found by an index
+
     def __init__(self, server: Server, catalog: Catalog, *, schema: str) -> None:
         self._server = server
         self._catalog = catalog
