@@ -80,6 +80,8 @@ class Group(click.Group):
         "demo": "commands.demo",
         "errors": "commands.errors",
         "quarantine": "commands.quarantine",
+        "repair": "commands.repair",
+        "verify": "commands.verify",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -29,6 +29,7 @@ from coordinator.planner import (
     MarkersOf,
     OfferLater,
     PlanSnapshot,
+    PlanVerification,
     Revive,
     SchemaView,
     Settle,
@@ -36,6 +37,7 @@ from coordinator.planner import (
     StartStream,
 )
 from coordinator.watch import Watch
+from warp import verifying
 from warp.assembly import Assembly
 from warp.config import Mode, SchemaSettings, Settings
 from warp.errors import LedgerUnavailable, TransientError, UnitFailed, WarpError
@@ -271,6 +273,7 @@ class Reconciler:
             held=self._is_held(desk, markers.stream),
             first=stream.schema != SHARED or schema.name == self._sharing[0],
             scheduled=schema.schedule is not None,
+            now=self._wall(),
         )
         desk.waits = planner.waits_for_snapshot(view, markers)
         duties = planner.plan(
@@ -350,6 +353,13 @@ class Reconciler:
                 planned = metadata.plan_snapshot(schema, table, chunks, version=version)
                 log.info("snapshot_planned", table=str(table), chunks=len(chunks), by_us=planned)
                 return True
+            case PlanVerification(schema, table, rows):
+                with contextlib.closing(self._assembly.destination(schema)) as destination:
+                    if not verifying.can_compare(source, destination):
+                        return False
+                    units = verifying.plan(source, destination, schema, table, rows, self._wall())
+                log.info("verification_planned", table=str(table), units=len(units))
+                return bool(units)
             case Settle(schema, table):
                 # A destination of the schema: it must know which table to purge and sweep.
                 with contextlib.closing(self._assembly.destination(schema)) as destination:

@@ -50,6 +50,7 @@ class SourceTraits:
     holds_log: bool = False  # keeps its log until acknowledge()
     full_rows: bool = True  # False where an update, or a create by a new key, has UNCHANGED cells
     schemaless: bool = False  # batches carry documents
+    compares: bool = False  # its rows can be verified: see warp.digest.seams
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class DestinationTraits:
     atomic_marker: bool = True  # rows and marker commit together
     transactional_ddl: bool = False
     best_batch_rows: int = 1_000
+    compares: bool = False  # its rows can be verified: see warp.digest.seams
 
 
 class SourceConnector(Protocol):

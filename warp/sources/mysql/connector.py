@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from warp.capture.places import is_polled
 from warp.capture.polled import Polled
+from warp.digest.seams import BoundsOf
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -50,7 +51,9 @@ class MysqlSource:
 
     Options: ClassVar[type[BaseModel]] = MysqlOptions
     # A dump thread sends the whole log, so a second stream costs as much as the first.
-    traits: ClassVar[SourceTraits] = SourceTraits(follows_twice=False, full_rows=False)
+    traits: ClassVar[SourceTraits] = SourceTraits(
+        follows_twice=False, full_rows=False, compares=True
+    )
 
     def __init__(self, options: MysqlOptions, selection: TableSelection) -> None:
         self._options = options
@@ -208,6 +211,10 @@ class MysqlSource:
         if described is None:
             return [Chunk(table, 0)]
         return snapshot.cut(self._connection, described, rows)
+
+    def bounds(self, chunk: Chunk) -> BoundsOf | None:
+        described = self.described(chunk.table)
+        return None if described is None else snapshot.bounds(chunk, described.keys)
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
         described = self.described(chunk.table)

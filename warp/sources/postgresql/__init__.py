@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from warp.capture.places import is_polled
 from warp.capture.polled import Polled
+from warp.digest.seams import BoundsOf
 from warp.errors import SourceRefused
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -54,7 +55,7 @@ class PostgresSource:
 
     Options: ClassVar[type[BaseModel]] = PostgresSourceOptions
     traits: ClassVar[SourceTraits] = SourceTraits(
-        follows_twice=False, holds_log=True, full_rows=False
+        follows_twice=False, holds_log=True, full_rows=False, compares=True
     )
 
     def __init__(self, options: PostgresSourceOptions, selection: TableSelection) -> None:
@@ -208,6 +209,11 @@ class PostgresSource:
     def chunks(self, table: TableId, rows: int) -> list[Chunk]:
         found, shape = self.table(table)
         return snapshot.cut(self.server, found, shape, rows)
+
+    def bounds(self, chunk: Chunk) -> BoundsOf | None:
+        table, shape = self.table(chunk.table)
+        key = snapshot.key_of(table, shape) if table.key else []
+        return snapshot.bounds(chunk, key, self.catalog.types)
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
         def size() -> int:
