@@ -1,4 +1,4 @@
-"""`verify --certificate FILE` and `verify --check FILE`: proof on paper that both sides were equal."""
+"""`verify --certificate FILE` and `verify --check FILE`: proof that both sides were equal."""
 
 from __future__ import annotations
 
