@@ -33,6 +33,7 @@ from warp.digest.seams import (
     IN_ONE_ORDER,
     Compared,
     KeyRange,
+    Summing,
     Verified,
     compared_destination,
     compared_source,
@@ -115,20 +116,42 @@ def examine(ends: Ends, unit: WorkUnit, chunk: Chunk) -> tuple[Compared, Verifie
     """None where the hold asked to stop."""
     for _ in range(ATTEMPTS):
         try:
+            before = _snapshot_of(ends, unit)
             comparison = Comparison.of(ends, unit, chunk.table)
             keyed = bool(comparison.compared.schema.key)
             verified = comparison.by_key(chunk) if keyed else comparison.without_key(chunk)
-            return None if verified is None else (comparison.compared, verified)
-        except SchemaMoved:
-            ends.hold.check()
-            ends.hold.wait(LOOK_EVERY)
-            if ends.hold.stopping():
+            if verified is None:
                 return None
+            if _snapshot_of(ends, unit) == before:
+                return comparison.compared, verified
+        except SchemaMoved:
+            pass
+        ends.hold.check()
+        ends.hold.wait(LOOK_EVERY)
+        if ends.hold.stopping():
+            return None
     raise SourceUnavailable(
         f"expected the columns of {chunk.table} to stay for one comparison, found them changed "
         f"{ATTEMPTS} times; it is tried again",
         place=unit.id,
     )
+
+
+def _snapshot_of(ends: Ends, unit: WorkUnit) -> int:
+    """Which snapshot the table's rows go back to.  While one is read, rows are missing rightly."""
+    found = [
+        marker
+        for marker in ends.destination.metadata().markers((UnitKind.TABLE,))
+        if marker.unit.schema == unit.schema and marker.unit.table == unit.table
+    ]
+    if not found or found[0].phase is not Phase.STREAMING:
+        phase = found[0].phase if found else "unknown"
+        raise SourceUnavailable(
+            f"expected a table whose first rows have all arrived, found it {phase}; it is "
+            "compared when they have",
+            place=unit.id,
+        )
+    return found[0].epoch
 
 
 # ---------------------------------------------------------------- planning
@@ -252,6 +275,9 @@ class Comparison:
         where = range_of(self._ends.source, self.compared.schema, chunk)
         if where is None:
             raise SchemaMoved("the key's kind has changed since the pass was planned")
+        summing = self._summing(chunk)
+        if summing is not None:
+            return self._by_servers(summing, where)
         ours = Range(self.compared)
         for wanted in self._wanted(chunk):
             ours.add(wanted)
@@ -266,6 +292,41 @@ class Comparison:
             return verified
         candidates = self._candidates(chunk, where, ours)
         return None if candidates is None else self._look_again(candidates, verified)
+
+    def _summing(self, chunk: Chunk) -> Summing | None:
+        """The source's server, where it would sum up the very values that the destination has."""
+        if self._at_source is None:
+            return None
+        kinds = {column.source: column.kind for column in self._at_source.columns}
+        if any(
+            kinds.get(column.source) is not column.kind
+            or column.limit is not None
+            or column.scale is not None
+            for column in self.compared.columns
+        ):
+            return None
+        return compared_source(self._ends.source, self._table).summing(chunk, self.compared)
+
+    def _by_servers(self, summing: Summing, where: KeyRange) -> Verified | None:
+        """Nothing but digests travels, and rows only where these differ.
+
+        A value that is written otherwise than it is (a date that no column takes) makes its row a
+        candidate; what it should be is told by the look at its key, as of any other.
+        """
+        ours = summing.total()
+        self._rest()
+        position = self._passed()
+        if position is None:
+            return None
+        verified = Verified(ours.rows, ours, position)
+        if ours == self._comparing.total(self.compared, where):
+            return verified
+        self._rest()
+        apart = leaves_apart(summing.leaves(), self._comparing.leaves(self.compared, where))
+        self._rest()
+        listed = self._comparing.rows(self.compared, where, apart)
+        candidates = keys_apart(summing.rows(apart), listed) if apart else []
+        return self._look_again(candidates, verified)
 
     def _candidates(self, chunk: Chunk, where: KeyRange, ours: Range) -> list[Key] | None:
         """The keys that may differ, by the leaves that do."""

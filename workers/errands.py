@@ -41,7 +41,13 @@ from warp.streams import stream_of
 log = structlog.get_logger(__name__)
 
 SEND_AGAIN: Final = 30.0  # seconds between two looks for intents whose errand was lost
-CARRIED: Final = (UnitKind.STREAM, UnitKind.POLL, UnitKind.CHUNK, UnitKind.REPLAY)
+CARRIED: Final = (
+    UnitKind.STREAM,
+    UnitKind.POLL,
+    UnitKind.CHUNK,
+    UnitKind.REPLAY,
+    UnitKind.VERIFY,
+)
 WORKING: Final = {UnitKind.STREAM: Phase.STREAMING}  # others: PLANNED, so that they run at once
 
 

@@ -14,54 +14,25 @@ from bson import ObjectId
 from mysql_world import Selection as MysqlSelection
 from mysql_world import World as MysqlWorld
 from mysql_world import world_at
-from postgresql_shop import Shop, everything
+from postgresql_shop import Shop
 from pymongo.database import Database
 from test_mongodb_stream import Selection as MongoSelection
-from verified_copy import SCHEMA, VerifiedCopy
+from verified_copy import FAULTS, ORDERS, SCHEMA, VerifiedCopy, copy_of, plant
 
 from warp import verifying
 from warp.model import Position, TableId, TableSettings
 from warp.sources.mongodb import MongoOptions, MongoSource
-from warp.sources.postgresql import PostgresSource
-
-ORDERS = TableId("shop", "orders")
-FAULTS = {'{"id": 7}': "differs", '{"id": 20}': "missing", '{"id": 33}': "differs"}
-FAULTS |= {'{"id": 1000}': "extra"}
 
 
 @pytest.fixture
 def shop(capture_shop: Shop) -> Shop:
-    capture_shop.fresh()
-    capture_shop.run(
-        "create table shop.orders (id bigint primary key, name text, price numeric(12,2),"
-        " at timestamptz default now(), share float8, doc jsonb)"
-    )
-    capture_shop.run(
-        "insert into shop.orders select i, 'n' || i, i * 1.10, '2024-01-01'::timestamptz + i *"
-        " interval '1 s', i / 7.0, jsonb_build_object('bb', i, 'a', i * 1.5)"
-        " from generate_series(1, 60) i"
-    )
     return capture_shop
 
 
 @pytest.fixture
 def copy(shop: Shop, pg_warehouse: str) -> Iterator[VerifiedCopy]:
-    made = VerifiedCopy(
-        lambda: PostgresSource(shop.options(), everything), everything, pg_warehouse
-    )
-    with closing(made):
+    with copy_of(shop, pg_warehouse) as made:
         yield made
-
-
-def plant(copy: VerifiedCopy) -> None:
-    """A flipped value, a deleted row, a stale one, and one that nobody ever wrote."""
-    copy.run("update shop.orders set share = -share where id = 7")
-    copy.run("delete from shop.orders where id = 20")
-    copy.run("update shop.orders set name = 'old', _cw_version = 1 where id = 33")
-    copy.run(
-        "insert into shop.orders (id, name, _cw_version, _cw_deleted)"
-        " values (1000, 'extra', 5, false)"
-    )
 
 
 def test_every_planted_fault_is_found_and_named_and_nothing_else(

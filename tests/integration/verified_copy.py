@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 from postgresql_copy import Hand
+from postgresql_shop import Shop, everything
 
 from warp import pipeline, verifying
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions
@@ -20,6 +21,7 @@ from warp.interfaces import SourceConnector
 from warp.model import Lease, Phase, TableId, TableSelection, UnitKind, WorkUnit
 from warp.own_process import wait_until
 from warp.pipeline import NoMeter
+from warp.sources.postgresql import PostgresSource
 
 LIMIT = 60.0
 SCHEMA = "shop"
@@ -152,3 +154,41 @@ class VerifiedCopy:
 
     def close(self) -> None:
         self.looking.close()
+
+
+ORDERS = TableId("shop", "orders")
+FAULTS = {
+    '{"id": 7}': "differs",
+    '{"id": 20}': "missing",
+    '{"id": 33}': "differs",
+    '{"id": 1000}': "extra",
+}
+
+
+@contextmanager
+def copy_of(shop: Shop, url: str) -> Iterator[VerifiedCopy]:
+    """Sixty orders of a PostgreSQL."""
+    shop.fresh()
+    shop.run(
+        "create table shop.orders (id bigint primary key, name text, price numeric(12,2),"
+        " at timestamptz default now(), share float8, doc jsonb)"
+    )
+    shop.run(
+        "insert into shop.orders select i, 'n' || i, i * 1.10, '2024-01-01'::timestamptz + i *"
+        " interval '1 s', i / 7.0, jsonb_build_object('bb', i, 'a', i * 1.5)"
+        " from generate_series(1, 60) i"
+    )
+    made = VerifiedCopy(lambda: PostgresSource(shop.options(), everything), everything, url)
+    with closing(made):
+        yield made
+
+
+def plant(copy: VerifiedCopy) -> None:
+    """A flipped value, a deleted row, a stale one, and one that nobody ever wrote: FAULTS."""
+    copy.run("update shop.orders set share = -share where id = 7")
+    copy.run("delete from shop.orders where id = 20")
+    copy.run("update shop.orders set name = 'old', _cw_version = 1 where id = 33")
+    copy.run(
+        "insert into shop.orders (id, name, _cw_version, _cw_deleted)"
+        " values (1000, 'extra', 5, false)"
+    )

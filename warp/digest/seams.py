@@ -118,9 +118,23 @@ class BoundsOf:
     range: KeyRange
 
 
+class Summing(Protocol):
+    """The rows of one chunk, summed up by the source's server in the columns and kinds that are
+    compared.  Each call sees what is committed when it is made."""
+
+    def total(self) -> Sums: ...
+    def leaves(self) -> dict[int, Sums]: ...
+    def rows(self, leaves: Sequence[int]) -> list[tuple[Key, bytes]]: ...
+
+
 class ComparedSource(SourceConnector, Protocol):
     def bounds(self, chunk: Chunk) -> BoundsOf | None:
         """The chunk's key range; None where a key is of a kind that is not IN_ONE_ORDER."""
+        ...
+
+    def summing(self, chunk: Chunk, compared: Compared) -> Summing | None:
+        """Asked where the columns compared are of the source's own kinds.  None where its rows
+        must be read to be hashed."""
         ...
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from pymongo.errors import PyMongoError
 
 from warp.diagnosis import refuse
-from warp.digest.seams import BoundsOf
+from warp.digest.seams import BoundsOf, Compared, Summing
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -297,6 +297,10 @@ class MongoSource:
 
     def bounds(self, chunk: Chunk) -> BoundsOf | None:
         return keys.bounds(chunk)
+
+    def summing(self, chunk: Chunk, compared: Compared) -> Summing | None:
+        """What a document is as a row, its server cannot know."""
+        return None
 
     def get_changes(
         self, position: Position, *, selection: TableSelection, idle: float

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from warp.capture.places import is_polled
 from warp.capture.polled import Polled
-from warp.digest.seams import BoundsOf
+from warp.digest.seams import BoundsOf, Compared, Summing
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -29,7 +29,7 @@ from warp.model import (
     TableSelection,
     Verdict,
 )
-from warp.sources.mysql import preflight, schema, snapshot
+from warp.sources.mysql import digests, preflight, schema, snapshot
 from warp.sources.mysql.capture import CaptureSide
 from warp.sources.mysql.connection import Connection, MysqlOptions, log_status
 from warp.sources.mysql.dump import Dump
@@ -215,6 +215,12 @@ class MysqlSource:
     def bounds(self, chunk: Chunk) -> BoundsOf | None:
         described = self.described(chunk.table)
         return None if described is None else snapshot.bounds(chunk, described.keys)
+
+    def summing(self, chunk: Chunk, compared: Compared) -> Summing | None:
+        described = self.described(chunk.table)
+        if described is None or not digests.ServerSums.can(described, compared):
+            return None
+        return digests.ServerSums(self._reader, described, chunk, compared)
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
         described = self.described(chunk.table)
