@@ -160,7 +160,7 @@ def of_mariadb(warehouse: Postgres, rows: int, chunk: int) -> Iterator[Contest]:
         world.sql(f"create table orders ({MYSQL_ORDERS})")
         world.sql(
             "insert into orders select seq, (seq * 7919) % 100003, seq / 7, elt(seq % 3 + 1, 'new',"
-            " 'paid', 'sent'), concat('order number ', seq, ' of a customer who pays by card soon'),"
+            " 'paid', 'sent'), concat('order number ', seq, ' of a customer who pays by card'),"
             " seq % 2, timestamp'2026-01-01 00:00:00' + interval seq * 137 * 1000 microsecond,"
             f" (seq * 13 % 100000) / 100 from seq_1_to_{rows}"
         )

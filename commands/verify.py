@@ -26,12 +26,14 @@ from warp.assembly import Assembly, Plugged
 from warp.config import Settings
 from warp.digest.seams import Pass
 from warp.errors import TransientError, WarpError
-from warp.model import TableSelection, UnitKind, WorkUnit
+from warp.model import SHARED, TableSelection, UnitKind, WorkUnit
 from warp.pipeline import Meter, NoMeter
 
 LOOK_EVERY: Final = 0.2
 BEGINS_WITHIN: Final = 60.0  # seconds until somebody must have taken the first unit
+STREAM_SILENT: Final = 30.0  # seconds; an idle stream's marker moves every few
 SLOTS_HERE: Final = 4
+END_LIMIT: Final = 30.0
 SHOWN: Final = 20
 
 
@@ -104,14 +106,13 @@ def run(
         if not everything:
             click.echo("no table to compare: none has all of its first rows yet", err=True)
             return startup.DONE
-        if here:
-            _work_here(assembly, everything)
-        elif settings.coordination.redis_url is not None:
+        if not here and settings.coordination.redis_url is not None:
             _offer(settings, everything)
-        if not wait:
+        if not wait and not here:
             click.echo(f"{len(everything)} units are to be compared; see --last", err=True)
             return startup.DONE
-        passes = _wait(found, units)
+        with _working_here(assembly, everything) if here else contextlib.nullcontext():
+            passes = _wait(found, units)
         code = _tell(found, passes, as_json=as_json)
         if write is not None and code == startup.DONE:
             certificate.write(settings, found, passes, write)
@@ -146,7 +147,8 @@ class _Unmetered:
     def over(self, unit: WorkUnit) -> None: ...
 
 
-def _work_here(assembly: Assembly, units: Sequence[WorkUnit]) -> None:
+@contextlib.contextmanager
+def _working_here(assembly: Assembly, units: Sequence[WorkUnit]) -> Iterator[None]:
     """A worker with a ledger of its own; the fence in the destination keeps two apart."""
     from warp.leases.memory import MemoryLeaseStore
     from workers.worker import Worker
@@ -154,12 +156,19 @@ def _work_here(assembly: Assembly, units: Sequence[WorkUnit]) -> None:
     ledger = MemoryLeaseStore()
     ledger.ensure(units)
     worker = Worker(ledger, assembly, _Unmetered(), slots=SLOTS_HERE)
-    threading.Thread(target=worker.run, name="verify here", daemon=True).start()
+    thread = threading.Thread(target=worker.run, name="verify here", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.drain()
+        thread.join(END_LIMIT)
 
 
 def _wait(found: Sequence[Side], units: dict[str, list[WorkUnit]]) -> list[Pass]:
     """The passes that were asked for, once they are complete."""
     deadline = time.monotonic() + BEGINS_WITHIN
+    silence_at = time.monotonic() + STREAM_SILENT
     begun = False
     with waiting("comparing") as tell:
         while True:
@@ -181,7 +190,23 @@ def _wait(found: Sequence[Side], units: dict[str, list[WorkUnit]]) -> list[Pass]
                     "start `cartridge-warp` or a coordinator and workers, or compare `--here`; "
                     "the units stay"
                 )
+            if time.monotonic() > silence_at:
+                silence_at = time.monotonic() + STREAM_SILENT
+                _tell_silence(found)
             time.sleep(LOOK_EVERY)
+
+
+def _tell_silence(found: Sequence[Side]) -> None:
+    """Comparing waits for the stream, and nobody else would say that it stands still."""
+    for side in found:
+        for marker in side.destination.metadata().markers((UnitKind.STREAM,)):
+            silent = time.time() - marker.updated_at
+            if marker.unit.schema in (side.schema, SHARED) and silent > STREAM_SILENT:
+                click.echo(
+                    f"{marker.unit.id} has not moved for {silent:.0f} s: is it running? Without "
+                    "it nobody can tell a difference from a change on its way",
+                    err=True,
+                )
 
 
 def _asked_for(side: Side, units: Sequence[WorkUnit]) -> list[Pass]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from warp import stored
 from warp.cells import unchanged
@@ -69,7 +70,7 @@ KEPT_ROWS: Final = 300_000  # keys and hashes of a range kept in memory; else it
 LOOK_EVERY: Final = 0.1  # seconds between looks at the stream's marker
 ATTEMPTS: Final = 5  # each means that the table's schema changed meanwhile
 
-Clock = Callable[[], float]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +289,7 @@ class Comparison:
         if position is None:
             return None
         verified = Verified(ours.sums.rows, ours.sums, position)
-        if not ours.partial and ours.sums == self._comparing.total(self.compared, where):
+        if not ours.partial and ours.sums == self._total(where):
             return verified
         candidates = self._candidates(chunk, where, ours)
         return None if candidates is None else self._look_again(candidates, verified)
@@ -313,24 +314,25 @@ class Comparison:
         A value that is written otherwise than it is (a date that no column takes) makes its row a
         candidate; what it should be is told by the look at its key, as of any other.
         """
-        ours = summing.total()
+        ours = self._patiently(summing.total)
         self._rest()
         position = self._passed()
         if position is None:
             return None
         verified = Verified(ours.rows, ours, position)
-        if ours == self._comparing.total(self.compared, where):
+        if ours == self._total(where):
             return verified
         self._rest()
-        apart = leaves_apart(summing.leaves(), self._comparing.leaves(self.compared, where))
+        apart = leaves_apart(self._patiently(summing.leaves), self._leaves(where))
         self._rest()
-        listed = self._comparing.rows(self.compared, where, apart)
-        candidates = keys_apart(summing.rows(apart), listed) if apart else []
-        return self._look_again(candidates, verified)
+        if not apart:
+            return verified
+        here = self._patiently(lambda: summing.rows(apart))
+        return self._look_again(keys_apart(here, self._rows(where, apart)), verified)
 
     def _candidates(self, chunk: Chunk, where: KeyRange, ours: Range) -> list[Key] | None:
         """The keys that may differ, by the leaves that do."""
-        theirs = self._comparing.leaves(self.compared, where)
+        theirs = self._leaves(where)
         apart = sorted({*leaves_apart(ours.leaves(), theirs), *ours.partial_leaves})
         if not apart:
             return []
@@ -343,8 +345,16 @@ class Comparison:
                 if self._ends.hold.stopping():
                     return None
             kept = again.rows(apart) or []
-        listed = self._comparing.rows(self.compared, where, apart)
-        return keys_apart(kept, listed)
+        return keys_apart(kept, self._rows(where, apart))
+
+    def _total(self, where: KeyRange) -> Sums:
+        return self._patiently(lambda: self._comparing.total(self.compared, where))
+
+    def _leaves(self, where: KeyRange) -> dict[int, Sums]:
+        return self._patiently(lambda: self._comparing.leaves(self.compared, where))
+
+    def _rows(self, where: KeyRange, leaves: Sequence[int]) -> list[tuple[Key, bytes]]:
+        return self._patiently(lambda: self._comparing.rows(self.compared, where, leaves))
 
     def _look_again(self, candidates: Sequence[Key], verified: Verified) -> Verified | None:
         found: list[Difference] = []
@@ -489,13 +499,13 @@ class Comparison:
                 return None
             sums = Sums.of(hashes)
             verified = Verified(len(rows), sums, position, looks=look)
-            if sums == self._comparing.total(self.compared, EVERYTHING):
+            if sums == self._total(EVERYTHING):
                 return verified
-            theirs = self._comparing.leaves(self.compared, EVERYTHING)
+            theirs = self._leaves(EVERYTHING)
             mine = Range(self.compared)
             mine.add_rows(rows, hashes)
             apart = leaves_apart(mine.leaves(), theirs)
-            listed = self._comparing.rows(self.compared, EVERYTHING, apart)
+            listed = self._rows(EVERYTHING, apart)
             wanted_rows = (key for key, _ in mine.rows(apart) or ())
             now = rows_apart(wanted_rows, (key for key, _ in listed))
             if now == before:
@@ -564,6 +574,17 @@ class Comparison:
         except (KeyError, ValueError):
             return None
         return tuple(forms)
+
+    def _patiently(self, work: Callable[[], Answer]) -> Answer:
+        """A question that a server may think about for minutes; meanwhile the lease is kept."""
+        hold = self._ends.hold
+        with ThreadPoolExecutor(1, thread_name_prefix="comparing") as thread:
+            asked = thread.submit(work)
+            while True:
+                try:
+                    return asked.result(timeout=1.0)
+                except TimeoutError:
+                    hold.check()
 
     # -- the stream
 
