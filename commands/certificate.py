@@ -14,13 +14,13 @@ from commands.choosing import moment, print_json, print_table
 from commands.comparing import Side, metadata_of
 from warp import startup
 from warp.assembly import Assembly
+from warp.comparison import Comparison
 from warp.config import Settings
 from warp.digest import certificate
 from warp.digest.certificate import Certificate, Page, Place
 from warp.digest.seams import Compared, Pass, compared_destination
 from warp.errors import ConfigError
 from warp.model import Marker, TableId, UnitKind, WorkUnit
-from warp.verifying import Comparison
 
 
 def write(settings: Settings, found: Sequence[Side], passes: Sequence[Pass], file: Path) -> None:

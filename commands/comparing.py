@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from commands.choosing import schemas_asked
 from warp.assembly import Assembly
+from warp.comparison import Ends
 from warp.config import Settings
 from warp.digest.seams import Verifications, compared_destination
 from warp.errors import ConfigError
 from warp.interfaces import DestinationConnector, MetadataStore, SourceConnector
 from warp.model import Lease, Phase, TableId, TableSelection, TableSettings, UnitKind, WorkUnit
 from warp.plugins import nearest
-from warp.verifying import Ends
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from warp import stored
+from warp.comparison import Comparison, Ends
 from warp.digest import canonical
 from warp.digest.comparing import Difference, Key, Seen, Sort, differing
 from warp.digest.seams import Kept, compared_destination
 from warp.errors import SchemaMoved
 from warp.kinds import as_text, converter
 from warp.model import UNCHANGED, Column, Kind, Operation, QuarantinedRow, TableId, WorkUnit
-from warp.verifying import Comparison, Ends
 
 CODE: Final = "REPAIR"
 MASK: Final = "***"

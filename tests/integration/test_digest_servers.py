@@ -15,10 +15,10 @@ from postgresql_world import META, ORDERS, World
 
 from warp.destinations.postgresql import PostgresDestination
 from warp.digest import canonical, servers
+from warp.digest.ranges import compared_of
 from warp.digest.seams import EVERYTHING, Compared, KeyRange
 from warp.digest.sums import Sums, leaves_of, total
 from warp.model import Column, Kind, Operation, TableSchema
-from warp.verifying import compared_of
 
 FEW = settings(
     max_examples=12,

@@ -10,10 +10,10 @@ from postgresql_copy import Hand
 from postgresql_shop import Shop
 from verified_copy import FAULTS, ORDERS, SCHEMA, VerifiedCopy, copy_of, plant
 
+from warp.comparison import Ends
 from warp.destinations.postgresql.comparing import PostgresComparing
 from warp.model import Lease, WorkUnit
 from warp.repairing import MASK, Correction, Repair
-from warp.verifying import Ends
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from test_mongodb_stream import Selection as MongoSelection
 from verified_copy import FAULTS, ORDERS, SCHEMA, VerifiedCopy, copy_of, plant
 
 from warp import verifying
+from warp.comparison import Comparison
 from warp.model import Position, TableId, TableSettings
 from warp.sources.mongodb import MongoOptions, MongoSource
 
@@ -121,7 +122,7 @@ def test_a_change_on_its_way_is_waited_for(
     assert copy.differences(ORDERS) == {}
     # The broken twin: without the wait, what is on its way looks like a difference.
     shop.run("update shop.orders set name = 'twin' where id = 7")
-    monkeypatch.setattr(verifying.Comparison, "_passed", lambda self: Position("nowhere"))
+    monkeypatch.setattr(Comparison, "_passed", lambda self: Position("nowhere"))
     copy.verify(ORDERS)
     assert copy.differences(ORDERS) == {'{"id": 7}': "differs"}
 
