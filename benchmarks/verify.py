@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -45,6 +45,12 @@ MYSQL_ORDERS = (
     "id bigint primary key, customer int, total decimal(20,6), status varchar(20), note"
     " varchar(200), paid tinyint, created datetime(3), amount decimal(12,2)"
 )
+
+
+class OfShop(MongoSelection):
+    def __call__(self, table: TableId) -> TableSettings | None:
+        found = super().__call__(table)
+        return None if found is None else replace(found, schema=SCHEMA)
 
 
 @dataclass
@@ -102,12 +108,7 @@ def measured(contest: Contest, work: Callable[[], Any]) -> tuple[float, float, f
 def of_mongodb(warehouse: Postgres, rows: int, chunk: int) -> Iterator[Contest]:
     with Mongod() as server, server.client() as client:
         load(client.bench.orders, rows)
-        choose = MongoSelection("bench")
-
-        def select(table: TableId) -> TableSettings | None:
-            found = choose(table)
-            return None if found is None else _of_shop(found)
-
+        select = OfShop("bench")
         options = MongoOptions.model_validate({"connection_string": server.url})
         copy = VerifiedCopy(lambda: MongoSource(options, select), select, warehouse.url, rows=chunk)
         orders = client.bench.orders
@@ -120,12 +121,6 @@ def of_mongodb(warehouse: Postgres, rows: int, chunk: int) -> Iterator[Contest]:
             lambda: orders.count_documents({"_id": {"$gte": ObjectId("0" * 24)}}),
             [server.pid, warehouse.pid],
         )
-
-
-def _of_shop(settings: TableSettings) -> TableSettings:
-    from dataclasses import replace
-
-    return replace(settings, schema=SCHEMA)
 
 
 @contextmanager

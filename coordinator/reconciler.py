@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import cast
 
 import structlog
 
@@ -40,6 +41,7 @@ from coordinator.watch import Watch
 from warp import verifying
 from warp.assembly import Assembly
 from warp.config import Mode, SchemaSettings, Settings
+from warp.digest.seams import ComparedDestination, Verifications
 from warp.errors import LedgerUnavailable, TransientError, UnitFailed, WarpError
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
 from warp.model import (
@@ -302,6 +304,9 @@ class Reconciler:
             seconds = source.observe().get("retention_seconds")
             if seconds is not None:
                 self._watch.retention(desk.settings.name, seconds)
+            verifications = self._books.verifications()
+            if verifications is not None:
+                self._watch.verified(verifications.passes(desk.settings.name))
 
     def _selected(self, schema: str, source: SourceConnector) -> Iterator[TableSettings]:
         selection = self._assembly.selection(schema)
@@ -433,12 +438,22 @@ class Books:
         self._all: list[DestinationConnector] = []
 
     def metadata(self) -> MetadataStore:
+        return self._destination().metadata()
+
+    def verifications(self) -> Verifications | None:
+        """None where the destination keeps none."""
+        destination = self._destination()
+        if not destination.traits.compares:
+            return None
+        return cast("ComparedDestination", destination).verifications()
+
+    def _destination(self) -> DestinationConnector:
         destination: DestinationConnector | None = getattr(self._mine, "destination", None)
         if destination is None:
             destination = self._mine.destination = self._assembly.bookkeeping()
             with self._lock:
                 self._all.append(destination)
-        return destination.metadata()
+        return destination
 
     def drop(self) -> None:
         """This thread's connection may be broken: open another next time."""

@@ -80,7 +80,8 @@ def postgresql_sums(hash_: str) -> str:
 
 
 def postgresql_leaf(key_hash: str) -> str:
-    return f"(get_byte({key_hash}, 0) << 4 | get_byte({key_hash}, 1) >> 4)"
+    # Parentheses: to PostgreSQL the three operators are of one rank.
+    return f"((get_byte({key_hash}, 0) << 4) | (get_byte({key_hash}, 1) >> 4))"
 
 
 # ---------------------------------------------------------------- MySQL 8 and later, MariaDB
