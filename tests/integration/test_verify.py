@@ -66,33 +66,27 @@ def test_rows_under_write_give_no_false_alarm(copy: VerifiedCopy, shop: Shop) ->
     dice = random.Random(7)
     over = threading.Event()
 
+    ids = [id for id in range(1, 90) if id != 60]
+
     def write() -> None:
         with closing(shop.another()) as session:
             session.autocommit = True
             while not over.is_set():
-                id = dice.randrange(1, 90)
-                session.execute(f"delete from shop.orders where id = {dice.randrange(1, 90)}")
+                session.execute("delete from shop.orders where id = %s", [dice.choice(ids)])
                 session.execute(
                     "insert into shop.orders (id, name) values (%s, %s) on conflict (id) do update"
                     " set name = excluded.name",
-                    (id, f"w{dice.random()}"),
+                    (dice.choice(ids), f"w{dice.random()}"),
                 )
 
     with copy.following(ORDERS):
         copy.run("update shop.orders set name = 'wrong' where id = 60")
-        shop.run(
-            "create rule quiet as on update to shop.orders where old.id = 60 do instead nothing"
-        )
-        shop.run(
-            "create rule kept as on delete to shop.orders where old.id = 60 do instead nothing"
-        )
         writer = threading.Thread(target=write)
         writer.start()
         try:
             for _ in range(3):
                 copy.verify(ORDERS)
-                found = copy.differences(ORDERS)
-                assert set(found) <= {'{"id": 60}'}, found
+                assert copy.differences(ORDERS) == {'{"id": 60}': "differs"}
         finally:
             over.set()
             writer.join(30)
