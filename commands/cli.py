@@ -191,6 +191,21 @@ def resync(settings: Settings, resynced: str, table: str | None, wait: bool, as_
 
 
 @cli.command()
+@click.argument("recovered", metavar="SCHEMA")
+@WAIT
+@JSON
+@asking
+def recover(settings: Settings, recovered: str, wait: bool, as_json: bool) -> int:
+    """Let a stream that has lost its place go on, and write only what differs.
+
+    Its tables are compared with the source while it runs on; nothing is read into them anew.
+    """
+    from commands import operate
+
+    return operate.ask(settings, "recover", {"schema": recovered}, wait=wait, as_json=as_json)
+
+
+@cli.command()
 @click.argument("unit")
 @WAIT
 @JSON

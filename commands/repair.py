@@ -6,6 +6,7 @@ lands them under its lease and leaves alone whatever is newer.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from warp import repairing, startup
 from warp.assembly import Assembly, Plugged
 from warp.config import Settings
 from warp.digest.seams import Kept
+from warp.errors import SchemaMoved
 from warp.model import Aside, Choice, Phase, TableId, UnitKind
 from warp.repairing import Correction, Looked, Repair
 
@@ -121,10 +123,11 @@ def _pages(side: Side, table: TableId, limit: int | None) -> Iterator[list[Kept]
 def _looked(side: Side, table: TableId, kept: Sequence[Kept], *, holding: bool) -> Looked:
     masked = side.settings(table).masked
     for _ in range(ATTEMPTS):
-        look = Repair(side.ends(), side.schema, table, masked=masked)
-        found = repairing.retrying(look, kept, holding=holding)
-        if found is not None:
-            return found
+        with contextlib.suppress(SchemaMoved):  # the stream has changed a column: look again
+            look = Repair(side.ends(), side.schema, table, masked=masked)
+            found = look.look(kept, holding=holding)
+            if found is not None:
+                return found
     return Looked([], [], later=len(kept))
 
 

@@ -66,6 +66,7 @@ BUSY_EVERY = 1.0  # seconds between rounds while some table has not got its firs
 AT_ONCE = 0.05  # after a round that changed something: its consequences are due now
 TENDERS = 4  # schemas tended side by side; cutting a large table into chunks takes a while
 OBSERVE_EVERY = 30.0  # seconds between looks at how far back a source's log reaches
+VERIFIED_EVERY = 10.0  # seconds between looks at what comparisons have found
 PATIENCE = 3  # failed rounds before another coordinator may try
 
 
@@ -89,6 +90,7 @@ class Desk:
     waits: bool | None = None  # a serial snapshot keeps its stream waiting; None: not known yet
     reached: bool = False  # the stream stands where the log ended when it was last looked at
     observe_at: float = 0.0
+    verified_at: float = 0.0
     # Dead units and how far they had come when they were last given another chance.
     revived: dict[str, int] = field(default_factory=dict)
 
@@ -285,6 +287,7 @@ class Reconciler:
         for duty in duties:
             changed |= self._do(duty, desk, desk.source)
         self._look_at_log(desk, desk.source, markers.stream)
+        self._look_at_verifications(desk, markers)
         return changed
 
     def _is_held(self, desk: Desk, stream: Marker | None) -> bool:
@@ -304,9 +307,15 @@ class Reconciler:
             seconds = source.observe().get("retention_seconds")
             if seconds is not None:
                 self._watch.retention(desk.settings.name, seconds)
-            verifications = self._books.verifications()
-            if verifications is not None:
-                self._watch.verified(verifications.passes(desk.settings.name))
+
+    def _look_at_verifications(self, desk: Desk, markers: MarkersOf) -> None:
+        """For the metrics: what was found by the last comparisons, and how old that is."""
+        if not markers.verifications or self._clock() < desk.verified_at:
+            return
+        desk.verified_at = self._clock() + VERIFIED_EVERY
+        verifications = self._books.verifications()
+        if verifications is not None:
+            self._watch.verified(verifications.passes(desk.settings.name))
 
     def _selected(self, schema: str, source: SourceConnector) -> Iterator[TableSettings]:
         selection = self._assembly.selection(schema)

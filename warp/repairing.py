@@ -18,7 +18,6 @@ from warp.comparison import Comparison, Ends
 from warp.digest import canonical
 from warp.digest.comparing import Difference, Key, Seen, Sort, differing
 from warp.digest.seams import Kept, compared_destination
-from warp.errors import SchemaMoved
 from warp.kinds import as_text, converter
 from warp.model import UNCHANGED, Column, Kind, Operation, QuarantinedRow, TableId, WorkUnit
 
@@ -68,8 +67,11 @@ class Repair:
         self._comparison = Comparison.of(ends, self._unit, table)
         self._masked = frozenset(masked)
 
-    def look(self, kept: Sequence[Kept], *, holding: bool) -> Looked:
-        """What is wrong with these rows now.  `holding` puts tombstones where rows are missing."""
+    def look(self, kept: Sequence[Kept], *, holding: bool) -> Looked | None:
+        """What is wrong with these rows now; None where the hold asked to stop.
+
+        `holding` puts tombstones where rows are missing.
+        """
         compared = self._comparison.compared
         if not compared.schema.key:
             return Looked([_of_no_key(k) for k in kept], [])
@@ -83,7 +85,7 @@ class Repair:
                 keys[key] = one
         judged = self._comparison.judged(list(keys))
         if judged is None:
-            raise AssertionError("a command's hold never asks to stop")
+            return None
         missing = [d.key for d in judged.differences if d.sort is Sort.MISSING]
         versions: dict[Key, int] = {}
         if holding and missing:
@@ -92,7 +94,9 @@ class Repair:
             cells = self._comparison.cells_of(missing)
             comparing.hold_places(compared, cells, version - 1)
             # Read again, now that whatever is deleted from here on is in the audit.
-            seen = self._comparison.look(missing) or {}
+            seen = self._comparison.look(missing)
+            if seen is None:
+                return None
             judged.seen.update(seen)
             versions = dict.fromkeys(missing, version)
         differences = {d.key: d for d in judged.differences}
@@ -185,11 +189,3 @@ def _shown(column: Column, form: object, hidden: bool) -> str | None:
 def _of_no_key(kept: Kept) -> Correction:
     why = "the table has no key, so no correction finds its row: its next whole read mends it"
     return Correction(kept.id, kept.key, kept.sort, why_not=why)
-
-
-def retrying(look: Repair, kept: Sequence[Kept], *, holding: bool) -> Looked | None:
-    """None where the table's columns changed meanwhile: make a new `Repair` and look again."""
-    try:
-        return look.look(kept, holding=holding)
-    except SchemaMoved:
-        return None

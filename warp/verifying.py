@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from warp.comparison import LOOK_EVERY, Comparison, Ends, range_of
+from warp.comparison import KEYS_AT_ONCE, LOOK_EVERY, Comparison, Ends, range_of
 from warp.digest.seams import Compared, Verified, compared_destination
 from warp.errors import SchemaMoved, SourceUnavailable
 from warp.interfaces import DestinationConnector, Hold, SourceConnector
@@ -20,6 +20,7 @@ from warp.model import (
     UnitKind,
     WorkUnit,
 )
+from warp.repairing import Repair
 
 ATTEMPTS: Final = 5  # each means that the table's columns changed meanwhile
 
@@ -48,7 +49,8 @@ def verify(
     compared, verified = examined
     hold.check()
     there = compared_destination(destination, chunk.table).verifications()
-    there.record(marker.unit, compared, verified)
+    if there.record(marker.unit, compared, verified) and not _mended(ends, marker.unit):
+        return False
     after = marker.advanced(ChangeBatch([], verified.position), phase=Phase.DONE)
     destination.update_marker(replace(after, rows=verified.rows))
     return True
@@ -96,6 +98,28 @@ def _snapshot_of(ends: Ends, unit: WorkUnit) -> int:
     return found[0].epoch
 
 
+def _mended(ends: Ends, unit: WorkUnit) -> bool:
+    """Hand what the unit found to its table's replay unit; False where asked to stop half-way."""
+    table = unit.table
+    if table is None:
+        raise AssertionError("a unit of a verification has a table")
+    there = compared_destination(ends.destination, table).verifications()
+    while kept := there.open_differences(
+        unit.schema, table, after=0, limit=KEYS_AT_ONCE, unit=unit.id
+    ):
+        ends.hold.check()
+        looked = Repair(ends, unit.schema, table).look(kept, holding=True)
+        if looked is None:
+            return False
+        there.decide(looked.gone, "gone")
+        rows = {c.id: c.row for c in looked.corrections if c.row is not None}
+        if rows:
+            there.correct(unit.schema, table, list(rows.values()), list(rows))
+        if not rows and not looked.gone:
+            break  # nothing but what no correction mends, or what moves at every look
+    return True
+
+
 # ---------------------------------------------------------------- planning
 
 
@@ -110,6 +134,8 @@ def plan(
     table: TableId,
     rows: int,
     now: float,
+    *,
+    repairs: bool = False,
 ) -> list[WorkUnit]:
     """Store a pass over a table; its units.  None where a later pass is there already."""
     have = destination.get_schema(table)
@@ -118,7 +144,7 @@ def plan(
     chunks = cut(source, have, table, rows)
     number = int(now * 1000)
     verifications = compared_destination(destination, table).verifications()
-    if not verifications.plan(schema, chunks, number=number):
+    if not verifications.plan(schema, chunks, number=number, repairs=repairs):
         return []
     return [WorkUnit.of_verification(schema, chunk, number) for chunk in chunks]
 

@@ -34,6 +34,7 @@ def look(copy: VerifiedCopy, *, holding: bool, masked: tuple[str, ...] = ()) -> 
         looked = Repair(ends, SCHEMA, ORDERS, masked=masked).look(
             copy.kept(ORDERS), holding=holding
         )
+        assert looked is not None
         assert not looked.later
         return looked.corrections
 

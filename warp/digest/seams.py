@@ -184,17 +184,22 @@ class Comparing(Protocol):
 class Verifications(Protocol):
     """What was compared, when, and what was found: in the metadata schema, idempotent."""
 
-    def plan(self, schema: str, chunks: Sequence[Chunk], *, number: int) -> bool:
-        """Store a pass over a table as PLANNED units; `number` grows from pass to pass.
+    def plan(
+        self, schema: str, chunks: Sequence[Chunk], *, number: int, repairs: bool = False
+    ) -> bool:
+        """Store a pass over a table as PLANNED units; `number` grows from pass to pass.  With
+        `repairs` its units mend what they find.
 
         False, and nothing stored, where a pass of this number or a later one is there.  Units of
         earlier passes go; what they found stays until this pass has ended.
         """
         ...
 
-    def record(self, unit: WorkUnit, compared: Compared, verified: Verified) -> None:
-        """What one unit found.  With the last unit of a pass, differences that it did not find
-        again are GONE."""
+    def record(self, unit: WorkUnit, compared: Compared, verified: Verified) -> bool:
+        """What one unit found; True where it found something and is to mend it.
+
+        With the last unit of a pass, differences that it did not find again are GONE.
+        """
         ...
 
     def passes(self, schema: str | None = None, table: TableId | None = None) -> list[Pass]:
@@ -202,9 +207,14 @@ class Verifications(Protocol):
         ...
 
     def open_differences(
-        self, schema: str, table: TableId, *, after: int, limit: int
+        self, schema: str, table: TableId, *, after: int, limit: int, unit: str = ""
     ) -> list[Kept]:
-        """Rows found to differ and not yet repaired, in the order of their ids."""
+        """Rows found to differ (by one unit) and not yet repaired, in the order of their ids."""
+        ...
+
+    def start_anew(self, stream: WorkUnit, position: Position) -> None:
+        """A stream that has lost its place goes on at another one, under a new epoch.  What
+        happened between the two, comparisons with `repairs` must find."""
         ...
 
     def decide(self, ids: Sequence[int], state: str) -> None: ...

@@ -15,7 +15,7 @@ from warp.digest.canonical import of_form
 from warp.digest.comparing import Difference, Sort
 from warp.digest.seams import Compared, Kept, Pass, Verified
 from warp.digest.sums import Sums, total
-from warp.model import Chunk, Phase, QuarantinedRow, TableId, WorkUnit
+from warp.model import Chunk, Phase, Position, QuarantinedRow, TableId, WorkUnit
 
 
 class PostgresVerifications:
@@ -25,7 +25,9 @@ class PostgresVerifications:
         self._session = session
         self._metadata = metadata
 
-    def plan(self, schema: str, chunks: Sequence[Chunk], *, number: int) -> bool:
+    def plan(
+        self, schema: str, chunks: Sequence[Chunk], *, number: int, repairs: bool = False
+    ) -> bool:
         table = chunks[0].table
         where = _where(schema, table)
         with self._session.transaction(f"planning the verification of {table}"):
@@ -41,10 +43,12 @@ class PostgresVerifications:
                 unit = WorkUnit.of_verification(schema, chunk, number)
                 parameters = markers.to_parameters(unit, phase=Phase.PLANNED, epoch=number)
                 self._session.named("add_marker", **parameters)
-                self._session.named("add_verification", unit=unit.id, **where, **{"pass": number})
+                self._session.named(
+                    "add_verification", unit=unit.id, repairs=repairs, **where, **{"pass": number}
+                )
         return True
 
-    def record(self, unit: WorkUnit, compared: Compared, verified: Verified) -> None:
+    def record(self, unit: WorkUnit, compared: Compared, verified: Verified) -> bool:
         with self._session.transaction(f"recording {unit.id}"):
             row = self._session.named(
                 "record_verification",
@@ -57,8 +61,8 @@ class PostgresVerifications:
                 **markers.place(verified.position),
             ).fetchone()
             if row is None:
-                return
-            number, schema, namespace, name = row
+                return False
+            number, schema, namespace, name, repairs = row
             where = _where(schema, TableId(namespace, name)) | {"pass": number}
             lines = [_line(compared, found) for found in verified.differences]
             self._session.named(
@@ -74,6 +78,13 @@ class PostgresVerifications:
                         [{"unit": unit.id} | where | line for line in lines],
                     )
             self._session.named("close_differences", **where)
+        return bool(repairs and lines)
+
+    def start_anew(self, stream: WorkUnit, position: Position) -> None:
+        with self._session.transaction(f"moving {stream.id}"):
+            self._session.named(
+                "resync_stream", unit=stream.id, moves=True, **markers.place(position)
+            )
 
     def passes(self, schema: str | None = None, table: TableId | None = None) -> list[Pass]:
         where = {
@@ -86,11 +97,11 @@ class PostgresVerifications:
         return [_pass(row) for row in rows]
 
     def open_differences(
-        self, schema: str, table: TableId, *, after: int, limit: int
+        self, schema: str, table: TableId, *, after: int, limit: int, unit: str = ""
     ) -> list[Kept]:
         with self._session.meaning(f"reading the differences of {table}"):
             rows = self._session.named(
-                "read_differences", after=after, limit=limit, **_where(schema, table)
+                "read_differences", after=after, limit=limit, unit=unit, **_where(schema, table)
             ).fetchall()
         return [
             Kept(id, key, kinds, Sort(sort), tuple(columns), version, at, state)

@@ -4,4 +4,4 @@ set checked_at = clock_timestamp(), rows = %(rows)s, digest = %(digest)s, looks 
     aside = %(aside)s, unsettled = %(unsettled)s, position = %(position)s,
     position_seconds = %(position_seconds)s
 where unit = %(unit)s
-returning pass, schema_name, source_namespace, source_table
+returning pass, schema_name, source_namespace, source_table, repairs

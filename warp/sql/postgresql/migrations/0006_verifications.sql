@@ -8,6 +8,8 @@ create table {meta}.verifications (
     source_table text not null,
     pass bigint not null,
     planned_at timestamptz not null default clock_timestamp(),
+    -- what differs is handed to the table's replay unit at once
+    repairs boolean not null default false,
     -- null until it was compared
     checked_at timestamptz,
     rows bigint not null default 0,
