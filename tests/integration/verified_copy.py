@@ -35,7 +35,7 @@ class VerifiedCopy:
     rows: int = 25  # of a chunk
 
     def __post_init__(self) -> None:
-        self.fences = itertools.count(int(time.time() * 1_000_000))
+        self.fences = itertools.count(int(time.time() * 1_000_000), 1_000)
         self.looking = psycopg.connect(self.url, autocommit=True)
         self.errors: list[BaseException] = []
 
@@ -78,12 +78,15 @@ class VerifiedCopy:
     def streaming(self) -> Iterator[None]:
         hand = self.lease(WorkUnit.stream(SCHEMA))
         thread = threading.Thread(target=self._stream, args=(hand,))
+        # Whoever compares waits for the marker of a stream that may have nothing to bring.
+        patient, pipeline.IDLE_MARKER_SECONDS = pipeline.IDLE_MARKER_SECONDS, 0.05
         thread.start()
         try:
             yield
         finally:
             hand.stop()
             thread.join(LIMIT)
+            pipeline.IDLE_MARKER_SECONDS = patient
         assert not self.errors, self.errors
 
     def arrived(self) -> None:

@@ -105,7 +105,7 @@ _MYSQL: Final[Mapping[Kind, Callable[[str], str]]] = {
     Kind.BYTES: lambda x: f"lower(hex({x}))",
     Kind.UUID: lambda x: f"lower(replace({x}, '-', ''))",
     Kind.DATE: lambda x: _counted(f"datediff({x}, '2000-01-01')", 8),
-    Kind.TIME: lambda x: _counted(f"time_to_sec({x}) * 1000000 + microsecond({x})", 16),
+    Kind.TIME: lambda x: _counted(f"floor(time_to_sec({x})) * 1000000 + microsecond({x})", 16),
     Kind.DATETIME: lambda x: _counted(f"timestampdiff(microsecond, '2000-01-01', {x})", 16),
     Kind.TIMESTAMP: lambda x: _counted(f"timestampdiff(microsecond, '2000-01-01', {x})", 16),
     Kind.OBJECTID: lambda x: f"convert({x} using utf8mb4)",
