@@ -57,6 +57,7 @@ class SourceTraits:
     schemaless: bool = False  # batches carry documents
     headroom: bool = False  # it can tell what it still keeps: see `TellsHeadroom`
     ranges: bool = False  # it can cut a range of keys: see `CutsRanges`
+    compares: bool = False  # its rows can be verified: see warp.digest.seams
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class DestinationTraits:
     most_rows: int = 10_000
     # How long a quiet stream's marker may lag behind the log, where each move of it costs.
     idle_marker_seconds: float = 2.0
+    compares: bool = False  # its rows can be verified: see warp.digest.seams
 
 
 class SourceConnector(Protocol):
