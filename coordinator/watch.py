@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from coordinator.status import lag_of
 from warp import metrics
+from warp.fleet.view import lag_of
 from warp.metrics import ALL_TABLES, Meters, Status
 from warp.model import SHARED, LeasedUnit, Marker, Phase, UnitKind, WorkUnit
 

@@ -16,6 +16,7 @@ from warp.model import (
     ChangeBatch,
     Choice,
     Chunk,
+    CutShort,
     Diagnosis,
     ErrorLine,
     Finding,
@@ -389,6 +390,10 @@ class MetadataStore(Protocol):
         ...
 
     def end_run(self, run: str, *, status: str, rows: int, error: str = "") -> None: ...
+
+    def cut_short(self, *, newer_than: float, limit: int) -> list[CutShort]:
+        """Runs of the last `newer_than` seconds that ended `abandoned` or `lost`, newest first."""
+        ...
 
     def log_error(
         self,

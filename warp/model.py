@@ -554,6 +554,19 @@ class ErrorLine:
 
 
 @dataclass(frozen=True, slots=True)
+class CutShort:
+    """A run that its worker could not end: it was gone (`abandoned`) or superseded (`lost`)."""
+
+    unit: str
+    schema: str
+    worker: str
+    fence: int
+    status: str
+    ended_at: float  # Unix seconds
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """What a batch has to do with the quarantine: where its rows come from."""
 

@@ -1,0 +1,215 @@
+"""What a person sees: one line for each stream, poll and replay, and one for each table's snapshot.
+
+A snapshot's chunks come by the thousand, so they are one line, with all their owners.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from warp.fleet.trends import Counters, Trends
+from warp.fleet.view import FleetView, TableView, UnitView
+from warp.model import SHARED, Phase, TableId, UnitKind
+
+LATE: Final = 30.0  # seconds; a healthy stream moves its marker at least every ten
+
+SNAPSHOT: Final = "snapshot"  # the kind of a line that stands for a table's chunks
+
+
+class Health(StrEnum):
+    """How a line is, the worst first."""
+
+    FAILED = "failed"  # nothing more happens until a person acts
+    LATE = "late"
+    PAUSED = "paused"
+    WAITING = "waiting"  # for a worker
+    WELL = "well"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A unit, or the chunks of one table together."""
+
+    key: str  # the same in every look
+    kind: str
+    schema: str
+    tables: tuple[TableId, ...]
+    phase: str
+    state: str
+    owners: tuple[str, ...] = ()
+    fence: int = 0
+    rows: int = 0
+    expected: int = 0
+    progress: float | None = None  # of a snapshot, 0 to 1
+    lag: float | None = None
+    headroom: float | None = None
+    quarantined: int = 0
+    deferred: int = 0
+    verified_at: float | None = None  # the oldest of its tables; None where one never was
+    differences: int | None = None
+    position: str | None = None
+    slot: float | None = None
+    tries: int = 0
+    units: tuple[UnitView, ...] = ()
+    # What only several looks can tell.
+    rate: float | None = None  # rows per second
+    eta: float | None = None  # seconds until a snapshot is done
+    history: tuple[float, ...] = ()  # rows per second between looks, the oldest first
+
+    @property
+    def health(self) -> Health:
+        if self.phase == Phase.FAILED or self.state == "dead":
+            return Health.FAILED
+        if self.phase == Phase.PAUSED:
+            return Health.PAUSED
+        if self.lag is not None and self.lag > LATE and self.kind == UnitKind.STREAM:
+            return Health.LATE
+        if self.state in ("due", "absent"):
+            return Health.WAITING
+        return Health.WELL
+
+
+def lines_of(fleet: FleetView) -> list[Line]:
+    """All lines, by name; finished snapshots and replays are none."""
+    facts: dict[TableId, list[TableView]] = defaultdict(list)
+    for table in fleet.tables:
+        facts[table.table].append(table)
+    chunks: dict[tuple[str, TableId], list[UnitView]] = defaultdict(list)
+    lines = []
+    for unit in fleet.units:
+        if unit.kind is UnitKind.CHUNK:
+            chunks[unit.schema, unit.tables[0]].append(unit)
+        elif unit.phase is not Phase.DONE:
+            lines.append(_of_unit(unit, _about(unit.schema, unit.tables, facts)))
+    for (schema, table), its in chunks.items():
+        if any(chunk.phase is not Phase.DONE for chunk in its):
+            lines.append(_of_chunks(schema, table, its, _about(schema, (table,), facts)))
+    return sorted(lines, key=lambda line: line.key)
+
+
+def counters(lines: Iterable[Line]) -> Counters:
+    """What trends are made of."""
+    return {line.key: (line.rows, line.progress) for line in lines}
+
+
+def with_trends(lines: Iterable[Line], trends: Trends) -> list[Line]:
+    return [
+        replace(
+            line,
+            rate=trends.rate(line.key),
+            eta=trends.eta(line.key),
+            history=trends.history(line.key),
+        )
+        for line in lines
+    ]
+
+
+def _about(
+    schema: str, tables: Iterable[TableId], facts: Mapping[TableId, Sequence[TableView]]
+) -> list[TableView]:
+    """A table may be in two schemas; the stream of several carries it for whichever has it."""
+    return [
+        fact for table in tables for fact in facts.get(table, ()) if schema in (fact.schema, SHARED)
+    ]
+
+
+def _of_unit(unit: UnitView, tables: Sequence[TableView]) -> Line:
+    line = Line(
+        key=unit.id,
+        kind=unit.kind.value,
+        schema=unit.schema,
+        tables=unit.tables,
+        phase=unit.phase.value,
+        state=unit.state,
+        owners=(unit.owner,) if unit.owner else (),
+        fence=unit.fence,
+        rows=unit.rows,
+        lag=unit.lag_seconds,
+        headroom=unit.retention_headroom_seconds,
+        position=unit.position,
+        slot=unit.slot,
+        tries=unit.tries,
+        units=(unit,),
+    )
+    return _with_facts(line, tables)
+
+
+def _of_chunks(
+    schema: str, table: TableId, chunks: Sequence[UnitView], facts: Sequence[TableView]
+) -> Line:
+    leased = [chunk for chunk in chunks if chunk.state == "leased"]
+    open_ = [chunk for chunk in chunks if chunk.phase is not Phase.DONE]
+    states = [chunk.state for chunk in open_]
+    failed = any(chunk.phase is Phase.FAILED or chunk.state == "dead" for chunk in open_)
+    paused = all(chunk.phase is Phase.PAUSED for chunk in open_)
+    line = Line(
+        key=f"{SNAPSHOT}:{schema}:{table}",
+        kind=SNAPSHOT,
+        schema=schema,
+        tables=(table,),
+        phase=(Phase.FAILED if failed else Phase.PAUSED if paused else Phase.SNAPSHOT).value,
+        state="leased" if leased else min(states, key=("due", "later", "dead", "absent").index),
+        owners=tuple(sorted({chunk.owner for chunk in leased if chunk.owner})),
+        fence=max(chunk.fence for chunk in chunks),
+        rows=sum(chunk.rows for chunk in chunks),
+        expected=sum(chunk.expected for chunk in chunks),
+        progress=_progress(chunks),
+        tries=max(chunk.tries for chunk in chunks),
+        units=tuple(chunks),
+    )
+    return _with_facts(line, facts)
+
+
+def _progress(chunks: Iterable[UnitView]) -> float:
+    """By rows where the source told how many a chunk has, else each chunk counts as much."""
+    done = all_ = 0.0
+    for chunk in chunks:
+        size = max(1, chunk.expected)
+        all_ += size
+        # An estimate: only its done-mark says that a chunk is done.
+        done += size if chunk.phase is Phase.DONE else min(chunk.rows, 0.99 * size)
+    return done / all_ if all_ else 0.0
+
+
+def _with_facts(line: Line, tables: Sequence[TableView]) -> Line:
+    times = [table.verified_at for table in tables]
+    known = [time for time in times if time is not None]
+    found = [table.differences for table in tables if table.differences is not None]
+    return replace(
+        line,
+        quarantined=sum(table.quarantined for table in tables),
+        deferred=sum(table.deferred for table in tables),
+        verified_at=min(known) if known and len(known) == len(times) else None,
+        differences=sum(found) if found else None,
+    )
+
+
+# ---------------------------------------------------------------- choosing among them
+
+Key = Callable[[Line], Any]
+
+ORDERS: Final[Mapping[str, Key]] = {
+    "name": lambda line: line.key,
+    "health": lambda line: (list(Health).index(line.health), -(line.lag or 0.0), line.key),
+    "lag": lambda line: (-(line.lag or 0.0), line.key),
+    "rows/s": lambda line: (-(line.rate or 0.0), line.key),
+    "progress": lambda line: (line.progress is None, line.progress or 0.0, line.key),
+    "quarantine": lambda line: (-line.quarantined - line.deferred, line.key),
+}
+
+
+def chosen(lines: Iterable[Line], *, order: str = "name", text: str = "") -> list[Line]:
+    """In an order of ORDERS, and only those in which every word of `text` stands somewhere."""
+    words = text.casefold().split()
+    found = [line for line in lines if all(word in _said(line) for word in words)]
+    return sorted(found, key=ORDERS[order])
+
+
+def _said(line: Line) -> str:
+    tables = " ".join(map(str, line.tables))
+    parts = (line.key, line.phase, line.state, line.health, *line.owners, tables)
+    return " ".join(parts).casefold()
