@@ -1,0 +1,244 @@
+"""The live screen, driven by textual's own pilot: what stands on it and what its keys do."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import re
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from fleet_scene import NOW, fleet
+from textual.pilot import Pilot
+
+from dashboards.top.app import Top
+from dashboards.top.dialogs import Detail, Page, Question
+from warp.errors import LedgerUnavailable
+from warp.fleet.view import FleetView
+
+SMALL, LARGE = (80, 24), (160, 50)
+
+
+class Scripted:
+    """A fleet that works on with every look, and keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.looks = 0
+        self.trouble: LedgerUnavailable | None = None
+        self.seen = fleet
+        self.released = threading.Event()
+
+    def look(self) -> FleetView:
+        if self.trouble is not None:
+            raise self.trouble
+        self.looks += 1
+        return self.seen(rows=20 * self.looks, now=NOW + 2 * self.looks)
+
+    def act(self, what: str, subject: str) -> str:
+        self.asked.append((what, subject))
+        return f"{what}: done with [{subject}]"
+
+
+def driven(
+    desk: Scripted,
+    script: Callable[[Pilot[None], Top], Awaitable[None]],
+    *,
+    size: tuple[int, int] = SMALL,
+    every: float = 0.02,
+) -> None:
+    async def run() -> None:
+        app = Top(desk, every=every)
+        async with app.run_test(size=size) as pilot:
+            await shows(pilot, "UTC")
+            await script(pilot, app)
+
+    asyncio.run(run())
+
+
+def screen(app: Top) -> str:
+    """What stands on the screen, line by line."""
+    lines: dict[float, str] = {}
+    for y, text in re.findall(
+        r'<text[^>]*? y="([\d.]+)"[^>]*>(.*?)</text>', app.export_screenshot()
+    ):
+        lines[float(y)] = lines.get(float(y), "") + html.unescape(text).replace("\xa0", " ")
+    return "\n".join(lines[y] for y in sorted(lines))
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], Any], what: str) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await pilot.pause(0.01)
+    raise AssertionError(f"waited for {what} on:\n{screen_of(pilot)}")
+
+
+def screen_of(pilot: Pilot[None]) -> str:
+    assert isinstance(pilot.app, Top)
+    return screen(pilot.app)
+
+
+async def shows(pilot: Pilot[None], *parts: str) -> None:
+    await until(pilot, lambda: all(part in screen_of(pilot) for part in parts), f"{parts}")
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x50"])
+def test_everything_that_matters_stands_on_one_screen(size: tuple[int, int]) -> None:
+    async def script(pilot: Pilot[None], app: Top) -> None:
+        await shows(pilot, "1 failed", "rows/s", "worst lag 0.4s", "2 workers, 3 of 8 slots")
+        await shows(pilot, "● streaming", "✗ failed", "█", "host-1:41", "2/4", "takeover", "quit")
+        if size == LARGE:
+            await shows(pilot, "1764000000000123", "verified", "WARP-100")
+        else:
+            assert max(map(len, screen(app).splitlines())) <= 80
+
+    driven(Scripted(), script, size=size)
+
+
+def test_a_look_brings_up_to_date_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No flicker: rows are replaced when they come, go or change places, and not else."""
+    from dashboards.top.grid import Grid
+
+    replaced = []
+    replace = Grid._replace
+
+    def counted(self: Any, *given: Any) -> None:
+        replaced.append(self.id)
+        replace(self, *given)
+
+    monkeypatch.setattr(Grid, "_replace", counted)
+    desk = Scripted()
+
+    async def script(pilot: Pilot[None], app: Top) -> None:
+        await until(pilot, lambda: desk.looks > 2, "two looks")
+        before = replaced.copy()
+        await until(pilot, lambda: desk.looks > 20, "many looks")
+        assert replaced == before
+
+    driven(desk, script)
+
+
+def test_the_cursor_stays_at_its_unit_when_the_order_changes() -> None:
+    async def script(pilot: Pilot[None], app: Top) -> None:
+        await pilot.press("down", "down")
+        at = app._units.chosen
+        assert at is not None
+        await pilot.press("s", "s")
+        await shows(pilot, "by rows/s")
+        after = app._units.chosen
+        assert after is not None
+        assert after.key == at.key
+
+    driven(Scripted(), script)
+
+
+def test_words_narrow_what_is_shown_until_escape() -> None:
+    async def script(pilot: Pilot[None], app: Top) -> None:
+        await pilot.press("slash", *"snap", "enter")
+        await shows(pilot, "only “snap”")
+        assert [line.key for line in app._units._rows] == ["snapshot:shop:shop.orders"]
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app._units._rows) == 3, "everything")
+
+    driven(Scripted(), script)
+
+
+def test_enter_opens_a_unit_in_full_and_it_stays_alive() -> None:
+    desk = Scripted()
+
+    async def script(pilot: Pilot[None], app: Top) -> None:
+        app._units.move_cursor(row=[x.key for x in app._units._rows].index("stream:shop"))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Detail), "the unit")
+        await shows(pilot, "position", "8265", "1764000000000123", "tables", "shop.users")
+        looks = desk.looks
+        await until(pilot, lambda: desk.looks > looks + 2, "looks to go on")
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, Page), "the fleet again")
+
+    driven(desk, script, size=LARGE)
+
+
+def test_t_shows_tables_and_back() -> None:
+    async def script(pilot: Pilot[None], app: Top) -> None:
+        await pilot.press("t")
+        await shows(pilot, "shop.users", "1/3", "crm.people")
+        assert "\x1b" not in screen(app)
+        await pilot.press("t")
+        await shows(pilot, "stream:shop")
+
+    driven(Scripted(), script)
+
+
+@pytest.mark.parametrize(("key", "what"), [("p", "pause"), ("r", "resume")])
+def test_a_schema_is_paused_and_resumed_only_after_a_yes(key: str, what: str) -> None:
+    desk = Scripted()
+
+    async def script(pilot: Pilot[None], app: Top) -> None:
+        app._units.move_cursor(row=[x.key for x in app._units._rows].index("stream:shop"))
+        for no in ("n", "escape", "enter"):
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(app.screen, Question), "the question")
+            await shows(pilot, f"{what} schema shop?")
+            await pilot.press(no)
+            await until(pilot, lambda: not isinstance(app.screen, Question), "the fleet again")
+        assert desk.asked == []
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(app.screen, Question), "the question")
+        await pilot.press("y")
+        await until(pilot, lambda: desk.asked == [(what, "shop")], "the schema to be asked for")
+        await shows(pilot, "done with [shop]")
+
+    driven(desk, script)
+
+
+def test_a_worker_is_drained_where_the_cursor_stands() -> None:
+    desk = Scripted()
+
+    async def script(pilot: Pilot[None], app: Top) -> None:
+        await pilot.press("d")  # from the units: first choose one
+        await until(pilot, lambda: app._workers.has_focus, "the workers")
+        await pilot.press("down", "d")
+        await until(pilot, lambda: isinstance(app.screen, Question), "the question")
+        await shows(pilot, "drain worker host-2:42")
+        await pilot.press("y")
+        await until(pilot, lambda: desk.asked == [("drain", "host-2:42:ab2")], "the drain")
+
+    driven(desk, script)
+
+
+def test_a_fleet_that_cannot_be_seen_says_so_and_keeps_the_last_look() -> None:
+    desk = Scripted()
+
+    async def script(pilot: Pilot[None], app: Top) -> None:
+        desk.trouble = LedgerUnavailable("no Redis at redis://u:hunter2@h", place="h")
+        await shows(pilot, "old:", "no Redis", "stream:shop")
+        assert "hunter2" not in screen(app)
+        desk.trouble = None
+        await shows(pilot, "1 failed")
+
+    driven(desk, script)
+
+
+def test_another_size_is_another_layout_at_once() -> None:
+    async def script(pilot: Pilot[None], app: Top) -> None:
+        assert "fence" not in screen(app)
+        await pilot.resize_terminal(*LARGE)
+        await shows(pilot, "fence", "verified")
+        await pilot.resize_terminal(*SMALL)
+        await until(pilot, lambda: "fence" not in screen(app), "the small layout")
+
+    driven(Scripted(), script)
+
+
+def test_the_keys_are_explained() -> None:
+    async def script(pilot: Pilot[None], app: Top) -> None:
+        await pilot.press("question_mark")
+        await shows(pilot, "pause the schema", "drain the worker", "waits for a worker")
+        await pilot.press("q")
+        await until(pilot, lambda: not isinstance(app.screen, Page), "the fleet again")
+
+    driven(Scripted(), script, size=LARGE)
