@@ -26,8 +26,14 @@ def as_json(fleet: FleetView) -> dict[str, Any]:
         "units": [_unit(unit) for unit in fleet.units],
         "tables": [_table(table) for table in fleet.tables],
         "workers": [
-            {"id": w.id, "slots": w.slots, "held": w.held, "alive_for": round(w.alive_for, 3)}
-            for w in fleet.workers
+            {
+                "id": worker.id,
+                "slots": worker.slots,
+                "held": worker.held,
+                "alive_for": round(worker.alive_for, 3),
+                "memory": worker.memory,
+            }
+            for worker in fleet.workers
         ],
         "as_of": fleet.as_of,
     }

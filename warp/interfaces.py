@@ -492,12 +492,13 @@ class LeaseStore(Protocol):
         ...
 
     def renew(
-        self, worker: str, leases: Sequence[Lease], *, ttl: float, slots: int
+        self, worker: str, leases: Sequence[Lease], *, ttl: float, slots: int, memory: int = 0
     ) -> tuple[int, list[bool]]:
         """(how many to shed, for each lease whether it is still held).  At most 250 at a time.
 
         To shed is the wish of this moment, for the worker as a whole: not to be added to the last
-        one.  Also proof of life of the worker: call it with no leases too.
+        one.  Also proof of life of the worker: call it with no leases too.  `memory` is what it
+        tells of its resident bytes, for people to see.
         """
         ...
 

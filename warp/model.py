@@ -712,3 +712,4 @@ class WorkerState:
     slots: int
     held: int
     alive_for: float  # seconds until it counts as dead
+    memory: int = 0  # resident bytes, as it last told; 0: it did not

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+import psutil
 import structlog
 
 from warp.errors import LeaseLost, LedgerUnavailable
@@ -204,7 +205,11 @@ class Heartbeat:
                 leases = [h.lease for h in part]
                 asked_at = self._clock()
                 shed, kept = self._ledger.renew(
-                    self._worker, leases, ttl=self._ttl, slots=self._slots
+                    self._worker,
+                    leases,
+                    ttl=self._ttl,
+                    slots=self._slots,
+                    memory=psutil.Process().memory_info().rss,
                 )
                 for held, lease, ours in zip(part, leases, kept, strict=True):
                     if ours:

@@ -120,7 +120,7 @@ class Top(App[None]):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        self._units.focus()
+        self.unit_grid.focus()
         self._looks.start()
 
     def on_unmount(self) -> None:
@@ -137,15 +137,15 @@ class Top(App[None]):
     # ------------------------------------------------------------ what is seen
 
     @property
-    def _units(self) -> Grid[Line]:
+    def unit_grid(self) -> Grid[Line]:
         return self._base("#units")
 
     @property
-    def _tables(self) -> Grid[TableView]:
+    def table_grid(self) -> Grid[TableView]:
         return self._base("#units")
 
     @property
-    def _workers(self) -> Grid[WorkerView]:
+    def worker_grid(self) -> Grid[WorkerView]:
         return self._base("#workers")
 
     def _base(self, selector: str) -> Grid:  # type: ignore[type-arg]
@@ -170,11 +170,11 @@ class Top(App[None]):
         with self.batch_update():
             self._summarise()
             if self._of_tables:
-                self._tables.show(self._chosen_tables(picture), now)
+                self.table_grid.show(self._chosen_tables(picture), now)
             else:
                 lines = chosen(picture.lines, order=self._order, text=self._words)
-                self._units.show(lines, now)
-            self._workers.show(sorted(picture.fleet.workers, key=lambda w: w.id), now)
+                self.unit_grid.show(lines, now)
+            self.worker_grid.show(sorted(picture.fleet.workers, key=lambda w: w.id), now)
             news = self.screen_stack[0].query_one("#news", Static)
             news.update(self._news(picture))
 
@@ -244,9 +244,9 @@ class Top(App[None]):
     def action_tables(self) -> None:
         self._of_tables = not self._of_tables
         if self._of_tables:
-            self._tables.offer(columns.TABLES, lambda table: f"{table.schema} {table.table}")
+            self.table_grid.offer(columns.TABLES, lambda table: f"{table.schema} {table.table}")
         else:
-            self._units.offer(columns.LINES, lambda line: line.key)
+            self.unit_grid.offer(columns.LINES, lambda line: line.key)
         self._draw()
 
     def action_filter(self) -> None:
@@ -269,12 +269,12 @@ class Top(App[None]):
 
     def _close_filter(self) -> None:
         self.query_one("#filter", Input).remove_class("open")
-        self._units.focus()
+        self.unit_grid.focus()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         if self._picture is None or event.data_table.id != "units":
             return
-        found = self._units.chosen
+        found = self.unit_grid.chosen
         if isinstance(found, Line):
             self.push_screen(dialogs.Detail(found, self._picture))
 
@@ -299,7 +299,7 @@ class Top(App[None]):
 
     def _schemas_at_cursor(self) -> list[str]:
         """Of a stream that several share: all of them."""
-        at = self._units.chosen
+        at = self.unit_grid.chosen
         if at is None or self._picture is None:
             return []
         if at.schema != SHARED:
@@ -308,9 +308,9 @@ class Top(App[None]):
         return sorted({t.schema for t in self._picture.fleet.tables if t.table in carried})
 
     def action_drain(self) -> None:
-        worker = self._workers.chosen if self._workers.has_focus else None
+        worker = self.worker_grid.chosen if self.worker_grid.has_focus else None
         if worker is None:
-            self._workers.focus()
+            self.worker_grid.focus()
             self.notify("choose a worker, then d again")
             return
         asked = f"drain worker {words.worker(worker.id, 50)}?"

@@ -124,11 +124,11 @@ def test_a_look_brings_up_to_date_only_what_changed(monkeypatch: pytest.MonkeyPa
 def test_the_cursor_stays_at_its_unit_when_the_order_changes() -> None:
     async def script(pilot: Pilot[None], app: Top) -> None:
         await pilot.press("down", "down")
-        at = app._units.chosen
+        at = app.unit_grid.chosen
         assert at is not None
         await pilot.press("s", "s")
         await shows(pilot, "by rows/s")
-        after = app._units.chosen
+        after = app.unit_grid.chosen
         assert after is not None
         assert after.key == at.key
 
@@ -139,9 +139,9 @@ def test_words_narrow_what_is_shown_until_escape() -> None:
     async def script(pilot: Pilot[None], app: Top) -> None:
         await pilot.press("slash", *"snap", "enter")
         await shows(pilot, "only “snap”")
-        assert [line.key for line in app._units._rows] == ["snapshot:shop:shop.orders"]
+        assert [line.key for line in app.unit_grid._rows] == ["snapshot:shop:shop.orders"]
         await pilot.press("escape")
-        await until(pilot, lambda: len(app._units._rows) == 3, "everything")
+        await until(pilot, lambda: len(app.unit_grid._rows) == 3, "everything")
 
     driven(Scripted(), script)
 
@@ -150,7 +150,7 @@ def test_enter_opens_a_unit_in_full_and_it_stays_alive() -> None:
     desk = Scripted()
 
     async def script(pilot: Pilot[None], app: Top) -> None:
-        app._units.move_cursor(row=[x.key for x in app._units._rows].index("stream:shop"))
+        app.unit_grid.move_cursor(row=[x.key for x in app.unit_grid._rows].index("stream:shop"))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Detail), "the unit")
         await shows(pilot, "position", "8265", "1764000000000123", "tables", "shop.users")
@@ -178,7 +178,7 @@ def test_a_schema_is_paused_and_resumed_only_after_a_yes(key: str, what: str) ->
     desk = Scripted()
 
     async def script(pilot: Pilot[None], app: Top) -> None:
-        app._units.move_cursor(row=[x.key for x in app._units._rows].index("stream:shop"))
+        app.unit_grid.move_cursor(row=[x.key for x in app.unit_grid._rows].index("stream:shop"))
         for no in ("n", "escape", "enter"):
             await pilot.press(key)
             await until(pilot, lambda: isinstance(app.screen, Question), "the question")
@@ -200,7 +200,7 @@ def test_a_worker_is_drained_where_the_cursor_stands() -> None:
 
     async def script(pilot: Pilot[None], app: Top) -> None:
         await pilot.press("d")  # from the units: first choose one
-        await until(pilot, lambda: app._workers.has_focus, "the workers")
+        await until(pilot, lambda: app.worker_grid.has_focus, "the workers")
         await pilot.press("down", "d")
         await until(pilot, lambda: isinstance(app.screen, Question), "the question")
         await shows(pilot, "drain worker host-2:42")

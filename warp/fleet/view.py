@@ -222,7 +222,9 @@ def _tables(
 def _worker(worker: WorkerState, lease_ttl: float | None) -> WorkerView:
     # It says with each heartbeat how long it is to count as alive.
     ago = None if lease_ttl is None else max(0.0, lease_ttl - worker.alive_for)
-    return WorkerView(worker.id, worker.slots, worker.held, worker.alive_for, ago)
+    return WorkerView(
+        worker.id, worker.slots, worker.held, worker.alive_for, ago, worker.memory or None
+    )
 
 
 def _tables_by_schema(
