@@ -5,13 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from warp.assembly import Assembly
 from warp.fleet import news
 from warp.fleet.news import News
 from warp.fleet.view import FleetView, TableView, UnitView, fleet_of
-from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
+from warp.interfaces import (
+    DestinationConnector,
+    LeaseStore,
+    MetadataStore,
+    SourceConnector,
+    TellsCutShort,
+)
 from warp.model import SHARED, Choice, LeasedUnit, Marker, Position, UnitKind
 from warp.streams import stream_of
 
@@ -125,7 +131,10 @@ class StatusReader:
     def _news(self, ledger: Sequence[LeasedUnit]) -> tuple[News, ...]:
         metadata = self._metadata()
         schemas = (*self._schemas, SHARED)
-        runs = metadata.cut_short(newer_than=NEWS_OF, limit=_MOST_NEWS)
+        runs = []
+        if self._destination is not None and self._destination.traits.tells_cut_short:
+            told_by = cast(TellsCutShort, metadata)
+            runs = told_by.cut_short(newer_than=NEWS_OF, limit=_MOST_NEWS)
         lines = metadata.errors(Choice(schemas=schemas, newer_than=NEWS_OF, limit=_MOST_NEWS))
         owners = {entry.unit.id: entry for entry in ledger}
         told = news.of_runs((run for run in runs if run.schema in schemas), owners)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from warp.fleet import words
-from warp.fleet.lines import SNAPSHOT, Health, Line, lines_of
+from warp.fleet.lines import Health, Line, lines_of
 from warp.fleet.news import News
 from warp.fleet.picture import Picture
 from warp.fleet.view import FleetView, WorkerView
@@ -45,7 +45,7 @@ def _owner(line: Line) -> str:
 
 
 def _phase(line: Line) -> str:
-    if line.kind == SNAPSHOT and line.progress is not None:
+    if line.progress is not None:
         return f"{line.phase} {words.percent(line.progress)}"
     return line.phase
 

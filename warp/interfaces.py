@@ -60,6 +60,7 @@ class DestinationTraits:
     atomic_marker: bool = True  # rows and marker commit together
     transactional_ddl: bool = False
     best_batch_rows: int = 1_000
+    tells_cut_short: bool = False  # its metadata is a TellsCutShort
 
 
 class SourceConnector(Protocol):
@@ -391,10 +392,6 @@ class MetadataStore(Protocol):
 
     def end_run(self, run: str, *, status: str, rows: int, error: str = "") -> None: ...
 
-    def cut_short(self, *, newer_than: float, limit: int) -> list[CutShort]:
-        """Runs of the last `newer_than` seconds that ended `abandoned` or `lost`, newest first."""
-        ...
-
     def log_error(
         self,
         *,
@@ -460,6 +457,14 @@ class MetadataStore(Protocol):
 
     def errors(self, choice: Choice) -> list[ErrorLine]:
         """Lines of the error log, the latest first; `states` and `after` say nothing here."""
+        ...
+
+
+class TellsCutShort(Protocol):
+    """Metadata that can tell people which runs never came to their end."""
+
+    def cut_short(self, *, newer_than: float, limit: int) -> list[CutShort]:
+        """Runs of the last `newer_than` seconds that ended `abandoned` or `lost`, newest first."""
         ...
 
 

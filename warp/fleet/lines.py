@@ -1,6 +1,7 @@
 """What a person sees: one line for each stream, poll and replay, and one for each table's snapshot.
 
-A snapshot's chunks come by the thousand, so they are one line, with all their owners.  Pure.
+A snapshot's chunks come by the thousand, and so do the ranges of a verification: all of one table are
+one line, with all their owners.  Pure.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from warp.model import SHARED, Phase, TableId, UnitKind
 LATE: Final = 30.0  # seconds; a healthy stream moves its marker at least every ten
 
 SNAPSHOT: Final = "snapshot"  # the kind of a line that stands for a table's chunks
+# Kinds of units that are parts of one table's work, and what a line of all of them is called.
+FOLDED: Final = {"chunk": SNAPSHOT, "verify": "verify"}
 
 
 class Health(StrEnum):
@@ -32,7 +35,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A unit, or the chunks of one table together."""
+    """A unit, or the parts of one table's snapshot or verification together."""
 
     key: str  # the same in every look
     kind: str
@@ -78,16 +81,16 @@ def lines_of(fleet: FleetView) -> list[Line]:
     facts: dict[TableId, list[TableView]] = defaultdict(list)
     for table in fleet.tables:
         facts[table.table].append(table)
-    chunks: dict[tuple[str, TableId], list[UnitView]] = defaultdict(list)
+    parts: dict[tuple[str, str, TableId], list[UnitView]] = defaultdict(list)
     lines = []
     for unit in fleet.units:
-        if unit.kind is UnitKind.CHUNK:
-            chunks[unit.schema, unit.tables[0]].append(unit)
+        if unit.kind.value in FOLDED:
+            parts[FOLDED[unit.kind.value], unit.schema, unit.tables[0]].append(unit)
         elif unit.phase is not Phase.DONE:
             lines.append(_of_unit(unit, _about(unit.schema, unit.tables, facts)))
-    for (schema, table), its in chunks.items():
-        if any(chunk.phase is not Phase.DONE for chunk in its):
-            lines.append(_of_chunks(schema, table, its, _about(schema, (table,), facts)))
+    for (kind, schema, table), its in parts.items():
+        if any(part.phase is not Phase.DONE for part in its):
+            lines.append(_of_parts(kind, schema, table, its, _about(schema, (table,), facts)))
     return sorted(lines, key=lambda line: line.key)
 
 
@@ -138,40 +141,44 @@ def _of_unit(unit: UnitView, tables: Sequence[TableView]) -> Line:
     return _with_facts(line, tables)
 
 
-def _of_chunks(
-    schema: str, table: TableId, chunks: Sequence[UnitView], facts: Sequence[TableView]
+def _of_parts(
+    kind: str,
+    schema: str,
+    table: TableId,
+    parts: Sequence[UnitView],
+    facts: Sequence[TableView],
 ) -> Line:
-    leased = [chunk for chunk in chunks if chunk.state == "leased"]
-    open_ = [chunk for chunk in chunks if chunk.phase is not Phase.DONE]
-    states = [chunk.state for chunk in open_]
-    failed = any(chunk.phase is Phase.FAILED or chunk.state == "dead" for chunk in open_)
-    paused = all(chunk.phase is Phase.PAUSED for chunk in open_)
+    leased = [part for part in parts if part.state == "leased"]
+    open_ = [part for part in parts if part.phase is not Phase.DONE]
+    states = [part.state for part in open_]
+    failed = any(part.phase is Phase.FAILED or part.state == "dead" for part in open_)
+    paused = all(part.phase is Phase.PAUSED for part in open_)
     line = Line(
-        key=f"{SNAPSHOT}:{schema}:{table}",
-        kind=SNAPSHOT,
+        key=f"{kind}:{schema}:{table}",
+        kind=kind,
         schema=schema,
         tables=(table,),
-        phase=(Phase.FAILED if failed else Phase.PAUSED if paused else Phase.SNAPSHOT).value,
+        phase=Phase.FAILED.value if failed else Phase.PAUSED.value if paused else kind,
         state="leased" if leased else min(states, key=("due", "later", "dead", "absent").index),
-        owners=tuple(sorted({chunk.owner for chunk in leased if chunk.owner})),
-        fence=max(chunk.fence for chunk in chunks),
-        rows=sum(chunk.rows for chunk in chunks),
-        expected=sum(chunk.expected for chunk in chunks),
-        progress=_progress(chunks),
-        tries=max(chunk.tries for chunk in chunks),
-        units=tuple(chunks),
+        owners=tuple(sorted({part.owner for part in leased if part.owner})),
+        fence=max(part.fence for part in parts),
+        rows=sum(part.rows for part in parts),
+        expected=sum(part.expected for part in parts),
+        progress=_progress(parts),
+        tries=max(part.tries for part in parts),
+        units=tuple(parts),
     )
     return _with_facts(line, facts)
 
 
-def _progress(chunks: Iterable[UnitView]) -> float:
+def _progress(parts: Iterable[UnitView]) -> float:
     """By rows where the source told how many a chunk has, else each chunk counts as much."""
     done = all_ = 0.0
-    for chunk in chunks:
-        size = max(1, chunk.expected)
+    for part in parts:
+        size = max(1, part.expected)
         all_ += size
         # An estimate: only its done-mark says that a chunk is done.
-        done += size if chunk.phase is Phase.DONE else min(chunk.rows, 0.99 * size)
+        done += size if part.phase is Phase.DONE else min(part.rows, 0.99 * size)
     return done / all_ if all_ else 0.0
 
 

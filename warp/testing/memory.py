@@ -343,7 +343,9 @@ class MemoryDestination:
     """Writes to a MemoryWarehouse."""
 
     Options: ClassVar[type[BaseModel]] = MemoryDestinationOptions
-    traits: ClassVar[DestinationTraits] = DestinationTraits(transactional_ddl=True)
+    traits: ClassVar[DestinationTraits] = DestinationTraits(
+        transactional_ddl=True, tells_cut_short=True
+    )
 
     def __init__(self, options: MemoryDestinationOptions, selection: TableSelection) -> None:
         self.warehouse: MemoryWarehouse = options.warehouse

@@ -52,7 +52,9 @@ class PostgresDestination:
     """Writes to PostgreSQL 13 or later.  Connects when first used, and again after a loss."""
 
     Options: ClassVar[type[BaseModel]] = PostgresOptions
-    traits: ClassVar[DestinationTraits] = DestinationTraits(transactional_ddl=True)
+    traits: ClassVar[DestinationTraits] = DestinationTraits(
+        transactional_ddl=True, tells_cut_short=True
+    )
 
     def __init__(self, options: PostgresOptions, selection: TableSelection) -> None:
         self._options = options
