@@ -10,7 +10,7 @@ COMPILED = $(addprefix tests/unit/,test_packed_columns.py test_native_bson.py te
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick soak asan docs format native clean
+.PHONY: help demo test check bench bench-quick soak asan docs pictures format native clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ docs: $(READY) ## Write the generated documents anew
 	$(BIN)/python -m warp.config.reference > docs/configuration.md
 	$(BIN)/python -m warp.types_reference > docs/types.md
 	$(BIN)/python -m warp.errors_reference > docs/errors.md
+
+pictures: $(READY) ## Take the pictures of docs/images anew, from a real run
+	$(BIN)/python docs/images/make.py
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff format .

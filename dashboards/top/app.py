@@ -100,7 +100,7 @@ class Top(App[None]):
             seen=lambda picture: self._post(Seen(picture)),
             failed=lambda trouble: self._post(Unseen(trouble)),
         )
-        self._picture: Picture | None = None
+        self.picture: Picture | None = None
         self._trouble = ""
         self._order = "health"
         self._words = ""
@@ -153,7 +153,7 @@ class Top(App[None]):
         return self.screen_stack[0].query_one(selector, Grid)
 
     def on_seen(self, message: Seen) -> None:
-        self._picture, self._trouble = message.picture, ""
+        self.picture, self._trouble = message.picture, ""
         self._draw()
         if isinstance(self.screen, dialogs.Detail):
             self.screen.renew(message.picture)
@@ -163,7 +163,7 @@ class Top(App[None]):
         self._summarise()
 
     def _draw(self) -> None:
-        picture = self._picture
+        picture = self.picture
         if picture is None:
             return
         now = picture.fleet.as_of
@@ -191,10 +191,10 @@ class Top(App[None]):
 
     def _summarise(self) -> None:
         summary = self.screen_stack[0].query_one("#summary", Static)
-        if self._picture is None:
+        if self.picture is None:
             summary.update(Text(words.plain(self._trouble) or "looking…", style="red"))
             return
-        summary.update(self._summary(self._picture))
+        summary.update(self._summary(self.picture))
 
     def _summary(self, picture: Picture) -> Text:
         fleet, health = picture.fleet, picture.health
@@ -272,11 +272,11 @@ class Top(App[None]):
         self.unit_grid.focus()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        if self._picture is None or event.data_table.id != "units":
+        if self.picture is None or event.data_table.id != "units":
             return
         found = self.unit_grid.chosen
         if isinstance(found, Line):
-            self.push_screen(dialogs.Detail(found, self._picture))
+            self.push_screen(dialogs.Detail(found, self.picture))
 
     def action_pause(self) -> None:
         self._ask_schema(PAUSE, "Its units stop at their place; the source's log must reach back "
@@ -300,12 +300,12 @@ class Top(App[None]):
     def _schemas_at_cursor(self) -> list[str]:
         """Of a stream that several share: all of them."""
         at = self.unit_grid.chosen
-        if at is None or self._picture is None:
+        if at is None or self.picture is None:
             return []
         if at.schema != SHARED:
             return [at.schema]
         carried = set(at.tables) if isinstance(at, Line) else set()
-        return sorted({t.schema for t in self._picture.fleet.tables if t.table in carried})
+        return sorted({t.schema for t in self.picture.fleet.tables if t.table in carried})
 
     def action_drain(self) -> None:
         worker = self.worker_grid.chosen if self.worker_grid.has_focus else None

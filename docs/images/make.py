@@ -1,8 +1,8 @@
 """Takes the pictures of docs/operations/top.md from a real run: real servers, a worker killed.
 
-    python docs/images/make.py
+    make pictures
 
-MongoDB, PostgreSQL and Redis are started and stopped by it; a minute, most of it loading rows.
+Starts and stops MongoDB, PostgreSQL, Redis, a coordinator and three workers; two minutes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pymongo
 import yaml
-from rich.console import Console
 
 from commands.top import FleetDesk
 from dashboards.top.app import Top
@@ -34,8 +33,8 @@ from warp.testing.servers import Mongod, Postgres, RedisServer
 
 HERE = Path(__file__).parent
 TTL = 4.0
-BULK = {"orders": 700_000, "customers": 40_000, "invoices": 120_000}
-say = Console(stderr=True).print
+PATIENCE = 120.0
+TABLES = {"customers": 40_000, "invoices": 90_000, "orders": 1_000_000}
 
 
 def main() -> None:
@@ -46,30 +45,26 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongo.url)
         stack.callback(client.close)
+        ledger = RedisLeaseStore(redis.url, "docs", lease_ttl=TTL)
+        stack.callback(ledger.close)
         port = free_port()
         config = folder / "config.yaml"
         config.write_text(yaml.safe_dump(settings(mongo.url, postgres.url, redis.url, port)))
-        client["crm"]["people"].insert_many({"_id": n, "n": n} for n in range(5000))
-        load_rows(client["shop"], {"customers": BULK["customers"]})
-        processes = [run("coordinator.cli", config), run("workers.cli", config, "--processes", "2")]
-        stack.callback(lambda: [stop(process) for process in processes])
-        ledger = RedisLeaseStore(redis.url, "docs", lease_ttl=TTL)
-        stack.callback(ledger.close)
-        assert wait_until(lambda: streams(ledger) == 2, 120)
-        say("loading rows")
-        load_rows(client["shop"], BULK)
-        victim = run("workers.cli", config)
-        processes.append(victim)
-        assert wait_until(lambda: any(u.owner.split(":")[1] == str(child(victim))
-                                      for u in ledger.units() if u.owner), 120)  # fmt: skip
-        stopped = threading.Event()
-        writer = threading.Thread(target=write_on, args=(client["shop"], stopped))
-        writer.start()
-        try:
-            pictures(config, port, client, victim)
-        finally:
-            stopped.set()
-            writer.join()
+        fill(client["crm"], {"people": 5_000})
+        fill(client["shop"], TABLES)
+
+        stack.enter_context(running("coordinator.cli", config))
+        stack.enter_context(running("workers.cli", config, "--processes", "2"))
+        stack.enter_context(writing_on(client["shop"]))
+        browser = stack.enter_context(Browser(width=1360, height=1000))
+        with running("workers.cli", config) as victim:
+            until(lambda: holds(ledger, victim), "the third worker to hold a unit")
+            browser.open(f"http://127.0.0.1:{port}/")
+        read = load(str(config), os.environ, {})
+        with contextlib.closing(FleetDesk(read, Plugged(read))) as desk:
+            asyncio.run(of_the_screen(Top(desk, every=1.0)))
+        browser.until("last !== null && last.history.length > 6", PATIENCE)
+        browser.screenshot(HERE / "page.png")
 
 
 def settings(mongo: str, postgres: str, redis: str, port: int) -> dict[str, Any]:
@@ -87,71 +82,90 @@ def settings(mongo: str, postgres: str, redis: str, port: int) -> dict[str, Any]
     }
 
 
-def run(module: str, config: Path, *more: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def running(module: str, config: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of ours in a session of its own, killed with all its children at the end."""
+    process = subprocess.Popen(
         [sys.executable, "-m", module, "--config", str(config), *more],
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    try:
+        yield process
+    finally:
+        kill(process)
 
 
-def child(process: subprocess.Popen[bytes]) -> int:
-    said = subprocess.run(
-        ["pgrep", "-g", str(process.pid), "-n"], capture_output=True, text=True, check=False
-    )
-    return int(said.stdout or 0)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
+def kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 9)
     process.wait()
 
 
-def streams(ledger: RedisLeaseStore) -> int:
-    return sum(u.unit.kind == "stream" and u.state == "leased" for u in ledger.units())
+def until(condition: Callable[[], bool], what: str) -> None:
+    if not wait_until(condition, PATIENCE):
+        raise SystemExit(f"waited {PATIENCE:.0f} s for {what}")
 
 
-def load_rows(database: Any, tables: dict[str, int]) -> None:
+def holds(ledger: RedisLeaseStore, process: subprocess.Popen[bytes]) -> bool:
+    owners = {unit.owner.split(":")[1] for unit in ledger.units() if unit.owner}
+    return any(os.getpgid(int(pid)) == process.pid for pid in owners)
+
+
+def fill(database: Any, tables: dict[str, int]) -> None:
     for table, rows in tables.items():
         for first in range(0, rows, 20_000):
             database[table].insert_many(
-                [{"_id": n, "n": n, "name": f"{table} {n}", "paid": n % 3 == 0}
-                 for n in range(first, min(rows, first + 20_000))],
+                [
+                    {"_id": n, "n": n, "name": f"{table} {n}", "paid": n % 3 == 0}
+                    for n in range(first, min(rows, first + 20_000))
+                ],
                 ordered=False,
-            ) if database[table].find_one({"_id": first}) is None else None  # fmt: skip
+            )
 
 
-def write_on(database: Any, stopped: threading.Event) -> None:
-    number = 10**7
-    while not stopped.wait(0.1):
-        database["customers"].insert_many([{"_id": number + n, "n": n} for n in range(40)])
-        number += 40
+@contextlib.contextmanager
+def writing_on(database: Any) -> Iterator[None]:
+    """Some hundred changes a second, for streams to have something to do."""
+    stopped = threading.Event()
+
+    def write() -> None:
+        number = 10**7
+        while not stopped.wait(0.1):
+            database["customers"].insert_many([{"_id": number + n, "n": n} for n in range(40)])
+            number += 40
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        writer.join()
 
 
-def pictures(config: Path, port: int, client: Any, victim: subprocess.Popen[bytes]) -> None:
-    read = load(str(config), os.environ, {})
-    for name, size in (("top-160x50", (160, 50)), ("top-80x24", (80, 24))):
-        with contextlib.closing(FleetDesk(read, Plugged(read))) as desk:
-            asyncio.run(picture(Top(desk, every=1.0), HERE / f"{name}.svg", size, victim))
-        say(f"{name}.svg")
-    with Browser(width=1360, height=1000) as browser:
-        browser.open(f"http://127.0.0.1:{port}/")
-        browser.until("document.querySelectorAll('#units tbody tr').length > 1")
-        time.sleep(15)  # a course of some length
-        browser.screenshot(HERE / "page.png")
-        say("page.png")
+async def of_the_screen(app: Top) -> None:
+    """Both sizes, while a snapshot is under way and a takeover has been seen."""
 
+    def worth_it() -> bool:
+        seen = app.picture
+        return (
+            seen is not None
+            and len(seen.trends.looks) > 8
+            and len(seen.fleet.news) > 0
+            and any(line.eta for line in seen.lines)
+        )
 
-async def picture(
-    app: Top, path: Path, size: tuple[int, int], victim: subprocess.Popen[bytes]
-) -> None:
-    async with app.run_test(size=size) as pilot:
-        await pilot.pause(8)
-        if victim.poll() is None:
-            stop(victim)
-        await pilot.pause(12)
-        path.write_text(alone(app.export_screenshot()))
+    async with app.run_test(size=(160, 50)) as pilot:
+        for _ in range(600):
+            if worth_it():
+                break
+            await pilot.pause(0.2)
+        (HERE / "top-160x50.svg").write_text(alone(app.export_screenshot()))
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause(1.5)
+        (HERE / "top-80x24.svg").write_text(alone(app.export_screenshot()))
 
 
 def alone(drawing: str) -> str:

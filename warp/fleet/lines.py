@@ -1,7 +1,7 @@
 """What a person sees: one line for each stream, poll and replay, and one for each table's snapshot.
 
-A snapshot's chunks come by the thousand, and so do the ranges of a verification: all of one table are
-one line, with all their owners.  Pure.
+A snapshot's chunks come by the thousand, and so do the ranges of a verification: all of one table
+are one line, with all their owners.  Pure.
 """
 
 from __future__ import annotations
