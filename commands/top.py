@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -49,7 +50,13 @@ def run(
         from dashboards.top.app import Top  # late: it is not installed everywhere
 
         desk.look()  # what is wrong at the start is told as everywhere else
-        Top(desk, every=every).run()
+        screen = Top(desk, every=every)
+        startup.on_signals(screen.leave)
+        logging.disable()  # a line of the log would tear the screen, which tells trouble itself
+        try:
+            screen.run()
+        finally:
+            logging.disable(logging.NOTSET)
     return startup.DONE
 
 

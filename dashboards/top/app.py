@@ -126,6 +126,10 @@ class Top(App[None]):
     def on_unmount(self) -> None:
         self._looks.stop()
 
+    def leave(self) -> None:
+        """As `q` does, from a signal: the terminal is left as it was."""
+        self.call_later(self.exit)
+
     def on_resize(self, event: events.Resize) -> None:
         self.screen_stack[0].set_class(event.size.width >= WIDE, "wide")
 
@@ -153,12 +157,16 @@ class Top(App[None]):
         return self.screen_stack[0].query_one(selector, Grid)
 
     def on_seen(self, message: Seen) -> None:
+        if not self.screen_stack:  # it was on its way while the screen was left
+            return
         self.picture, self._trouble = message.picture, ""
         self._draw()
         if isinstance(self.screen, dialogs.Detail):
             self.screen.renew(message.picture)
 
     def on_unseen(self, message: Unseen) -> None:
+        if not self.screen_stack:
+            return
         self._trouble = message.trouble
         self._summarise()
 

@@ -209,7 +209,7 @@ def test_a_picture_adds_up_its_lines() -> None:
     picture = Picture.of(fleet(rows=20, now=NOW + 2), Picture.of(fleet(rows=0)))
     assert counters(picture.lines)["stream:shop"] == (5200, None)
     assert picture.rate == pytest.approx(110)  # 200 of the stream, 20 of the snapshot, in 2 s
-    assert picture.history == (pytest.approx(110),)
+    assert picture.history == pytest.approx((110,))
     assert picture.worst_lag == 0.4
     assert picture.health[Health.FAILED] == 1
     snapshot = next(line for line in picture.lines if line.progress is not None)
@@ -303,10 +303,13 @@ def test_text_shows_every_line_and_obeys_nothing(capsys: pytest.CaptureFixture[s
 
 @given(st.integers(20, 300))
 def test_columns_fit_at_any_width(width: int) -> None:
-    for sort in (columns.LINES, columns.TABLES, columns.WORKERS):
-        shown = columns.fitting(sort, width)  # type: ignore[arg-type]
-        if width >= 79:
-            assert sum(column.width + 1 for column in shown) <= width
+    taken = [
+        [column.width for column in columns.fitting(columns.LINES, width)],
+        [column.width for column in columns.fitting(columns.TABLES, width)],
+        [column.width for column in columns.fitting(columns.WORKERS, width)],
+    ]
+    for widths in taken:
+        assert sum(widths) + len(widths) <= max(width, 79)
 
 
 def test_80_columns_show_who_how_fast_how_late_and_how_much_is_set_aside() -> None:

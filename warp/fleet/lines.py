@@ -79,8 +79,8 @@ class Line:
 def lines_of(fleet: FleetView) -> list[Line]:
     """All lines, by name; finished snapshots and replays are none."""
     facts: dict[TableId, list[TableView]] = defaultdict(list)
-    for table in fleet.tables:
-        facts[table.table].append(table)
+    for fact in fleet.tables:
+        facts[fact.table].append(fact)
     parts: dict[tuple[str, str, TableId], list[UnitView]] = defaultdict(list)
     lines = []
     for unit in fleet.units:
