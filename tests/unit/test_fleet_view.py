@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fleet_scene import HOSTILE, NOW, ORDERS, USERS, chunk, fleet, unit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboards.plain import WIDTH, of_picture
@@ -195,6 +195,7 @@ def test_a_snapshot_is_done_when_its_progress_says_so() -> None:
     assert Trends().eta("u") is None
 
 
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10**12)), max_size=80))
 def test_no_rate_is_negative_and_memory_is_bounded(steps: list[tuple[float, int]]) -> None:
     trends = Trends()
@@ -301,6 +302,7 @@ def test_text_shows_every_line_and_obeys_nothing(capsys: pytest.CaptureFixture[s
     assert "nothing has run yet" not in said
 
 
+@settings(max_examples=30)
 @given(st.integers(20, 300))
 def test_columns_fit_at_any_width(width: int) -> None:
     taken = [
