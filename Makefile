@@ -13,7 +13,7 @@ BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick soak asan docs format native image clean
+.PHONY: help demo test check bench bench-quick soak asan docs pictures format native image clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ docs: $(READY) ## Write the generated documents, dashboards and alert rules anew
 	$(BIN)/python -m warp.errors_reference > docs/errors.md
 	$(BIN)/python -m warp.metrics_reference > docs/operations/metrics.md
 	$(BIN)/python -m dashboards
+
+pictures: $(READY) ## Take the pictures of docs/images anew, from a real run
+	$(BIN)/python docs/images/make.py
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff format .

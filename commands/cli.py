@@ -194,6 +194,29 @@ def plan(settings: Settings, sample: int, out: str | None, as_json: bool) -> int
     return plan.run(settings, sample=sample, out=out, as_json=as_json)
 
 
+@cli.command()
+@click.option(
+    "--every",
+    type=click.FloatRange(0.2),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two looks.",
+)
+@click.option("--plain", is_flag=True, help="Text, one look after the other, on a terminal too.")
+@click.option("--looks", type=click.IntRange(1), metavar="N", help="End after N looks, as text.")
+@JSON
+@asking
+def top(settings: Settings, every: float, plain: bool, looks: int | None, as_json: bool) -> int:
+    """The whole fleet, live: units, workers, what happened; keys to pause, resume and drain.
+
+    Where stdout is no terminal: as text, one look after the other.
+    """
+    from commands import top
+
+    return top.run(settings, every=every, plain=plain, looks=looks, as_json=as_json)
+
+
 WAIT = click.option(
     "--wait/--no-wait",
     default=True,

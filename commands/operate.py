@@ -46,6 +46,23 @@ def ask(
     assembly: Assembly | None = None,
 ) -> int:
     """Have an errand done and tell what came of it; without `wait`, only store and send it."""
+    with _waiting(name) if wait else contextlib.nullcontext():
+        intent = have_done(settings, name, arguments, wait=wait, assembly=assembly)
+    _tell(intent, as_json=as_json)
+    if intent.status == "open" and not wait:
+        return startup.DONE  # as it was wished
+    return startup.DONE if intent.status == "done" else startup.FAILED
+
+
+def have_done(
+    settings: Settings,
+    name: str,
+    arguments: Mapping[str, str],
+    *,
+    wait: bool,
+    assembly: Assembly | None = None,
+) -> Intent:
+    """Have an errand done, and print nothing; without `wait`, only store and send it."""
     assembly = assembly or Plugged(settings)
     if "schema" in arguments:
         settings.schema(arguments["schema"])
@@ -56,11 +73,7 @@ def ask(
         examine(Desk(metadata, ledger, assembly), **arguments)
         asked = Asked(name, metadata, ledger, assembly)
         with _queue(settings) as queue:
-            intent = asked.submit(settings, queue, arguments, wait=wait)
-    _tell(intent, as_json=as_json)
-    if intent.status == "open" and not wait:
-        return startup.DONE  # as it was wished
-    return startup.DONE if intent.status == "done" else startup.FAILED
+            return asked.submit(settings, queue, arguments, wait=wait)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +101,13 @@ class Asked:
                 return self._here(id)  # a cluster, where nobody carries errands
         if not wait:
             return self._intent(id)
-        with _waiting(self.name):
-            # Without a Redis in common, a runner beside its own finds the intent in the metadata.
-            intent = self._until_over(id, ANSWER)
-            if intent.status != "open":
-                return intent
-            if queue is None or queue.take_back(id):
-                return self._here(id)
-            return self._until_over(id, LIMIT)
+        # Without a Redis in common, a runner beside its own finds the intent in the metadata.
+        intent = self._until_over(id, ANSWER)
+        if intent.status != "open":
+            return intent
+        if queue is None or queue.take_back(id):
+            return self._here(id)
+        return self._until_over(id, LIMIT)
 
     def _here(self, id: str) -> Intent:
         """Carry it out in this process."""

@@ -11,6 +11,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -20,6 +21,7 @@ from commands.once import Once
 from commands.progress import Bar, Lines
 from coordinator.cli import prepare
 from coordinator.status import StatusReader
+from coordinator.web.site import Site
 from warp import logs, startup
 from warp.assembly import Plugged
 from warp.config import LogLevel, Settings
@@ -129,8 +131,14 @@ def serve(
     """One port for everything this command starts, if the configuration wants one."""
     if not settings.prometheus.enabled:
         return
-    reader = StatusReader(assembly, ledger, [schema.name for schema in settings.schemas])
+    reader = StatusReader(
+        assembly,
+        ledger,
+        [schema.name for schema in settings.schemas],
+        lease_ttl=settings.coordination.lease_ttl,
+    )
     stack.callback(reader.close)
+    site = Site(partial(reader.look, with_news=True))
 
     def ready() -> Mapping[str, Any] | None:
         try:
@@ -139,6 +147,12 @@ def serve(
             return {"ledger": str(error)}
         return None
 
-    server = MetricsServer(settings.prometheus.port, ready=ready, pages={"/status": reader.read})
+    server = MetricsServer(
+        settings.prometheus.port,
+        ready=ready,
+        pages={"/status": reader.read},
+        sites=site.answers(),
+    )
     stack.enter_context(server)
+    stack.callback(site.close)
     log.info("metrics_served", port=server.port)

@@ -1,4 +1,7 @@
-"""What a coordinator answers over HTTP: `/metrics`, `/healthz`, `/readyz` and `/status`."""
+"""What a coordinator answers over HTTP: `/metrics`, `/healthz`, `/readyz` and `/status`.
+
+The page for people, at `/`, is in `coordinator.web`.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,16 @@ def status_page(
         slots = coordination.slots * coordination.processes
         return {
             **reader.read(),
-            "coordinator": {"id": leadership.id, "leading": leadership.leading},
+            **about(leadership)(),
             "scaling": {"demand": wanted, "workers": desired_workers(wanted, slots=slots)},
         }
 
     return page
+
+
+def about(leadership: Leadership) -> Callable[[], dict[str, Any]]:
+    """Which coordinator it is that answers."""
+    return lambda: {"coordinator": {"id": leadership.id, "leading": leadership.leading}}
 
 
 def readiness(ledger: LeaseStore) -> Callable[[], Mapping[str, Any] | None]:

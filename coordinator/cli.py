@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from coordinator.leader import Leadership, namespace_of
 from coordinator.reconciler import Reconciler
 from coordinator.status import StatusReader
 from coordinator.watch import Watch
+from coordinator.web.site import Site
 from warp import startup
 from warp.assembly import Plugged
 from warp.config import Settings
@@ -92,15 +94,23 @@ def run(
         leader_ledger = startup.open_ledger(settings, namespace_of(settings.coordination.namespace))
         stack.callback(leader_ledger.close)
         leadership = Leadership(leader_ledger, new_process_id(), ttl=LEADER_TTL)
-        reader = StatusReader(assembly, ledger, [s.name for s in settings.schemas])
+        reader = StatusReader(
+            assembly,
+            ledger,
+            [s.name for s in settings.schemas],
+            lease_ttl=settings.coordination.lease_ttl,
+        )
         stack.callback(reader.close)
         server = None
         if serve and settings.prometheus.enabled:
+            site = Site(partial(reader.look, with_news=True), about=api.about(leadership))
             server = MetricsServer(
                 settings.prometheus.port,
                 ready=api.readiness(ledger),
                 pages={"/status": api.status_page(reader, ledger, settings, leadership)},
+                sites=site.answers(),
             )
+            stack.callback(site.close)
             stack.callback(server.close)
         meters = Meters(settings.source.database or "")
         watch = Watch(meters, database=settings.source.database or "")

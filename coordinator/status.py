@@ -1,161 +1,84 @@
-"""The fleet at a glance: every unit, who holds it, how far it has got.  `describe` is pure.
-
-Lag is told from markers and from where the log ends now, so a stopped worker's lag grows here
-although nobody measures it there.
-"""
+"""Reads what the view of the fleet is made of, and tells it as JSON."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, cast
 
 import warp.headroom
 from warp.assembly import Assembly
-from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
-from warp.model import (
-    SHARED,
-    Headroom,
-    LeasedUnit,
-    Marker,
-    Phase,
-    Position,
-    TableId,
-    UnitKind,
-    WorkerState,
+from warp.fleet import news
+from warp.fleet.news import News
+from warp.fleet.view import FleetView, TableView, UnitView, fleet_of
+from warp.interfaces import (
+    DestinationConnector,
+    LeaseStore,
+    MetadataStore,
+    SourceConnector,
+    TellsCutShort,
 )
+from warp.model import SHARED, Choice, Headroom, LeasedUnit, Marker, Position, UnitKind
 from warp.streams import stream_of
 
+NEWS_OF: Final = 24 * 3600.0  # seconds
+_MOST_NEWS: Final = 100  # of each sort
 HEADROOM_EVERY: Final = 15.0  # seconds between two looks at how far back logs reach
 
-# Where a stream's log ends and whether the stream has got there, by schema.
-Reached = Mapping[str, bool]
 
-
-def lag_of(marker: Marker, now: float, *, reached: bool) -> float:
-    """Seconds between the commit of what was delivered last and now; 0 when all is delivered."""
-    if reached:
-        return 0.0
-    at = marker.position.committed_at if marker.position else 0.0
-    return max(0.0, now - (at or marker.updated_at)) if at or marker.updated_at else 0.0
-
-
-def describe(
-    markers: Sequence[Marker],
-    ledger: Iterable[LeasedUnit],
-    workers: Iterable[WorkerState],
-    *,
-    schemas: Sequence[str],
-    reached: Reached,
-    quarantined: Mapping[TableId, int],
-    deferred: Mapping[TableId, int],
-    left_out: Collection[str] = (),
-    headroom: Mapping[str, Headroom] = MappingProxyType({}),
-    now: float,
-) -> dict[str, Any]:
-    """What `GET /status` and `cartridge-warp status --json` answer.
-
-    `left_out` are units of tables that are not selected any more: shown, and not waited for.
-    `headroom` is, by the stream's id, what its source still keeps behind it.
-    """
-    leases = {entry.unit.id: entry for entry in ledger}
-    tables = _tables_by_schema(markers, schemas)
-    chunks = [m for m in markers if m.unit.kind is UnitKind.CHUNK]
-    planned = Counter((m.unit.schema, m.unit.table) for m in chunks)
-    done = Counter((m.unit.schema, m.unit.table) for m in chunks if m.phase is Phase.DONE)
-    units = [
-        _unit(marker, leases.get(marker.unit.id), tables, reached, now)
-        | _headroom(headroom.get(marker.unit.id))
-        for marker in markers
-        if marker.unit.kind is not UnitKind.TABLE and marker.unit.schema in (*schemas, SHARED)
-    ]
+def as_json(fleet: FleetView) -> dict[str, Any]:
+    """What `GET /status` and `cartridge-warp status --json` answer."""
     return {
-        "caught_up": is_caught_up(
-            [m for m in markers if m.unit.id not in left_out], schemas, reached
-        ),
-        "units": sorted(units, key=lambda unit: str(unit["id"])),
-        "tables": [
-            {
-                "table": str(m.unit.table),
-                "schema": m.unit.schema,
-                "phase": m.phase.value,
-                "epoch": m.epoch,
-                "quarantined": quarantined.get(m.unit.table, 0) if m.unit.table else 0,
-                "deferred": deferred.get(m.unit.table, 0) if m.unit.table else 0,
-                "chunks": {
-                    "done": done[m.unit.schema, m.unit.table],
-                    "all": planned[m.unit.schema, m.unit.table],
-                },
-            }
-            for m in markers
-            if m.unit.kind is UnitKind.TABLE and m.unit.schema in schemas
-        ],
+        "caught_up": fleet.caught_up,
+        "units": [_unit(unit) for unit in fleet.units],
+        "tables": [_table(table) for table in fleet.tables],
         "workers": [
-            {"id": w.id, "slots": w.slots, "held": w.held, "alive_for": round(w.alive_for, 3)}
-            for w in workers
+            {
+                "id": worker.id,
+                "slots": worker.slots,
+                "held": worker.held,
+                "alive_for": round(worker.alive_for, 3),
+                "memory": worker.memory,
+            }
+            for worker in fleet.workers
         ],
-        "as_of": now,
+        "as_of": fleet.as_of,
     }
 
 
-def is_caught_up(markers: Sequence[Marker], schemas: Sequence[str], reached: Reached) -> bool:
-    """Is every table complete and every stream at the end its log had when it was asked?"""
-    if any(not reached.get(schema, False) for schema in schemas):
-        return False
-    return all(
-        marker.phase is Phase.STREAMING
-        for marker in markers
-        if marker.unit.kind is UnitKind.TABLE and marker.unit.schema in schemas
-    )
-
-
-def _tables_by_schema(markers: Sequence[Marker], schemas: Sequence[str]) -> dict[str, list[str]]:
-    """Of the schemas, and under SHARED those that a stream of several carries."""
-    polled = {(m.unit.schema, m.unit.table) for m in markers if m.unit.kind is UnitKind.POLL}
-    tables: dict[str, list[str]] = {}
-    for marker in markers:
-        unit = marker.unit
-        if unit.kind is UnitKind.TABLE and unit.schema in schemas:
-            tables.setdefault(unit.schema, []).append(str(unit.table))
-            if (unit.schema, unit.table) not in polled:
-                tables.setdefault(SHARED, []).append(str(unit.table))
-    return tables
-
-
-def _unit(
-    marker: Marker,
-    lease: LeasedUnit | None,
-    tables: Mapping[str, list[str]],
-    reached: Reached,
-    now: float,
-) -> dict[str, Any]:
-    unit = marker.unit
-    follows_log = unit.kind is UnitKind.STREAM
-    at_end = reached.get(unit.schema, False) if follows_log else marker.phase is not Phase.PLANNED
+def _unit(unit: UnitView) -> dict[str, Any]:
     return {
         "id": unit.id,
         "kind": unit.kind.value,
         "schema": unit.schema,
-        "tables": [str(unit.table)] if unit.table else sorted(tables.get(unit.schema, [])),
-        "phase": marker.phase.value,
-        "state": lease.state if lease else "absent",
-        "owner": lease.owner if lease else "",
-        "fence": marker.fence,
-        "epoch": marker.epoch,
-        "rows": marker.rows,
-        "batch": marker.batch,
-        "slot": marker.slot,  # of a schedule, run last
-        "lag_seconds": round(lag_of(marker, now, reached=at_end), 3),
-        "position": marker.position.token if marker.position else None,
-        "updated_at": marker.updated_at,
+        "tables": [str(table) for table in unit.tables],
+        "phase": unit.phase.value,
+        "state": unit.state,
+        "owner": unit.owner,
+        "fence": unit.fence,
+        "epoch": unit.epoch,
+        "rows": unit.rows,
+        "batch": unit.batch,
+        "slot": unit.slot,  # of a schedule, run last
+        "lag_seconds": unit.lag_seconds,
+        "position": unit.position,
+        "updated_at": unit.updated_at,
+        # What the source of a stream still keeps behind it.
+        "headroom": None if unit.headroom is None else warp.headroom.as_data(unit.headroom),
     }
 
 
-def _headroom(found: Headroom | None) -> dict[str, Any]:
-    return {"headroom": None if found is None else warp.headroom.as_data(found)}
+def _table(table: TableView) -> dict[str, Any]:
+    return {
+        "table": str(table.table),
+        "schema": table.schema,
+        "phase": table.phase.value,
+        "epoch": table.epoch,
+        "quarantined": table.quarantined,
+        "deferred": table.deferred,
+        "chunks": {"done": table.chunks_done, "all": table.chunks},
+    }
 
 
 class StatusReader:
@@ -167,12 +90,15 @@ class StatusReader:
         ledger: LeaseStore,
         schemas: Sequence[str],
         *,
+        lease_ttl: float | None = None,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`lease_ttl` tells from how long a worker still counts as alive when it was heard."""
         self._assembly = assembly
         self._ledger = ledger
         self._schemas = tuple(schemas)
+        self._lease_ttl = lease_ttl
         self._wall = wall
         self._clock = clock
         self._lock = threading.Lock()
@@ -183,14 +109,19 @@ class StatusReader:
 
     def read(self) -> dict[str, Any]:
         """The status now.  Raises what the source, the destination or the ledger raises."""
+        return as_json(self.look())
+
+    def look(self, *, with_news: bool = False) -> FleetView:
+        """The fleet now.  Raises what the source, the destination or the ledger raises."""
         with self._lock:
             try:
                 # The ends of the logs first: markers read later then speak about later.
                 ends = {schema: self._source(schema).position() for schema in self._schemas}
                 markers = self._metadata().markers()
-                return describe(
+                ledger = self._ledger.units()
+                return fleet_of(
                     markers,
-                    self._ledger.units(),
+                    ledger,
                     self._ledger.workers(),
                     schemas=self._schemas,
                     reached=self._reached(markers, ends),
@@ -198,11 +129,25 @@ class StatusReader:
                     deferred=self._metadata().deferred(),
                     left_out=[m.unit.id for m in markers if not self._is_selected(m)],
                     headroom=self._headroom_of(markers),
+                    news=self._news(ledger) if with_news else (),
+                    lease_ttl=self._lease_ttl,
                     now=self._wall(),
                 )
             except BaseException:
                 self._drop()
                 raise
+
+    def _news(self, ledger: Sequence[LeasedUnit]) -> tuple[News, ...]:
+        metadata = self._metadata()
+        schemas = (*self._schemas, SHARED)
+        runs = []
+        if self._destination is not None and self._destination.traits.tells_cut_short:
+            told_by = cast(TellsCutShort, metadata)
+            runs = told_by.cut_short(newer_than=NEWS_OF, limit=_MOST_NEWS)
+        lines = metadata.errors(Choice(schemas=schemas, newer_than=NEWS_OF, limit=_MOST_NEWS))
+        owners = {entry.unit.id: entry for entry in ledger}
+        told = news.of_runs((run for run in runs if run.schema in schemas), owners)
+        return news.latest([told, news.of_errors(lines)])
 
     def _reached(self, markers: Sequence[Marker], ends: Mapping[str, Position]) -> dict[str, bool]:
         reached = {}

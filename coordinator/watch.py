@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from coordinator.status import lag_of
 from warp import metrics
 from warp.digest.seams import Pass
+from warp.fleet.view import lag_of
 from warp.metrics import ALL_TABLES, Meters, Status
 from warp.model import SHARED, Headroom, LeasedUnit, Marker, Phase, TableId, UnitKind, WorkUnit
 

@@ -27,6 +27,9 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
+ENDING: Final = frozenset({State.LOW, State.LOST})
+
+
 def ask(source: SourceConnector, position: Position) -> Headroom | None:
     """What the source keeps behind a position; None where it cannot tell such a thing.
 
@@ -86,16 +89,17 @@ def as_data(found: Headroom) -> Mapping[str, Any]:
     }
 
 
-def short(data: Mapping[str, Any]) -> str:
-    """What `as_data` told, for a narrow column."""
-    if data["state"] in (State.LOST, State.UNKNOWN):
-        return str(data["state"])
+def short(found: Headroom) -> str:
+    """For a narrow column."""
+    state = state_of(found)
+    if found.ratio is None or state is State.LOST:
+        return state.value
     parts = []
-    if data["seconds"] is not None:
-        parts.append(_duration(data["seconds"]))
-    if data["bytes"] is not None:
-        parts.append(_size(data["bytes"]))
-    return " ".join(parts) or f"{data['ratio']:.0%}"
+    if found.seconds is not None:
+        parts.append(_duration(found.seconds))
+    if found.bytes is not None:
+        parts.append(_size(found.bytes))
+    return " ".join(parts) or f"{found.ratio:.0%}"
 
 
 def _duration(seconds: float) -> str:

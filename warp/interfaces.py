@@ -17,6 +17,7 @@ from warp.model import (
     Choice,
     Chunk,
     Cost,
+    CutShort,
     Diagnosis,
     ErrorLine,
     Finding,
@@ -77,6 +78,7 @@ class DestinationTraits:
     # How long a quiet stream's marker may lag behind the log, where each move of it costs.
     idle_marker_seconds: float = 2.0
     compares: bool = False  # its rows can be verified: see warp.digest.seams
+    tells_cut_short: bool = False  # its metadata is a TellsCutShort
 
 
 class SourceConnector(Protocol):
@@ -533,6 +535,13 @@ class ResyncsRanges(Protocol):
         version: int,
     ) -> bool:
         """As `plan_snapshot`; False also where the marker says another range by now, or none."""
+
+
+class TellsCutShort(Protocol):
+    """Metadata that can tell people which runs never came to their end."""
+
+    def cut_short(self, *, newer_than: float, limit: int) -> list[CutShort]:
+        """Runs of the last `newer_than` seconds that ended `abandoned` or `lost`, newest first."""
         ...
 
 
@@ -565,12 +574,13 @@ class LeaseStore(Protocol):
         ...
 
     def renew(
-        self, worker: str, leases: Sequence[Lease], *, ttl: float, slots: int
+        self, worker: str, leases: Sequence[Lease], *, ttl: float, slots: int, memory: int = 0
     ) -> tuple[int, list[bool]]:
         """(how many to shed, for each lease whether it is still held).  At most 250 at a time.
 
         To shed is the wish of this moment, for the worker as a whole: not to be added to the last
-        one.  Also proof of life of the worker: call it with no leases too.
+        one.  Also proof of life of the worker: call it with no leases too.  `memory` is what it
+        tells of its resident bytes, for people to see.
         """
         ...
 

@@ -706,13 +706,18 @@ class MetricsServer:
         healthy: Health = well,
         ready: Health = well,
         pages: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
+        sites: Mapping[str, Callable[[BaseHTTPRequestHandler], None]] = MappingProxyType({}),
     ) -> None:
-        """`pages` are further paths, each with what gives its JSON; an error of ours is a 503."""
+        """`pages` are further paths, each with what gives its JSON; an error of ours is a 503.
+
+        `sites` are paths that answer for themselves, headers included, and may take their time.
+        """
         self._own = tempfile.TemporaryDirectory(prefix="warp-metrics-") if not directory else None
         self.directory = Path(self._own.name if self._own else str(directory))
         self.healthy = healthy
         self.ready = ready
         self._pages = pages
+        self.sites = sites
         try:
             self._http = _listen(host, port, self)
         except StartFailed:
@@ -816,6 +821,9 @@ def _lives(pid: int) -> bool:
 def _listen(host: str, port: int, server: MetricsServer) -> ThreadingHTTPServer:
     class Request(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if site := server.sites.get(self.path.partition("?")[0]):
+                site(self)
+                return
             status, content_type, body = server.answer(self.path, self.headers.get("Accept", ""))
             self.send_response(status)
             self.send_header("Content-Type", content_type)

@@ -589,6 +589,19 @@ class ErrorLine:
 
 
 @dataclass(frozen=True, slots=True)
+class CutShort:
+    """A run that its worker could not end: it was gone (`abandoned`) or superseded (`lost`)."""
+
+    unit: str
+    schema: str
+    worker: str
+    fence: int
+    status: str
+    ended_at: float  # Unix seconds
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """What a batch has to do with the quarantine: where its rows come from."""
 
@@ -780,3 +793,4 @@ class WorkerState:
     slots: int
     held: int
     alive_for: float  # seconds until it counts as dead
+    memory: int = 0  # resident bytes, as it last told; 0: it did not

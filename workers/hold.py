@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 
+import psutil
 import structlog
 
 from warp.errors import LeaseLost, LedgerUnavailable
@@ -211,7 +212,11 @@ class Heartbeat:
                 leases = [h.lease for h in part]
                 asked_at = self._clock()
                 shed, kept = self._ledger.renew(
-                    self._worker, leases, ttl=self._ttl, slots=self._slots
+                    self._worker,
+                    leases,
+                    ttl=self._ttl,
+                    slots=self._slots,
+                    memory=psutil.Process().memory_info().rss,
                 )
                 for held, lease, ours in zip(part, leases, kept, strict=True):
                     if ours:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import fleet_scene
 import pytest
 import structlog
 import yaml
@@ -18,8 +19,10 @@ from config_fakes import fake_connectors  # noqa: F401  a fixture
 
 from commands import status, validate
 from commands.cli import cli
+from dashboards import plain
 from warp.config import RunMode, Settings, load
 from warp.errors import DestinationRefused, SourceUnavailable
+from warp.fleet.view import FleetView, WorkerView
 from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import (
     Operation,
@@ -328,22 +331,18 @@ def test_a_status_tells_the_rows_that_wait_for_others(printed: Printed) -> None:
 
 
 def test_a_status_for_people_has_a_line_per_unit(capsys: pytest.CaptureFixture[str]) -> None:
-    from rich.console import Console
+    unit = fleet_scene.unit(
+        "stream:[web]",
+        phase=Phase.FAILED,
+        state="dead",
+        fence=7,
+        rows=1234567,
+        lag_seconds=2.25,
+        position="8265" * 50,
+    )
+    fleet = FleetView(units=(unit,), workers=(WorkerView("host:1:ab", 8, 1, 3.0),))
 
-    unit = {
-        "id": "stream:[web]",
-        "phase": "failed",
-        "state": "dead",
-        "owner": "",
-        "fence": 7,
-        "rows": 1234567,
-        "lag_seconds": 2.25,
-        "position": "8265" * 50,
-    }
-    worker = {"id": "host:1:ab", "held": 1, "slots": 8, "alive_for": 3}
-    page = status.render({"units": [unit], "workers": [worker], "tables": [], "caught_up": False})
-
-    Console(width=250).print(page)
+    plain.console().print(plain.of_fleet(fleet))
 
     text = capsys.readouterr().out
     assert "stream:[web]" in text
@@ -355,21 +354,8 @@ def test_a_status_for_people_has_a_line_per_unit(capsys: pytest.CaptureFixture[s
 def test_a_status_tells_which_slot_of_its_schedule_a_table_was_polled_for_last(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from rich.console import Console
-
-    stream = {
-        "id": "stream:web",
-        "phase": "streaming",
-        "state": "leased",
-        "owner": "w",
-        "fence": 1,
-        "rows": 0,
-        "lag_seconds": 0.0,
-        "position": None,
-        "slot": None,
-    }
-    poll = {**stream, "id": "poll:shop:shop.orders", "phase": "idle", "slot": 1_800_000_000.0}
-    page = status.render({"units": [stream, poll], "workers": [], "tables": [], "caught_up": False})
-    Console(width=250).print(page)
+    stream = fleet_scene.unit("stream:web")
+    poll = fleet_scene.unit("poll:shop:shop.orders", phase=Phase.IDLE, slot=1_800_000_000.0)
+    plain.console().print(plain.of_fleet(FleetView(units=(stream, poll))))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "poll:" in line]
     assert "2027-01-15 08:00 UTC" in line

@@ -92,7 +92,7 @@ def test_a_slot_that_is_gone_lost_or_moved_on_has_lost_the_marker() -> None:
 
 def test_it_is_short_in_a_column() -> None:
     def shown(**found: float) -> str:
-        return headroom.short(headroom.as_data(Headroom("", **found)))  # type: ignore[arg-type]
+        return headroom.short(Headroom("", **found))  # type: ignore[arg-type]
 
     assert shown(ratio=1.0) == "100%"
     assert shown(ratio=0.5, seconds=7 * DAY) == "7 d"

@@ -32,13 +32,13 @@ class Ledger(MemoryLeaseStore):
         self.calls: list[int] = []
 
     def renew(
-        self, worker: str, leases: object, *, ttl: float, slots: int
+        self, worker: str, leases: object, *, ttl: float, slots: int, memory: int = 0
     ) -> tuple[int, list[bool]]:
         if self.away:
             raise LedgerUnavailable("away")
         assert isinstance(leases, list)
         self.calls.append(len(leases))
-        shed, kept = super().renew(worker, leases, ttl=ttl, slots=slots)
+        shed, kept = super().renew(worker, leases, ttl=ttl, slots=slots, memory=memory)
         return self.to_shed or shed, kept
 
 
@@ -182,7 +182,7 @@ def test_a_refence_during_a_renewal_does_not_lose_the_lease(process: Process) ->
 
     class Slow(Ledger):
         def renew(
-            self, worker: str, leases: object, *, ttl: float, slots: int
+            self, worker: str, leases: object, *, ttl: float, slots: int, memory: int = 0
         ) -> tuple[int, list[bool]]:
             held.refenced(new)  # while the request with the old fence is on its way
             return 0, [False]

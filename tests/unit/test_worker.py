@@ -364,7 +364,7 @@ def statuses(shop: Shop) -> set[str]:
 class Deaf(MemoryLeaseStore):
     """Hands out a lease, and then is never reached again."""
 
-    def renew(self, worker: str, leases: Any, *, ttl: float, slots: int) -> Any:
+    def renew(self, worker: str, leases: Any, *, ttl: float, slots: int, memory: int = 0) -> Any:
         raise LedgerUnavailable("gone")
 
 

@@ -43,6 +43,7 @@ class _Worker:
     alive_until: float
     slots: int
     draining: bool = False
+    memory: int = 0
 
     @property
     def taking(self) -> int:
@@ -172,14 +173,14 @@ class MemoryLeaseStore:
             return leases
 
     def renew(
-        self, worker: str, leases: Sequence[Lease], *, ttl: float, slots: int
+        self, worker: str, leases: Sequence[Lease], *, ttl: float, slots: int, memory: int = 0
     ) -> tuple[int, list[bool]]:
         if len(leases) > MOST_RENEWED:
             raise ValueError(f"expected at most {MOST_RENEWED} leases, found {len(leases)}")
         with self._bell:
             now = self._clock()
             known = self._state.workers.setdefault(worker, _Worker(now + ttl, slots))
-            known.alive_until, known.slots = now + ttl, slots
+            known.alive_until, known.slots, known.memory = now + ttl, slots, memory
             held = [self._leased(lease) for lease in leases]
             for entry in held:
                 if entry is not None:
@@ -269,7 +270,9 @@ class MemoryLeaseStore:
         with self._bell:
             now = self._clock()
             return [
-                WorkerState(id, worker.taking, self._held(id), worker.alive_until - now)
+                WorkerState(
+                    id, worker.taking, self._held(id), worker.alive_until - now, worker.memory
+                )
                 for id, worker in self._state.workers.items()
                 if worker.alive_until > now
             ]

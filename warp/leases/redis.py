@@ -49,7 +49,7 @@ Client: TypeAlias = redis.Redis | RedisCluster
 
 KEYS: Final = (
     *("due", "later", "exp", "own", "fence", "since", "again", "tries", "spec"),
-    *("workers", "cap", "held", "demand", "dead", "gen", "chunks"),
+    *("workers", "cap", "held", "demand", "dead", "gen", "chunks", "rss"),
     "bell",  # a channel; last
 )
 MOST_RENEWED: Final = 250
@@ -155,12 +155,12 @@ class RedisLeaseStore:
         self._run("release", worker, id, fence, 0, "dead")
 
     def renew(
-        self, worker: str, leases: Sequence[Lease], *, ttl: float, slots: int
+        self, worker: str, leases: Sequence[Lease], *, ttl: float, slots: int, memory: int = 0
     ) -> tuple[int, list[bool]]:
         if len(leases) > MOST_RENEWED:
             raise ValueError(f"expected at most {MOST_RENEWED} leases, found {len(leases)}")
         units, fences = [held.unit.id for held in leases], [str(held.fence) for held in leases]
-        shed, *kept = self._run("renew", worker, _ms(ttl), slots, *units, *fences)
+        shed, *kept = self._run("renew", worker, _ms(ttl), slots, memory, *units, *fences)
         return int(shed), [bool(k) for k in kept]
 
     def release(
@@ -213,8 +213,8 @@ class RedisLeaseStore:
 
     def workers(self) -> list[WorkerState]:
         return [
-            WorkerState(id=_text(id), slots=slots, held=held, alive_for=alive_for / 1000)
-            for id, slots, held, alive_for in self._run("workers")
+            WorkerState(_text(id), slots, held, alive_for / 1000, memory=int(memory))
+            for id, slots, held, alive_for, memory in self._run("workers")
         ]
 
     def diagnose(self) -> list[Diagnosis]:

@@ -620,6 +620,16 @@ class LeaseStoreContract(ABC):
         assert (seen.state, seen.owner, seen.fence) == ("later", "", lease.fence)
         assert 60 - SLACK < seen.expires_in <= 60  # it still waits so long
 
+    def test_a_worker_tells_how_much_memory_it_uses_until_it_is_gone(self) -> None:
+        self.ledger.renew("one", [], ttl=TTL, slots=4, memory=5_000_000_000)
+        self.ledger.claim("two", 1, ttl=2 * TTL, slots=4)
+        seen = {worker.id: worker.memory for worker in self.ledger.workers()}
+        assert seen == {"one": 5_000_000_000, "two": 0}
+        self.pass_time(TTL + SLACK)
+        self.ledger.ensure([])
+        self.ledger.claim("one", 1, ttl=TTL, slots=4)  # alive again, and has not told yet
+        assert {worker.memory for worker in self.ledger.workers()} == {0}
+
     def test_nobody_is_there_at_first(self) -> None:
         assert self.ledger.units() == []
         assert self.ledger.workers() == []

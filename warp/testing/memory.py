@@ -38,6 +38,7 @@ from warp.model import (
     Choice,
     Chunk,
     Column,
+    CutShort,
     Diagnosis,
     ErrorLine,
     Finding,
@@ -348,7 +349,9 @@ class MemoryDestination:
     """Writes to a MemoryWarehouse."""
 
     Options: ClassVar[type[BaseModel]] = MemoryDestinationOptions
-    traits: ClassVar[DestinationTraits] = DestinationTraits(transactional_ddl=True)
+    traits: ClassVar[DestinationTraits] = DestinationTraits(
+        transactional_ddl=True, tells_cut_short=True
+    )
 
     def __init__(self, options: MemoryDestinationOptions, selection: TableSelection) -> None:
         self.warehouse: MemoryWarehouse = options.warehouse
@@ -866,9 +869,10 @@ class MemoryMetadata:
     def begin_run(self, lease: Lease, run: str, *, slot: float | None = None) -> None:
         for id, other in self.warehouse.runs.items():
             if id != run and other["unit"] == lease.unit.id and other["status"] == "running":
-                other["status"] = "abandoned"
+                other |= {"status": "abandoned", "ended_at": time.time()}
         self.warehouse.runs[run] = {
             "unit": lease.unit.id,
+            "schema": lease.unit.schema,
             "owner": lease.owner,
             "fence": lease.fence,
             "status": "running",
@@ -886,7 +890,22 @@ class MemoryMetadata:
         stored = self.warehouse.runs[run]
         # A run that a successor called abandoned stays so, and one that ended with its marker too.
         if stored["status"] in ("running", status):
-            stored |= {"status": status, "rows": rows, "error": error}
+            stored |= {"status": status, "rows": rows, "error": error, "ended_at": time.time()}
+
+    def cut_short(self, *, newer_than: float, limit: int) -> list[CutShort]:
+        with self.warehouse.lock:
+            ended = [
+                r for r in self.warehouse.runs.values() if r["status"] in ("abandoned", "lost")
+            ]
+        found = [
+            CutShort(
+                *(run["unit"], run["schema"], run["owner"], run["fence"], run["status"]),
+                *(run["ended_at"], run.get("error", "")),
+            )
+            for run in ended
+            if run["ended_at"] >= time.time() - newer_than
+        ]
+        return sorted(found, key=lambda run: -run.ended_at)[:limit]
 
     def log_error(
         self,

@@ -56,7 +56,7 @@ class PostgresDestination:
 
     Options: ClassVar[type[BaseModel]] = PostgresOptions
     traits: ClassVar[DestinationTraits] = DestinationTraits(
-        transactional_ddl=True, ranges=True, foresees=True, compares=True
+        transactional_ddl=True, ranges=True, foresees=True, compares=True, tells_cut_short=True
     )
 
     def __init__(self, options: PostgresOptions, selection: TableSelection) -> None:

@@ -14,6 +14,7 @@ from warp.errors import DestinationRefused
 from warp.model import (
     Choice,
     Chunk,
+    CutShort,
     ErrorLine,
     Intent,
     KeyRange,
@@ -315,6 +316,11 @@ class PostgresMetadata:
     def end_run(self, run: str, *, status: str, rows: int, error: str = "") -> None:
         with self._session.meaning(f"ending run {run}"):
             self._session.named("end_run", run=run, status=status, rows=rows, error=storable(error))
+
+    def cut_short(self, *, newer_than: float, limit: int) -> list[CutShort]:
+        with self._session.meaning("reading the runs that were cut short"):
+            rows = self._session.named("cut_short", newer_than=newer_than, limit=limit)
+            return [CutShort(*row) for row in rows]
 
     def log_error(
         self,

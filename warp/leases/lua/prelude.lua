@@ -19,7 +19,8 @@
 --   14 dead     ZSET    unit set aside -> since when, ms
 --   15 gen      STRING  incarnation id
 --   16 chunks   SET     leased units that are not urgent
---   17 bell     a pub/sub channel, never a key; listed so that KEYS names all a script touches
+--   17 rss      HASH    live worker -> resident bytes, as it told with its last renewal
+--   18 bell     a pub/sub channel, never a key; listed so that KEYS names all a script touches
 --
 -- ARGV, first in every call: 1 failures after which a unit is dead, 2 ms of a hold that lets the
 -- failures count anew.  All times are the server's (TIME).  No key ever gets a TTL: expiry is data.
@@ -27,7 +28,7 @@
 local DUE, LATER, EXP, OWN, FENCE, SINCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local AGAIN, TRIES, SPEC, WORKERS, CAP = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local HELD, DEMAND, DEAD, GEN, CHUNKS = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
-local BELL = KEYS[17]
+local RSS, BELL = KEYS[17], KEYS[18]
 local MAX_TRIES, HEALTHY = tonumber(ARGV[1]), tonumber(ARGV[2])
 local URGENT = 1e13 -- more than any time in ms, less than a double can count exactly
 local FIRST_BACKOFF, LONGEST_BACKOFF = 1000, 60000
@@ -149,6 +150,7 @@ local function sweep(now)
   for _, worker in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', now)) do
     redis.call('ZREM', WORKERS, worker)
     redis.call('HDEL', CAP, worker)
+    redis.call('HDEL', RSS, worker)
   end
 end
 

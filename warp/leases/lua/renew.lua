@@ -1,7 +1,7 @@
--- renew: worker, ttl, slots, unit*, fence* -> shed, then 1 (still held) or 0 (lost) for each
--- KEYS   own, fence, due read; exp, workers, cap written; and all that a sweep writes
--- ARGV   3 worker, 4 ttl in ms, 5 the worker's slots, 6.. units, 250 at most, then the fence of
---        each
+-- renew: worker, ttl, slots, rss, unit*, fence* -> shed, then 1 (still held) or 0 (lost) for each
+-- KEYS   own, fence, due read; exp, workers, cap, rss written; and all that a sweep writes
+-- ARGV   3 worker, 4 ttl in ms, 5 the worker's slots, 6 its resident bytes, 7.. units, 250 at
+--        most, then the fence of each
 -- Held means: this owner and this fence.  A late renewal counts while nobody has reaped the lease,
 -- so the worker's own are renewed before the sweep.
 --
@@ -15,16 +15,17 @@ local worker, ttl = ARGV[3], tonumber(ARGV[4])
 local now = now_ms()
 redis.call('ZADD', WORKERS, now + ttl, worker)
 set_slots(worker, ARGV[5])
-local answer, count = {0}, (#ARGV - 5) / 2
+redis.call('HSET', RSS, worker, ARGV[6])
+local answer, count = {0}, (#ARGV - 6) / 2
 if count > 0 then -- as `holds` says, for all of them at once
-  local owners = redis.call('HMGET', OWN, unpack(ARGV, 6, 5 + count))
-  local issued = redis.call('HMGET', FENCE, unpack(ARGV, 6, 5 + count))
+  local owners = redis.call('HMGET', OWN, unpack(ARGV, 7, 6 + count))
+  local issued = redis.call('HMGET', FENCE, unpack(ARGV, 7, 6 + count))
   local renewed, expiry = {}, now + ttl
   for i = 1, count do
-    local held = owners[i] == worker and issued[i] == ARGV[5 + count + i]
+    local held = owners[i] == worker and issued[i] == ARGV[6 + count + i]
     if held then
       renewed[#renewed + 1] = expiry
-      renewed[#renewed + 1] = ARGV[5 + i]
+      renewed[#renewed + 1] = ARGV[6 + i]
     end
     answer[i + 1] = held and 1 or 0
   end

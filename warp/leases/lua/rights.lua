@@ -16,7 +16,7 @@ may('TIME')
 for _, key in ipairs({DUE, LATER, EXP, WORKERS, DEAD}) do
   may('ZSCORE', key, PROBE)
 end
-for _, key in ipairs({OWN, FENCE, SINCE, AGAIN, TRIES, SPEC, CAP, HELD}) do
+for _, key in ipairs({OWN, FENCE, SINCE, AGAIN, TRIES, SPEC, CAP, HELD, RSS}) do
   may('HGET', key, PROBE)
   may('HMGET', key, PROBE)
 end

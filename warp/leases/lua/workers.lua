@@ -1,5 +1,5 @@
--- workers: -> (worker, slots, held, alive_for ms)*
--- KEYS   workers, cap, held read; nothing written
+-- workers: -> (worker, slots, held, alive_for ms, rss)*
+-- KEYS   workers, cap, held, rss read; nothing written
 local now = now_ms()
 local answer = {}
 local known = redis.call('ZRANGE', WORKERS, 0, -1, 'WITHSCORES')
@@ -8,7 +8,8 @@ for i = 1, #known, 2 do
   if alive_for > 0 then
     answer[#answer + 1] = {
       known[i], math.max(0, tonumber(redis.call('HGET', CAP, known[i]) or 0)),
-      tonumber(redis.call('HGET', HELD, known[i]) or 0), alive_for
+      tonumber(redis.call('HGET', HELD, known[i]) or 0), alive_for,
+      redis.call('HGET', RSS, known[i]) or '0'
     }
   end
 end

@@ -1,0 +1,1 @@
+"""`cartridge-warp top`: the whole fleet, live on a terminal."""
