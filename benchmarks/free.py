@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, ClassVar
 
@@ -123,9 +123,6 @@ class FreeSource:
         raise AssertionError("nothing is polled")
 
     def acknowledge(self, position: Position) -> None: ...
-
-    def observe(self) -> Mapping[str, float]:
-        return {}
 
     def close(self) -> None:
         self._closed.set()

@@ -15,11 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.leader import namespace_of
-from warp import native, startup
+from warp import headroom, native, startup
 from warp.assembly import Assembly, Plugged
 from warp.config import Settings
 from warp.errors import ConfigError, TransientError, WarpError
-from warp.model import Diagnosis, Verdict
+from warp.model import SHARED, Diagnosis, Position, UnitKind, Verdict, WorkUnit
+from warp.streams import stream_of
 
 _STYLES: Final = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red"}
 
@@ -54,8 +55,41 @@ def examine(settings: Settings, assembly: Assembly) -> Iterator[Found]:
     schemas = [schema.name for schema in settings.schemas]
     for side, open_ in (("source", assembly.source), ("destination", assembly.destination)):
         yield from shared(side, schemas, ask_each(schemas, open_))
+    yield from _streams(assembly, schemas)
     yield from (Found("ledger", one) for one in ask("ledger", lambda: _ledger(settings)))
     yield Found("program", _program())
+
+
+def _streams(assembly: Assembly, schemas: Sequence[str]) -> Iterator[Found]:
+    """How much of the log is left behind each stream that has begun."""
+    sharing = assembly.sharing()
+    try:
+        begun = _begun(assembly)
+    except WarpError:
+        return  # the destination's own findings say why
+    for stream in dict.fromkeys(stream_of(schema, sharing) for schema in schemas):
+        position = begun.get(stream.id)
+        if position is None:
+            continue
+        carried = sharing if stream.schema == SHARED else (stream.schema,)
+
+        def look(
+            stream: WorkUnit = stream, position: Position = position, first: str = carried[0]
+        ) -> list[Diagnosis]:
+            with contextlib.closing(assembly.source(first)) as source:
+                found = headroom.ask(source, position)
+            return [] if found is None else [headroom.diagnosis(stream.id, found, first)]
+
+        where = "source" if set(carried) == set(schemas) else f"source ({', '.join(carried)})"
+        yield from (Found(where, one) for one in ask("server", look))
+
+
+def _begun(assembly: Assembly) -> dict[str, Position]:
+    """Where the streams stand; nothing is made for it."""
+    with contextlib.closing(assembly.bookkeeping()) as destination:
+        metadata = destination.metadata()
+        markers = metadata.markers((UnitKind.STREAM,)) if metadata.prepared() else []
+    return {m.unit.id: m.position for m in markers if m.position is not None}
 
 
 def _program() -> Diagnosis:

@@ -16,13 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.status import StatusReader, describe
-from warp import startup
+from warp import headroom, startup
 from warp.assembly import Assembly, Plugged
 from warp.config import Settings
 from warp.interfaces import LeaseStore
 from warp.leases.memory import MemoryLeaseStore
 
 _PHASE_STYLES = {"failed": "red", "paused": "yellow"}
+_HEADROOM_STYLES = {"low": "yellow", "lost": "bold red"}
 _LONGEST = 40  # of a position, which may be a token of hundreds of characters
 
 
@@ -77,6 +78,9 @@ def render(status: Mapping[str, Any]) -> Group:
     scheduled = any(unit.get("slot") for unit in status["units"])
     if scheduled:
         units.add_column("last slot", no_wrap=True)
+    kept = any(unit.get("headroom") for unit in status["units"])
+    if kept:
+        units.add_column("log left", no_wrap=True)
     units.add_column("position", no_wrap=True)
     for unit in status["units"]:
         slot = [_instant(unit.get("slot"))] if scheduled else []
@@ -89,6 +93,7 @@ def render(status: Mapping[str, Any]) -> Group:
             f"{unit['rows']:,}",
             f"{unit['lag_seconds']:.1f} s",
             *slot,
+            *([_headroom(unit["headroom"])] if kept else []),
             Text(_short(unit["position"] or "-")),
         )
     workers = Table(box=None, pad_edge=False, header_style="bold")
@@ -112,6 +117,13 @@ def _instant(seconds: float | None) -> str:
     if not seconds:
         return "-"
     return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _headroom(found: Mapping[str, Any] | None) -> Text:
+    """What is left of a source's log before it forgets the unit's place."""
+    if found is None:
+        return Text("-")
+    return Text(headroom.short(found), style=_HEADROOM_STYLES.get(found["state"], ""))
 
 
 def _short(position: str) -> str:

@@ -36,9 +36,11 @@ from coordinator.planner import (
     StartStream,
 )
 from coordinator.watch import Watch
+from warp import headroom
 from warp.assembly import Assembly
 from warp.config import Mode, SchemaSettings, Settings
 from warp.errors import LedgerUnavailable, TransientError, UnitFailed, WarpError
+from warp.headroom import State
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
 from warp.model import (
     SHARED,
@@ -61,7 +63,7 @@ LOOK = 0.5  # seconds between looks at the ledger's incarnation
 BUSY_EVERY = 1.0  # seconds between rounds while some table has not got its first rows
 AT_ONCE = 0.05  # after a round that changed something: its consequences are due now
 TENDERS = 4  # schemas tended side by side; cutting a large table into chunks takes a while
-OBSERVE_EVERY = 30.0  # seconds between looks at how far back a source's log reaches
+HEADROOM_EVERY = 30.0  # seconds between looks at how far back a source's log reaches
 PATIENCE = 3  # failed rounds before another coordinator may try
 
 
@@ -84,7 +86,8 @@ class Desk:
     not_before: float = 0.0
     waits: bool | None = None  # a serial snapshot keeps its stream waiting; None: not known yet
     reached: bool = False  # the stream stands where the log ended when it was last looked at
-    observe_at: float = 0.0
+    headroom_at: float = 0.0
+    headroom: State | None = None  # of its stream, when it was last told
     # Dead units and how far they had come when they were last given another chance.
     revived: dict[str, int] = field(default_factory=dict)
 
@@ -291,14 +294,36 @@ class Reconciler:
         return any(begins if other.waits is None else other.waits for other in others)
 
     def _look_at_log(self, desk: Desk, source: SourceConnector, stream: Marker | None) -> None:
-        """For the metrics: does the stream lag, and how far back does the log reach?"""
+        """Does the stream lag, and how long does the log keep its place?"""
         if stream is not None and stream.position is not None:
             desk.reached = source.reached(stream.position, source.position())
-        if self._clock() >= desk.observe_at:
-            desk.observe_at = self._clock() + OBSERVE_EVERY
-            seconds = source.observe().get("retention_seconds")
-            if seconds is not None:
-                self._watch.retention(desk.settings.name, seconds)
+        if stream is not None and stream.position is not None:
+            self._look_at_headroom(desk, source, stream.unit, stream.position)
+
+    def _look_at_headroom(
+        self, desk: Desk, source: SourceConnector, stream: WorkUnit, position: Position
+    ) -> None:
+        """For the metrics and the log, before a place is forgotten; once for a shared stream."""
+        carried = self._sharing if stream.schema == SHARED else (desk.settings.name,)
+        if self._clock() < desk.headroom_at or desk.settings.name != carried[0]:
+            return
+        desk.headroom_at = self._clock() + HEADROOM_EVERY
+        found = headroom.ask(source, position)
+        if found is None:
+            return
+        self._watch.headroom(carried, found)
+        state = headroom.state_of(found)
+        if state is not desk.headroom and state is not State.UNKNOWN:
+            if state is not State.OK:
+                log.warning(
+                    "log_runs_out" if state is State.LOW else "place_in_log_lost",
+                    unit=stream.id,
+                    found=found.told,
+                    action=found.mend or "run `cartridge-warp doctor`",
+                )
+            elif desk.headroom is not None:
+                log.info("log_reaches_back_again", unit=stream.id, found=found.told)
+            desk.headroom = state
 
     def _selected(self, schema: str, source: SourceConnector) -> Iterator[TableSettings]:
         selection = self._assembly.selection(schema)

@@ -10,12 +10,26 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
+import warp.headroom
 from warp.assembly import Assembly
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
-from warp.model import SHARED, LeasedUnit, Marker, Phase, Position, TableId, UnitKind, WorkerState
+from warp.model import (
+    SHARED,
+    Headroom,
+    LeasedUnit,
+    Marker,
+    Phase,
+    Position,
+    TableId,
+    UnitKind,
+    WorkerState,
+)
 from warp.streams import stream_of
+
+HEADROOM_EVERY: Final = 15.0  # seconds between two looks at how far back logs reach
 
 # Where a stream's log ends and whether the stream has got there, by schema.
 Reached = Mapping[str, bool]
@@ -39,11 +53,13 @@ def describe(
     quarantined: Mapping[TableId, int],
     deferred: Mapping[TableId, int],
     left_out: Collection[str] = (),
+    headroom: Mapping[str, Headroom] = MappingProxyType({}),
     now: float,
 ) -> dict[str, Any]:
     """What `GET /status` and `cartridge-warp status --json` answer.
 
     `left_out` are units of tables that are not selected any more: shown, and not waited for.
+    `headroom` is, by the stream's id, what its source still keeps behind it.
     """
     leases = {entry.unit.id: entry for entry in ledger}
     tables = _tables_by_schema(markers, schemas)
@@ -52,6 +68,7 @@ def describe(
     done = Counter((m.unit.schema, m.unit.table) for m in chunks if m.phase is Phase.DONE)
     units = [
         _unit(marker, leases.get(marker.unit.id), tables, reached, now)
+        | _headroom(headroom.get(marker.unit.id))
         for marker in markers
         if marker.unit.kind is not UnitKind.TABLE and marker.unit.schema in (*schemas, SHARED)
     ]
@@ -137,6 +154,10 @@ def _unit(
     }
 
 
+def _headroom(found: Headroom | None) -> dict[str, Any]:
+    return {"headroom": None if found is None else warp.headroom.as_data(found)}
+
+
 class StatusReader:
     """Reads what `describe` needs, over connections of its own.  One reader at a time."""
 
@@ -147,14 +168,18 @@ class StatusReader:
         schemas: Sequence[str],
         *,
         wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._assembly = assembly
         self._ledger = ledger
         self._schemas = tuple(schemas)
         self._wall = wall
+        self._clock = clock
         self._lock = threading.Lock()
         self._sources: dict[str, SourceConnector] = {}
         self._destination: DestinationConnector | None = None
+        self._headroom: dict[str, Headroom] = {}
+        self._headroom_at = -HEADROOM_EVERY
 
     def read(self) -> dict[str, Any]:
         """The status now.  Raises what the source, the destination or the ledger raises."""
@@ -172,6 +197,7 @@ class StatusReader:
                     quarantined=self._metadata().quarantined(),
                     deferred=self._metadata().deferred(),
                     left_out=[m.unit.id for m in markers if not self._is_selected(m)],
+                    headroom=self._headroom_of(markers),
                     now=self._wall(),
                 )
             except BaseException:
@@ -192,6 +218,23 @@ class StatusReader:
         if sharing:
             reached[SHARED] = all(reached.get(schema, False) for schema in sharing)
         return reached
+
+    def _headroom_of(self, markers: Sequence[Marker]) -> Mapping[str, Headroom]:
+        """What the sources keep behind the streams; asked anew now and then, for it costs a look
+        at the files of a log."""
+        if self._clock() < self._headroom_at + HEADROOM_EVERY:
+            return self._headroom
+        self._headroom_at = self._clock()
+        self._headroom = {}
+        sharing = self._assembly.sharing()
+        for schema in self._schemas:
+            stream = stream_of(schema, sharing).id
+            for marker in markers:
+                if marker.unit.id == stream and marker.position and stream not in self._headroom:
+                    found = warp.headroom.ask(self._source(schema), marker.position)
+                    if found is not None:
+                        self._headroom[stream] = found
+        return self._headroom
 
     def _is_selected(self, marker: Marker) -> bool:
         """A table that is not selected any more keeps its marker, and nobody waits for it."""

@@ -7,18 +7,28 @@ that the lag of a stopped worker grows where it can be seen.  `readings` is pure
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from coordinator.status import lag_of
 from warp import metrics
 from warp.metrics import ALL_TABLES, Meters, Status
-from warp.model import SHARED, LeasedUnit, Marker, Phase, UnitKind, WorkUnit
+from warp.model import SHARED, Headroom, LeasedUnit, Marker, Phase, UnitKind, WorkUnit
 
 # A healthy stream moves its marker at least every 10 s while its log moves.
 SILENT_AFTER = 30.0
 
 Labels = tuple[str, ...]
+
+# Gauge -> what it shows of a headroom; no series where that is None.
+_OF_HEADROOM: Final[Mapping[str, Callable[[Headroom], float | None]]] = {
+    metrics.RETENTION: lambda found: found.window,
+    metrics.HEADROOM_RATIO: lambda found: found.ratio,
+    metrics.HEADROOM_SECONDS: lambda found: found.seconds,
+    metrics.HEADROOM_BYTES: lambda found: found.bytes,
+    metrics.RETAINED: lambda found: found.retained,
+}
 
 
 @dataclass(slots=True)
@@ -95,6 +105,7 @@ class Watch:
         self._meters = meters
         self._database = database
         self._tries: dict[str, tuple[str, int]] = {}
+        self._headroom: dict[str, Headroom] = {}  # by schema
 
     def observe(
         self,
@@ -118,14 +129,20 @@ class Watch:
             metrics.LAG,
             metrics.SYNC_STATUS,
             metrics.SNAPSHOT_PROGRESS,
-            metrics.RETENTION,
+            *_OF_HEADROOM,
         ):
             self._meters.show(name, {})
         self._tries.clear()
+        self._headroom.clear()
 
-    def retention(self, schema: str, seconds: float) -> None:
-        """How far back the log of a schema's source reaches."""
-        self._meters.gauge(metrics.RETENTION, (self._database, schema)).set(seconds)
+    def headroom(self, schemas: Iterable[str], found: Headroom) -> None:
+        """What the source of these schemas, which share a stream, still keeps behind it."""
+        for schema in schemas:
+            self._headroom[schema] = found
+        for name, part in _OF_HEADROOM.items():
+            values = {schema: part(one) for schema, one in self._headroom.items()}
+            told = {s: float(value) for s, value in values.items() if value is not None}
+            self._meters.show(name, {(self._database, s): value for s, value in told.items()})
 
     def wiped(self) -> None:
         self._meters.count(metrics.LEDGER_WIPES)

@@ -19,6 +19,7 @@ from warp.model import (
     Diagnosis,
     ErrorLine,
     Finding,
+    Headroom,
     Intent,
     Lease,
     LeasedUnit,
@@ -50,6 +51,7 @@ class SourceTraits:
     holds_log: bool = False  # keeps its log until acknowledge()
     full_rows: bool = True  # False where an update, or a create by a new key, has UNCHANGED cells
     schemaless: bool = False  # batches carry documents
+    headroom: bool = False  # it can tell what it still keeps: see `TellsHeadroom`
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +185,19 @@ class SourceConnector(Protocol):
         """
         ...
 
-    def observe(self) -> Mapping[str, float]:
-        """Gauges about the source, such as `retention_seconds` (how far back its log goes)."""
-        ...
-
     def close(self) -> None:
         """Release everything.  May be called from another thread, to end a blocked read."""
+        ...
+
+
+class TellsHeadroom(Protocol):
+    """What a source can do besides whose `traits.headroom` says so."""
+
+    def headroom(self, position: Position) -> Headroom:
+        """How much is left before this position of a stream is forgotten (guarantee 6).
+
+        Asked now and then of a stream that runs or has stopped; cheap, and changes nothing.
+        """
         ...
 
 

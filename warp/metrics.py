@@ -115,6 +115,10 @@ DEFERRED: Final = "cartridge_warp_deferred_total"
 CELLS: Final = "cartridge_warp_cells_total"
 SNAPSHOT_PROGRESS: Final = "cartridge_warp_snapshot_progress_ratio"
 RETENTION: Final = "cartridge_warp_source_retention_seconds"
+HEADROOM_RATIO: Final = "cartridge_warp_source_retention_headroom_ratio"
+HEADROOM_SECONDS: Final = "cartridge_warp_source_retention_headroom_seconds"
+HEADROOM_BYTES: Final = "cartridge_warp_source_retention_headroom_bytes"
+RETAINED: Final = "cartridge_warp_source_retained_bytes"
 LEDGER_WIPES: Final = "cartridge_warp_ledger_wipes_total"
 
 CELL_OUTCOMES: Final = tuple(o for o in Outcome if o is not Outcome.DEFERRED)
@@ -240,6 +244,34 @@ METRICS: Final = (
         ("database", "schema"),
         "Seconds that the source's log reaches back: how long this schema may stand still "
         "before its position is lost.",
+    ),
+    Metric(
+        HEADROOM_RATIO,
+        Type.GAUGE,
+        ("database", "schema"),
+        "What is left before the place of the schema's stream is forgotten by its source, as a "
+        "share of all that the source keeps: 1 at the end of the log, 0 where the place is lost.",
+    ),
+    Metric(
+        HEADROOM_SECONDS,
+        Type.GAUGE,
+        ("database", "schema"),
+        "Seconds until the place of the schema's stream is forgotten by its source if the stream "
+        "stands still from now on; not shown where the source does not forget by age.",
+    ),
+    Metric(
+        HEADROOM_BYTES,
+        Type.GAUGE,
+        ("database", "schema"),
+        "Bytes that the source may still write before it forgets the place of the schema's "
+        "stream; not shown where it does not forget by size.",
+    ),
+    Metric(
+        RETAINED,
+        Type.GAUGE,
+        ("database", "schema"),
+        "Bytes of the log that the source keeps on its disk only because the schema's stream has "
+        "not passed them; shown where the source waits for us.",
     ),
     Metric(LEDGER_WIPES, Type.COUNTER, (), "Times that Redis was found empty and rebuilt."),
 )

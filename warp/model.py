@@ -665,6 +665,23 @@ class Diagnosis:
 
 
 @dataclass(frozen=True, slots=True)
+class Headroom:
+    """How much a source still keeps before it forgets a position.
+
+    What is None the source does not tell, or it does not forget in that way.
+    """
+
+    told: str  # what was found at the server, for people
+    ratio: float | None = None  # of all it keeps: 1 at the log's end, 0 where the place is lost
+    seconds: float | None = None  # until it is forgotten, if nobody goes on from it
+    bytes: int | None = None  # likewise, of what may still be written
+    window: float | None = None  # seconds that the log reaches back
+    retained: int | None = None  # bytes that are kept for us alone
+    lost: bool = False
+    mend: str = ""  # the statement that lets the source keep more
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerStats:
     """One reading of the ledger."""
 

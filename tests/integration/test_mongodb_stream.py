@@ -16,6 +16,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from warp.errors import PositionLost, SourceRefused, SourceUnavailable
+from warp.headroom import LOW_RATIO
 from warp.model import (
     ChangeBatch,
     Operation,
@@ -453,9 +454,12 @@ def expect_lost_positions_to_be_reported(server: Mongod) -> None:
         database.a.insert_one({"_id": "first"})
         source = connect(server.url, Selection("shop"))
         start = source.position()
+        before = source.headroom(start)
+        assert not before.lost
         database.a.insert_one({"_id": "second"})
         [batch] = follow(source, start, count(1))
         padding = "x" * 500_000
+        told: list[float] = []
         oplog = client.local["oplog.rs"]
         deadline = time.monotonic() + 120
         for number in itertools.count():
@@ -464,12 +468,19 @@ def expect_lost_positions_to_be_reported(server: Mongod) -> None:
             assert entry is not None
             if entry["ts"].time > start.committed_at + 1:
                 break
+            if number % 20 == 0 and not (found := source.headroom(start)).lost:
+                told.append(found.ratio or 0.0)
             assert time.monotonic() < deadline
         for lost in (start, batch.end):
             with pytest.raises(PositionLost, match="cartridge-warp resync") as caught:
                 follow(source, lost, count(1))
             assert "UTC" in str(caught.value)
-        assert source.observe()["retention_seconds"] < 120
+        # What was told before it happened, and after.
+        after = source.headroom(start)
+        assert after.lost
+        assert after.window is not None
+        assert after.window < 120
+        assert min(told) < LOW_RATIO
 
 
 def small_log(start_server: Callable[[Any], Any]) -> Mongod:
@@ -625,7 +636,8 @@ def test_logins_and_rights_are_checked_and_no_password_is_shown(
     assert reader.namespaces() == ["shop"]
     [chunk] = reader.chunks(TableId("shop", "a"), 10)
     assert [len(b) for b in reader.get_full_snapshot(chunk)] == [1]
-    assert reader.observe() == {}  # may not read the oplog, which is no reason to fail
+    # It may not read the oplog, which is no reason to fail.
+    assert reader.headroom(reader.position()).ratio is None
     missing = r'grantRolesToUser\("nobody", \[{"role": "read", "db": "shop"}\]\)'
     for source, right in ((login("nobody"), missing), (login("reader", "wr0ng"), "password")):
         with pytest.raises(SourceRefused, match=right) as caught:

@@ -503,6 +503,11 @@ def test_a_purged_log_is_a_lost_position(start_server: Start) -> None:
             "FLUSH BINARY LOGS",
         )
         [*_, (last, *_)] = world.sql("SHOW BINARY LOGS")
+        world.sql("SET GLOBAL expire_logs_days = 2")
+        early = source.headroom(start)
+        assert "file 1 of" in early.told
+        assert early.seconds is not None
+        assert 2 * 86_400 - 60 < early.seconds < 2 * 86_400
 
         def purged() -> bool:
             # A file is kept until the server has noted that no recovery needs it.
@@ -512,7 +517,11 @@ def test_a_purged_log_is_a_lost_position(start_server: Start) -> None:
         assert wait_until(purged, 20)
         with pytest.raises(PositionLost, match="binlog_expire_logs_seconds"):
             follow(source, start, 1)
-        assert source.observe()["retention_seconds"] < 3600
+        assert source.headroom(start).lost
+        now = source.headroom(source.position())
+        assert now.window is not None
+        assert now.window < 3600
+        assert (now.lost, now.ratio) == (False, 1.0)
 
 
 def test_a_restarted_server_ends_the_stream_and_is_followed_again(start_server: Start) -> None:

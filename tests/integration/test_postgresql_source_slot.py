@@ -11,6 +11,7 @@ import pytest
 from postgresql_shop import Shop, everything, follow, seen
 
 from warp.errors import PositionLost, SourceRefused, SourceUnavailable
+from warp.headroom import State, state_of
 from warp.model import ChangeBatch, Position
 from warp.own_process import wait_until
 from warp.sources.postgresql import PostgresSource
@@ -112,20 +113,23 @@ def test_without_waiting_for_acknowledgement_the_slot_would_run_ahead(
 
 def test_a_quiet_table_holds_none_of_the_log(shop: Shop) -> None:
     source = shop.source()
-    batches = start(source, source.position())
+    first = source.position()
+    batches = start(source, first)
     next(batches)
     shop.admin.execute("reset role")
     shop.run("create table public.noise as select repeat('x', 200) from generate_series(1, 20000)")
     ((end,),) = shop.run("select pg_current_wal_flush_lsn()::text")
     shop.run("drop table public.noise")
-    assert source.observe()["slot_retained_bytes"] > 4_000_000
+    retained = source.headroom(first).retained
+    assert retained is not None
+    assert retained > 4_000_000
 
     def let_go() -> bool:
         shop.run("select pg_log_standby_snapshot()")  # as the server does now and then
         batch = next(batches)
         assert not len(batch)
         source.acknowledge(batch.end)
-        held = source.observe()["slot_retained_bytes"]
+        held = source.headroom(batch.end).retained or 0
         return confirmed(shop) >= lsn_of(end) and held < 100_000
 
     assert wait_until(let_go, 20)
@@ -140,6 +144,7 @@ def test_a_dropped_slot_stops_with_what_to_do(shop: Shop) -> None:
     position = source.position()
     shop.drop_slot()
     put(shop, 1)
+    assert state_of(source.headroom(position)) is State.LOST
     with pytest.raises(PositionLost, match=r"does not exist.*cartridge-warp resync"):
         next(start(source, position))
 
@@ -199,9 +204,13 @@ def test_a_position_of_another_server_is_lost(shop: Shop) -> None:
 def test_an_invalidated_slot_stops_and_a_resync_makes_it_anew(own: Shop) -> None:
     source = own.source()
     position = source.position()
-    assert source.observe()["slot_safe_bytes"] > 0
+    room = source.headroom(position).bytes
+    assert room is not None
+    assert room > 0
+    states = []
 
     def lost() -> bool:
+        states.append(state_of(source.headroom(position)))
         own.admin.execute("reset role")
         own.run("create table if not exists public.fill (t text)")
         own.run("insert into public.fill select repeat('x', 1000) from generate_series(1, 20000)")
@@ -213,6 +222,8 @@ def test_an_invalidated_slot_stops_and_a_resync_makes_it_anew(own: Shop) -> None
         return bool(state == [("lost",)])
 
     assert wait_until(lost, 60)
+    assert state_of(source.headroom(position)) is State.LOST
+    assert states[0] is State.OK
     with pytest.raises(PositionLost, match="cartridge-warp resync"):
         next(start(source, position))
     again = source.position()

@@ -211,9 +211,6 @@ class JsonLinesSource:
     def acknowledge(self, position: Position) -> None:
         """The file forgets nothing."""
 
-    def observe(self) -> Mapping[str, float]:
-        return {}
-
     def close(self) -> None:
         self._closed = True
 

@@ -41,6 +41,7 @@ from warp.model import (
     Diagnosis,
     ErrorLine,
     Finding,
+    Headroom,
     Intent,
     Lease,
     Marker,
@@ -129,7 +130,7 @@ class MemorySource:
     """Reads a MemoryDatabase."""
 
     Options: ClassVar[type[BaseModel]] = MemorySourceOptions
-    traits: ClassVar[SourceTraits] = SourceTraits()
+    traits: ClassVar[SourceTraits] = SourceTraits(headroom=True)
 
     def __init__(self, options: MemorySourceOptions, selection: TableSelection) -> None:
         self.database: MemoryDatabase = options.database
@@ -240,8 +241,11 @@ class MemorySource:
     def acknowledge(self, position: Position) -> None:
         self.acknowledged = position
 
-    def observe(self) -> Mapping[str, float]:
-        return {}
+    def headroom(self, position: Position) -> Headroom:
+        first, last = self.database.first, self.database.version
+        left = int(position.token) - first
+        ratio = max(0.0, left / max(1, last - first)) if last > first else 1.0
+        return Headroom(f"changes from {first} to {last}", ratio, window=60.0, lost=left < 0)
 
     def close(self) -> None:
         self.closed = True
@@ -260,13 +264,15 @@ class MemorySource:
 class MemoryDeltas(MemorySource):
     """A MemoryDatabase whose log may carry parts of rows (`patch`)."""
 
-    traits: ClassVar[SourceTraits] = SourceTraits(full_rows=False)
+    traits: ClassVar[SourceTraits] = SourceTraits(full_rows=False, headroom=True)
 
 
 class MemoryOneLog(MemorySource):
     """A MemoryDatabase whose log is dear to follow twice, as a binlog is."""
 
-    traits: ClassVar[SourceTraits] = SourceTraits(follows_twice=False, holds_log=True)
+    traits: ClassVar[SourceTraits] = SourceTraits(
+        follows_twice=False, holds_log=True, headroom=True
+    )
 
 
 def _cells_of(rows: TableChanges, name: str) -> Sequence[Any]:

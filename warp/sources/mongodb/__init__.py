@@ -26,6 +26,7 @@ from warp.model import (
     ChangeBatch,
     Chunk,
     Diagnosis,
+    Headroom,
     Operation,
     Position,
     TableChanges,
@@ -70,7 +71,7 @@ class MongoSource:
     """Reads one replica set or sharded cluster."""
 
     Options: ClassVar[type[BaseModel]] = MongoOptions
-    traits: ClassVar[SourceTraits] = SourceTraits(schemaless=True)
+    traits: ClassVar[SourceTraits] = SourceTraits(schemaless=True, headroom=True)
 
     def __init__(self, options: MongoOptions, selection: TableSelection) -> None:
         self._options = options
@@ -318,9 +319,11 @@ class MongoSource:
     def acknowledge(self, position: Position) -> None:
         """The oplog is kept by size and age, whoever has read it."""
 
-    def observe(self) -> Mapping[str, float]:
+    def headroom(self, position: Position) -> Headroom:
         window = self._oplog_window()
-        return {} if window is None else {"retention_seconds": window[1] - window[0]}
+        filled, megabytes = (None, 0.0) if window is None else self._oplog_size()
+        at = Token.parse(position.token).seconds
+        return look.headroom(at, window, filled, megabytes=megabytes)
 
     def _oplog_window(self) -> tuple[float, float] | None:
         """When the oldest and the newest entry were written; None where it may not be read."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from warp.diagnosis import failed, ok, warning
-from warp.model import Diagnosis
+from warp.model import Diagnosis, Headroom
 
 OLDEST_WIRE: Final = 13  # MongoDB 5.0: reads at a cluster time outside transactions
 ENOUGH_HOURS: Final = 24.0  # of oplog: a night without anybody who looks
@@ -92,16 +92,52 @@ def oplog(
         return ok(code, subject, expected, f"{hours:.0f} hours")
     if filled is not None and filled < _FULL:
         return ok(code, subject, expected, f"{hours:.1f} hours and room: {filled:.0%} full")
-    # Larger by as much as is missing, and never forgetting sooner whatever is written.
-    wanted = max(990.0, megabytes * min(10.0, ENOUGH_HOURS / max(hours, 0.01)))
     return warning(
-        code,
-        subject,
-        expected,
-        f"{hours:.1f} hours, and it is full",
-        "db.adminCommand({replSetResizeOplog: 1, "
-        f"size: Double({wanted:.0f}), minRetentionHours: Double({ENOUGH_HOURS:.0f})}})",
+        code, subject, expected, f"{hours:.1f} hours, and it is full", resize(megabytes, hours)
     )
+
+
+def resize(megabytes: float, hours: float) -> str:
+    """A statement that makes the oplog larger by as much as is missing, and never lets it forget
+    sooner whatever is written."""
+    wanted = max(990.0, megabytes * min(10.0, ENOUGH_HOURS / max(hours, 0.01)))
+    return (
+        "db.adminCommand({replSetResizeOplog: 1, "
+        f"size: Double({wanted:.0f}), minRetentionHours: Double({ENOUGH_HOURS:.0f})}})"
+    )
+
+
+def headroom(
+    at: float,
+    window: tuple[float, float] | None,
+    filled: float | None,
+    *,
+    megabytes: float = 0.0,
+) -> Headroom:
+    """How long until an oplog of this window has forgotten the moment `at`?
+
+    The oplog forgets at its start what it gains at its end once it is full, so a place is gone
+    when as much time has been added as lies before it; and what it gains until it is full counts
+    in full.
+    """
+    if window is None:
+        return Headroom("the oplog may not be read, or lies on shards")
+    oldest, newest = window
+    kept = newest - oldest
+    whole = kept / max(filled, 1e-6) if filled is not None and filled < _FULL else kept
+    told = (
+        f"the marker stands {max(0.0, at - oldest):.0f} s behind the start of an oplog that "
+        f"reaches back {kept:.0f} s"
+    )
+    if whole > kept:
+        told += f" and is {filled:.0%} full"
+    mend = resize(megabytes, whole / 3600)
+    if at < oldest:
+        lost = f"the oplog begins {oldest - at:.0f} s after the marker"
+        return Headroom(lost, 0.0, 0.0, window=kept, lost=True, mend=mend)
+    seconds = at - oldest + whole - kept
+    ratio = min(1.0, seconds / whole) if whole else 1.0
+    return Headroom(told, ratio, seconds, window=kept, mend=mend)
 
 
 def left_out(table: str, kind: str) -> Diagnosis:

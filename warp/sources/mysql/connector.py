@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import ClassVar, Final, TypeVar
@@ -21,6 +21,7 @@ from warp.model import (
     ChangeBatch,
     Chunk,
     Diagnosis,
+    Headroom,
     Position,
     TableChanges,
     TableId,
@@ -32,6 +33,7 @@ from warp.sources.mysql import preflight, schema, snapshot
 from warp.sources.mysql.capture import CaptureSide
 from warp.sources.mysql.connection import Connection, MysqlOptions, log_status
 from warp.sources.mysql.dump import Dump
+from warp.sources.mysql.kept import KeptFiles
 from warp.sources.mysql.position import OwnFiles, Place
 from warp.sources.mysql.reading import Reader
 from warp.sources.mysql.stream import Catalog, LogStream
@@ -50,7 +52,9 @@ class MysqlSource:
 
     Options: ClassVar[type[BaseModel]] = MysqlOptions
     # A dump thread sends the whole log, so a second stream costs as much as the first.
-    traits: ClassVar[SourceTraits] = SourceTraits(follows_twice=False, full_rows=False)
+    traits: ClassVar[SourceTraits] = SourceTraits(
+        follows_twice=False, full_rows=False, headroom=True
+    )
 
     def __init__(self, options: MysqlOptions, selection: TableSelection) -> None:
         self._options = options
@@ -61,6 +65,7 @@ class MysqlSource:
         self._opened: list[Reader | Dump] = []  # what `close` has to wake
         self._warned: set[TableId] = set()
         self._file = ("", 0, 0)  # of the log: the last one seen, how far it went, when it was begun
+        self._kept = KeptFiles(lambda: self._connection, self._begun_at)
         side = CaptureSide(
             lambda: self._connection,
             self._open_kept_reader,
@@ -136,8 +141,7 @@ class MysqlSource:
         """When the log file of a place was begun; asked once per file."""
         file, offset, begun = self._file
         if file != place.file or offset > place.offset:
-            with self._open(Dump(self._options, self._closed)) as dump:
-                begun = dump.first_timestamp(place.file)
+            begun = self._begun_at(place.file)
         self._file = (place.file, place.offset, begun)
         return begun
 
@@ -192,14 +196,12 @@ class MysqlSource:
         if is_polled(position):
             self.polled.acknowledge(position)
 
-    def observe(self) -> Mapping[str, float]:
-        """`retention_seconds`: since when the oldest log file that is kept was begun."""
-        files = self._connection.rows("SHOW BINARY LOGS")
-        if not files:
-            return {}
+    def headroom(self, position: Position) -> Headroom:
+        return self._kept.headroom(Place.parse(position.token))
+
+    def _begun_at(self, file: str) -> int:
         with self._open(Dump(self._options, self._closed)) as dump:
-            began = dump.first_timestamp(files[0][0])
-        return {"retention_seconds": max(0.0, time.time() - began)} if began else {}
+            return dump.first_timestamp(file)
 
     # -- the rows
 

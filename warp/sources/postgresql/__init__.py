@@ -9,7 +9,7 @@ make at the server, and `position` says what a place in the log is.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
 import structlog
@@ -24,6 +24,7 @@ from warp.model import (
     ChangeBatch,
     Chunk,
     Diagnosis,
+    Headroom,
     Position,
     TableChanges,
     TableId,
@@ -38,7 +39,7 @@ from warp.sources.postgresql.options import PostgresSourceOptions
 from warp.sources.postgresql.position import Log, LogEnd, Place, lsn_of
 from warp.sources.postgresql.publication import Publication
 from warp.sources.postgresql.session import Server
-from warp.sources.postgresql.slots import Slot
+from warp.sources.postgresql.slots import Slot, headroom
 from warp.sources.postgresql.stream import LogStream
 from warp.sources.postgresql.visibility import flushed, standby
 
@@ -54,7 +55,7 @@ class PostgresSource:
 
     Options: ClassVar[type[BaseModel]] = PostgresSourceOptions
     traits: ClassVar[SourceTraits] = SourceTraits(
-        follows_twice=False, holds_log=True, full_rows=False
+        follows_twice=False, holds_log=True, full_rows=False, headroom=True
     )
 
     def __init__(self, options: PostgresSourceOptions, selection: TableSelection) -> None:
@@ -186,16 +187,9 @@ class PostgresSource:
         elif self._stream is not None:
             self._stream.acknowledge(Place.parse(position.token).lsn)
 
-    def observe(self) -> Mapping[str, float]:
-        """How much of the log the slot holds, and how much more it may hold before it is lost."""
+    def headroom(self, position: Position) -> Headroom:
         state = self._slot.state()
-        if state is None:
-            return {}
-        found = {
-            "slot_retained_bytes": state.retained_bytes,
-            "slot_safe_bytes": state.safe_bytes,
-        }
-        return {name: float(value) for name, value in found.items() if value is not None}
+        return headroom(self._slot.name, state, Place.parse(position.token).lsn)
 
     # -- the rows
 

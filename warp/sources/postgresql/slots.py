@@ -10,7 +10,8 @@ import structlog
 from psycopg import errors, sql
 
 from warp.errors import SourceRefused, SourceUnavailable
-from warp.sources.postgresql.position import lsn_of
+from warp.model import Headroom
+from warp.sources.postgresql.position import lsn_of, lsn_text
 from warp.sources.postgresql.session import Server
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,8 @@ class SlotState:
     confirmed: int  # what comes before is not handed out any more
     safe_bytes: int | None  # until it is lost; None without max_slot_wal_keep_size
     retained_bytes: int | None  # of the log, held by it
+    idle_for: float | None = None  # seconds since somebody followed it, from PostgreSQL 17 on
+    idle_at_most: float | None = None  # and when it is dropped for that, from 18 on
 
     @property
     def lost(self) -> bool:
@@ -46,7 +49,7 @@ class Slot:
         rows = self._server.ask("slot", {"slot": self.name}, doing="look at the slot")
         if not rows:
             return None
-        plugin, database, pid, status, reason, confirmed, safe, retained = rows[0]
+        plugin, database, pid, status, reason, confirmed, safe, retained, *idle = rows[0]
         return SlotState(
             plugin or "(physical)",
             database or "",
@@ -56,6 +59,7 @@ class Slot:
             lsn_of(confirmed) if confirmed else 0,
             safe,
             retained,
+            *idle,
         )
 
     def ensure(self) -> None:
@@ -134,3 +138,35 @@ class Slot:
             for pid, name, seconds in rows[:10]
         ]
         return ", ".join(said) or "none any more"
+
+
+def headroom(name: str, state: SlotState | None, marker: int) -> Headroom:
+    """What a slot still holds behind a marker, and how much more may be written.  Pure."""
+    if state is None:
+        return Headroom(f"the slot {name} is gone", 0.0, lost=True)
+    mend = "raise max_slot_wal_keep_size (ALTER SYSTEM SET …; SELECT pg_reload_conf())"
+    if state.lost:
+        why = f"the slot {name} is lost ({state.reason or 'its log was removed'})"
+        return Headroom(why, 0.0, bytes=0, lost=True, mend=mend)
+    retained = state.retained_bytes
+    # While it is followed, the marker that was read a moment ago may be the older of the two.
+    if state.confirmed > marker and state.active_pid is None:
+        why = (
+            f"the slot {name} has let go of the log up to {lsn_text(state.confirmed)}, and the "
+            f"marker is at {lsn_text(marker)}"
+        )
+        return Headroom(why, 0.0, retained=retained, lost=True)
+    told = f"the slot {name} ({state.wal_status}) holds {retained or 0:,} bytes of the log"
+    ratio, room, seconds = 1.0, None, None
+    if state.safe_bytes is None:
+        told += " and may hold any number"
+    else:
+        room = max(0, state.safe_bytes)
+        ratio = room / max(1, room + (retained or 0))
+        told += f" and {room:,} more until it is lost"
+    if state.idle_at_most and state.active_pid is None and state.idle_for is not None:
+        seconds = max(0.0, state.idle_at_most - state.idle_for)
+        ratio = min(ratio, seconds / state.idle_at_most)
+        told += f"; nobody follows it, for which it is lost in {seconds:.0f} s"
+        mend = "raise idle_replication_slot_timeout, or let the stream run"
+    return Headroom(told, ratio, seconds, room, retained=retained, mend=mend)
