@@ -212,10 +212,24 @@ def _fleet() -> Board:
             least=0,
         ),
         Panel(
+            "What is left of the source's log",
+            (Query(f"min by (schema) ({of(m.HEADROOM_RATIO)})", "{{schema}}"),),
+            unit="percentunit",
+            description="Behind the place of a schema's stream: at 0 its place is lost.",
+            least=0,
+            most=1,
+        ),
+        Panel(
+            "How long a schema may stand still",
+            (Query(f"min by (schema) ({of(m.HEADROOM_SECONDS)})", "{{schema}}"),),
+            unit="s",
+            description="Before its place is lost, where the source forgets by age.",
+            least=0,
+        ),
+        Panel(
             "How far back the source's log reaches",
             (Query(f"min by (schema) ({of(m.RETENTION)})", "{{schema}}"),),
             unit="s",
-            description="How long a schema may stand still before its position is lost.",
             least=0,
         ),
     )
