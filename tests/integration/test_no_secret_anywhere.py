@@ -7,6 +7,7 @@ of ours.  It logged, failed, crashed and was taken over with them.
 from __future__ import annotations
 
 import contextlib
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_no_repr_and_no_answer_of_a_command_shows_one(eventful: Day, settings: S
             *arguments,
             "--config",
             str(eventful.fleet.config),
-            env={**programs.os.environ, **eventful.environment},
+            env={**os.environ, **eventful.environment},
         )
         texts += [done.stdout, done.stderr]
 

@@ -8,7 +8,8 @@ import pytest
 from eventful import Day
 
 from dashboards.alerts import ALERTS
-from dashboards.boards import boards, names_in
+from dashboards.boards import boards
+from dashboards.queries import names_in
 from warp.metrics import HEADROOM_BYTES, METRICS, RETAINED
 from warp.testing.prometheus import Series
 
