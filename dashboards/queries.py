@@ -37,9 +37,9 @@ class Chosen:
     def during(self, name: str, *by: str, window: str = RATE) -> str:
         return _summed(f"increase({self(name)}[{window}])", by)
 
-    def highest(self, name: str, *by: str, more: Iterable[str] = ()) -> str:
+    def highest(self, name: str, *by: str) -> str:
         """Of several pages that show one series: coordinators and workers may do so."""
-        return f"max by ({', '.join(by)}) ({self(name, *more)})"
+        return f"max by ({', '.join(by)}) ({self(name)})"
 
     def quantile(self, part: float) -> str:
         buckets = self.per_second(m.BATCH_SECONDS, "le", suffix="_bucket")
