@@ -135,9 +135,10 @@ def headroom(
     if at < oldest:
         lost = f"the oplog begins {oldest - at:.0f} s after the marker"
         return Headroom(lost, 0.0, 0.0, window=kept, lost=True, mend=mend)
+    if not whole:  # begun this moment, so that nobody knows its pace
+        return Headroom(told, 1.0, window=kept, mend=mend)
     seconds = at - oldest + whole - kept
-    ratio = min(1.0, seconds / whole) if whole else 1.0
-    return Headroom(told, ratio, seconds, window=kept, mend=mend)
+    return Headroom(told, min(1.0, seconds / whole), seconds, window=kept, mend=mend)
 
 
 def left_out(table: str, kind: str) -> Diagnosis:
