@@ -26,7 +26,8 @@ __all__ = ["Redaction", "bind", "configure"]
 
 # Talkative at info; a level named in the configuration wins.
 _QUIET: Final = {"pymongo": LogLevel.WARNING, "urllib3": LogLevel.WARNING}
-_FIRST: Final = ("ts", "level", "event", "logger")
+_IDS: Final = ("run", "unit", "worker", "fence", "batch")  # on every line of a unit
+_FIRST: Final = ("ts", "level", "event", "logger", *_IDS)
 _SECRET_KEYS: Final = ("password", "passwd", "secret", "token", "api_key", "credentials")
 # Shorter secrets are masked in URLs and pairs only: masking every "a" would leave no log.
 _SHORTEST_SECRET: Final = 4
@@ -71,7 +72,7 @@ def configure(
     """Set up logging for this process; calling it again replaces what was set up.
 
     `process` (coordinator, worker, …) stands on every line.  Ids of the moment are bound by
-    `bind(run=…, unit=…, worker=…, fence=…)`, which holds for one thread.
+    `bind(run=…, unit=…, worker=…, fence=…, batch=…)`, which holds for one thread.
     """
     stream = stream or sys.stderr
     as_json = settings.format is LogFormat.JSON or (

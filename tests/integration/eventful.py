@@ -275,6 +275,7 @@ def _rest(day: Day, coordinator: Command, first: Command) -> None:
 
         settle(at_rest)
         settle(lambda: page_of(first).value("cartridge_warp_leases_held") == 5)
+        settle(lambda: page_of(first).value("cartridge_warp_lag_seconds", schema="plain") == 0)
         day.truth["demand"] = client.scard(demand)
     day.pages["coordinator at rest"] = page_of(coordinator)
     day.pages["worker at rest"] = page_of(first)
@@ -312,6 +313,7 @@ def _crash(day: Day, second: Command) -> None:
     day.truth["crashes"] = second.said().count("process_crashed")
     day.truth["rows after the crash"] = len(fleet.rows("plain"))
     second.kill9()
+    day.truth["lives"] = second.said().count("process_started")
 
 
 def _nobody(day: Day, coordinator: Command) -> None:
@@ -327,6 +329,11 @@ def _nobody(day: Day, coordinator: Command) -> None:
     before = lag()
     settle(lambda: lag() > before + 1)
     day.pages["nobody works still"] = page_of(coordinator)
+    day.truth["delivered up to"] = _asked(
+        day.fleet,
+        "select position_seconds from cartridge_warp_metadata.sync_markers"
+        f" where unit = '{STREAM}'",
+    )
 
 
 def _takeover(day: Day, coordinator: Command, third: Command) -> None:
@@ -340,11 +347,6 @@ def _takeover(day: Day, coordinator: Command, third: Command) -> None:
     settle(lambda: page_of(third).value(ROWS, table="plain", operation="create") == CRASHED)
     day.pages["worker after the crash"] = page_of(third)
     day.pages["coordinator after the crash"] = page_of(coordinator)
-    day.truth["abandoned"] = _asked(
-        fleet,
-        "select count(*) from cartridge_warp_metadata.sync_runs"
-        f" where unit = '{STREAM}' and status = 'abandoned'",
-    )
     day.truth["rows in the end"] = len(fleet.rows("plain"))
 
 
