@@ -31,6 +31,7 @@ from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
 
+from warp import logs
 from warp.assembly import Assembly
 from warp.errors import ConfigError, ErrandRefused, SourceRefused, TransientError
 from warp.interfaces import LeaseStore, MetadataStore, SourceConnector
@@ -289,7 +290,8 @@ def carry_out(id: str, name: object, ledger: LeaseStore, assembly: Assembly) -> 
         except Exception as error:
             # Top of an errand: whatever it is, the operator shall read it, and it is not
             # tried for ever.
-            metadata.end_errand(id, status="failed", result=f"{type(error).__name__}: {error}")
+            said = logs.masked(f"{type(error).__name__}: {error}")
+            metadata.end_errand(id, status="failed", result=said)
             raise
         metadata.end_errand(id, status="done", result=result)
         log.info("errand_done", id=id, name=name, result=result)
@@ -455,6 +457,10 @@ class _RqWorker(SimpleWorker):
         if self._runner_stops.is_set():
             raise StopRequested
         super().heartbeat(*arguments, **options)
+
+    def handle_job_failure(self, *arguments: Any, exc_string: str = "", **options: Any) -> None:
+        # rq keeps the traceback in Redis.
+        super().handle_job_failure(*arguments, exc_string=logs.masked(exc_string), **options)
 
     def handle_exception(self, job: Job, *trouble: Any) -> None:
         error = trouble[1]
