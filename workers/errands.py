@@ -27,6 +27,7 @@ from warp.errands import Errand, ErrandQueue
 from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
 from rq.job import Job
+from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
@@ -458,9 +459,16 @@ class _RqWorker(SimpleWorker):
             raise StopRequested
         super().heartbeat(*arguments, **options)
 
-    def handle_job_failure(self, *arguments: Any, exc_string: str = "", **options: Any) -> None:
-        # rq keeps the traceback in Redis.
-        super().handle_job_failure(*arguments, exc_string=logs.masked(exc_string), **options)
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Any = None,
+    ) -> None:
+        told = logs.masked(exc_string)  # which rq keeps in Redis
+        super().handle_job_failure(job, queue, started_job_registry, told, execution)
 
     def handle_exception(self, job: Job, *trouble: Any) -> None:
         error = trouble[1]
