@@ -137,13 +137,13 @@ CASES: Final = (
     Case(
         "CartridgeWarpLogRunsOut",
         [
-            Course(m.LAG, "0+60x120", {**STREAM, "instance": "coordinator"}),
-            Course(m.RETENTION, "3600x120", SCHEMA),
+            Course(m.HEADROOM_RATIO, "1x10 0.5x10 0.2x20", SCHEMA),
+            Course(m.HEADROOM_RATIO, "1x60", {**SCHEMA, "schema": "users"}),
         ],
+        "23m",
         "30m",
-        "45m",
         SCHEMA,
-        "web has used 75% of what its log keeps",
+        "web has 20% left of what its source keeps",
     ),
     Case(
         "CartridgeWarpErrors",

@@ -14,6 +14,7 @@ from typing import Final
 import yaml
 
 from warp import metrics as m
+from warp.headroom import LOW_RATIO
 from warp.metrics import ALL_TABLES
 
 RUNBOOKS: Final = "docs/runbooks"
@@ -139,10 +140,10 @@ ALERTS: Final = (
         "CartridgeWarpLogRunsOut",
         Severity.PAGE,
         "5m",
-        f"max by (database, schema) ({m.LAG}{_STREAM}) / min by (database, schema) ({m.RETENTION})",
-        "> 0.5",
-        "{{ $labels.schema }} has used {{ $value | humanizePercentage }} of what its log keeps",
-        "A late stream is over half way to where the source has thrown its log away.",
+        f"min by (database, schema) ({m.HEADROOM_RATIO})",
+        f"< {LOW_RATIO:g}",
+        "{{ $labels.schema }} has {{ $value | humanizePercentage }} left of what its source keeps",
+        "A late stream is about to lose its place: its source will have thrown its log away.",
     ),
     Alert(
         "CartridgeWarpErrors",

@@ -77,7 +77,7 @@ class Panel:
         return {"table": "table", "heatmap": "heatmap"}.get(self.kind, "time_series")
 
     def _defaults(self) -> dict[str, Any]:
-        steps = [{"value": None, "color": GREEN}]
+        steps: list[dict[str, float | str | None]] = [{"value": None, "color": GREEN}]
         steps += [{"value": value, "color": color} for value, color in self.steps]
         bounds = {"min": self.least, "max": self.most}
         defaults: dict[str, Any] = {

@@ -22,11 +22,12 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from warp.config import LogFormat, LoggingSettings, LogLevel
 from warp.options import MASK, redact
 
-__all__ = ["Redaction", "bind", "configure"]
+__all__ = ["Redaction", "bind", "configure", "masked"]
 
 # Talkative at info; a level named in the configuration wins.
 _QUIET: Final = {"pymongo": LogLevel.WARNING, "urllib3": LogLevel.WARNING}
-_FIRST: Final = ("ts", "level", "event", "logger")
+_IDS: Final = ("run", "unit", "worker", "fence", "batch")  # on every line of a unit
+_FIRST: Final = ("ts", "level", "event", "logger", *_IDS)
 _SECRET_KEYS: Final = ("password", "passwd", "secret", "token", "api_key", "credentials")
 # Shorter secrets are masked in URLs and pairs only: masking every "a" would leave no log.
 _SHORTEST_SECRET: Final = 4
@@ -61,6 +62,17 @@ class Redaction:
         return self.text(value if isinstance(value, str) else str(value))
 
 
+_of_this_process = Redaction()
+
+
+def masked(text: str) -> str:
+    """A text without the secrets of this process, for a store or for people (guarantee 10).
+
+    An error's text is whatever a driver put into it.
+    """
+    return _of_this_process.text(text)
+
+
 def configure(
     settings: LoggingSettings,
     *,
@@ -71,8 +83,10 @@ def configure(
     """Set up logging for this process; calling it again replaces what was set up.
 
     `process` (coordinator, worker, …) stands on every line.  Ids of the moment are bound by
-    `bind(run=…, unit=…, worker=…, fence=…)`, which holds for one thread.
+    `bind(run=…, unit=…, worker=…, fence=…, batch=…)`, which holds for one thread.
     """
+    global _of_this_process
+    _of_this_process = redaction = Redaction(secrets)
     stream = stream or sys.stderr
     as_json = settings.format is LogFormat.JSON or (
         settings.format is LogFormat.AUTO and not stream.isatty()
@@ -100,7 +114,7 @@ def configure(
     ends: list[Processor] = [
         ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
-        Redaction(secrets),
+        redaction,
         _as_json if as_json else _for_people(stream),
     ]
     output = logging.StreamHandler(stream)

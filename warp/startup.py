@@ -23,7 +23,6 @@ import structlog
 from warp import logs
 from warp.config import Settings, load
 from warp.errors import ConfigError, WarpError
-from warp.options import redact
 
 if TYPE_CHECKING:
     from warp.leases.redis import RedisLeaseStore
@@ -58,7 +57,7 @@ def exit_code(body: Callable[[], int]) -> int:
         return FAILED
     except Exception:
         if not structlog.is_configured():  # it would print to stdout, with the values of locals
-            sys.stderr.write(redact(traceback.format_exc()))
+            sys.stderr.write(logs.masked(traceback.format_exc()))
             return FAILED
         log.exception("process_broke", action="report it, with this line")
         return FAILED
@@ -72,7 +71,7 @@ def _thread_broke(broken: threading.ExceptHookArgs) -> None:
 
 def _one_line(error: WarpError) -> str:
     """Servers and drivers explain themselves over several lines."""
-    return redact(" ".join(str(error).split())) + "\n"
+    return logs.masked(" ".join(str(error).split())) + "\n"
 
 
 def open_ledger(settings: Settings, namespace: str | None = None) -> RedisLeaseStore:

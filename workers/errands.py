@@ -27,11 +27,12 @@ from warp.errands import Errand, ErrandQueue
 from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
 from rq.job import Job
+from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
 
-from warp import key_range, verifying
+from warp import key_range, logs, verifying
 from warp.assembly import Assembly
 from warp.digest.seams import ComparedDestination
 from warp.errors import ConfigError, ErrandRefused, SourceRefused, TransientError
@@ -432,7 +433,8 @@ def carry_out(id: str, name: object, ledger: LeaseStore, assembly: Assembly) -> 
         except Exception as error:
             # Top of an errand: whatever it is, the operator shall read it, and it is not
             # tried for ever.
-            metadata.end_errand(id, status="failed", result=f"{type(error).__name__}: {error}")
+            said = logs.masked(f"{type(error).__name__}: {error}")
+            metadata.end_errand(id, status="failed", result=said)
             raise
         metadata.end_errand(id, status="done", result=result)
         log.info("errand_done", id=id, name=name, result=result)
@@ -598,6 +600,17 @@ class _RqWorker(SimpleWorker):
         if self._runner_stops.is_set():
             raise StopRequested
         super().heartbeat(*arguments, **options)
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Any = None,
+    ) -> None:
+        told = logs.masked(exc_string)  # which rq keeps in Redis
+        super().handle_job_failure(job, queue, started_job_registry, told, execution)
 
     def handle_exception(self, job: Job, *trouble: Any) -> None:
         error = trouble[1]

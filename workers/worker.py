@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from warp import pipeline, verifying
+from warp import logs, pipeline, verifying
 from warp.assembly import Assembly
 from warp.autosize import AutoSized
 from warp.errors import (
@@ -450,7 +450,7 @@ class Turn:
             metadata.log_error(
                 code=code,
                 error_class=type(error).__name__,
-                message=message,
+                message=logs.masked(message),
                 unit=self._unit.id,
                 run=self.run,
                 table=self._unit.table,
@@ -460,7 +460,8 @@ class Turn:
         self._book("log_error", log_error)
 
     def _tell_end(self, metadata: MetadataStore, outcome: Outcome) -> None:
-        metadata.end_run(self.run, status=outcome.status, rows=self._held.rows, error=outcome.error)
+        error = logs.masked(outcome.error)
+        metadata.end_run(self.run, status=outcome.status, rows=self._held.rows, error=error)
         self._begun = False
 
     def _end_run(self, outcome: Outcome) -> None:

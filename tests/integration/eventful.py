@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -161,7 +162,7 @@ def live_through(day: Day) -> None:
     fleet, environment = day.fleet, day.environment
     _fill(fleet)
     coordinator = fleet.coordinator(**environment)
-    first = fleet.worker(processes=2, **environment)
+    first = fleet.start("workers.cli", "--processes", "2", **environment)
     scraped = [port_of(coordinator), port_of(first)]
     day.prometheus.scrape({"warp": scraped})
     _all_is_there(day, coordinator, first)
@@ -169,12 +170,13 @@ def live_through(day: Day) -> None:
     _rest(day, coordinator, first)
 
     first.stop()
-    second = fleet.worker(CARTRIDGE_WARP_FAULT="after_quarantine:kill:1", **environment)
+    dies = {"CARTRIDGE_WARP_FAULT": "after_quarantine:kill:1"}
+    second = fleet.start("workers.cli", **{**environment, **dies})
     day.prometheus.scrape({"warp": [*scraped[:1], port_of(second)]})
     _crash(day, second)
     _nobody(day, coordinator)
 
-    third = fleet.worker(**environment)
+    third = fleet.start("workers.cli", **environment)
     day.prometheus.scrape({"warp": [*scraped[:1], port_of(third)]})
     _takeover(day, coordinator, third)
     _superseded(day, third)
@@ -216,7 +218,7 @@ def _all_is_there(day: Day, coordinator: Command, first: Command) -> None:
     day.pages["before the creates"] = page_of(first)
     for n in range(0, CREATED, 10):  # several transactions
         fleet.insert("plain", 100 + n, 110 + n)
-        settle(lambda n=n: 109 + n in fleet.rows("plain"))
+        settle(partial(_has_arrived, fleet, 109 + n))
     settle(lambda: page_of(first).value(ROWS, table="plain", operation="create") == CREATED)
     day.pages["after the creates"] = page_of(first)
     day.truth["transactions"] = _asked(
@@ -273,6 +275,7 @@ def _rest(day: Day, coordinator: Command, first: Command) -> None:
 
         settle(at_rest)
         settle(lambda: page_of(first).value("cartridge_warp_leases_held") == 5)
+        settle(lambda: page_of(first).value("cartridge_warp_lag_seconds", schema="plain") == 0)
         day.truth["demand"] = client.scard(demand)
     day.pages["coordinator at rest"] = page_of(coordinator)
     day.pages["worker at rest"] = page_of(first)
@@ -310,6 +313,7 @@ def _crash(day: Day, second: Command) -> None:
     day.truth["crashes"] = second.said().count("process_crashed")
     day.truth["rows after the crash"] = len(fleet.rows("plain"))
     second.kill9()
+    day.truth["lives"] = second.said().count("process_started")
 
 
 def _nobody(day: Day, coordinator: Command) -> None:
@@ -325,6 +329,11 @@ def _nobody(day: Day, coordinator: Command) -> None:
     before = lag()
     settle(lambda: lag() > before + 1)
     day.pages["nobody works still"] = page_of(coordinator)
+    day.truth["delivered up to"] = _asked(
+        day.fleet,
+        "select position_seconds from cartridge_warp_metadata.sync_markers"
+        f" where unit = '{STREAM}'",
+    )
 
 
 def _takeover(day: Day, coordinator: Command, third: Command) -> None:
@@ -338,11 +347,6 @@ def _takeover(day: Day, coordinator: Command, third: Command) -> None:
     settle(lambda: page_of(third).value(ROWS, table="plain", operation="create") == CRASHED)
     day.pages["worker after the crash"] = page_of(third)
     day.pages["coordinator after the crash"] = page_of(coordinator)
-    day.truth["abandoned"] = _asked(
-        fleet,
-        "select count(*) from cartridge_warp_metadata.sync_runs"
-        f" where unit = '{STREAM}' and status = 'abandoned'",
-    )
     day.truth["rows in the end"] = len(fleet.rows("plain"))
 
 
@@ -389,6 +393,10 @@ def redis_values(day: Day) -> set[str]:
                 case _:
                     found.add(str(client.get(key)))
     return found
+
+
+def _has_arrived(fleet: Fleet, id: int) -> bool:
+    return id in fleet.rows("plain")
 
 
 def _asked(fleet: Fleet, query: Any) -> Any:

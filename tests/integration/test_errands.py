@@ -24,6 +24,7 @@ from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
 
+from warp import logs
 from warp.errors import (
     ConfigError,
     DestinationUnavailable,
@@ -295,6 +296,37 @@ def test_an_errand_that_cannot_be_done_ends_with_its_reason(
     id = submit(errands, shop, name, **arguments)
     assert ends(shop, id) == "failed"
     assert reason in shop.warehouse.errands[id]["result"]
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_bug_in_an_errand_is_kept_without_the_password_it_tells(
+    errands: ErrandQueue,
+    shop: Shop,
+    run: Callable[[], ErrandRunner],
+    monkeypatch: pytest.MonkeyPatch,
+    masks: bool,
+) -> None:
+    """Guarantee 10; without the masking, which is the broken twin, it would be in both places."""
+
+    def breaks(*_: object) -> SourceConnector:
+        raise ValueError("cannot reach mongodb://reader:hunter2-geheim@db/shop")
+
+    monkeypatch.setattr(shop, "source", breaks)
+    if not masks:
+        monkeypatch.setattr(logs, "masked", str)
+    run()
+    id = submit(errands, shop, "resync", schema="shop")
+    assert ends(shop, id) == "failed"
+
+    def traceback() -> str:
+        carried = Job.fetch(id, connection=errands.connection, serializer=JSONSerializer)
+        result = carried.latest_result()
+        return (result and result.exc_string) or ""
+
+    assert wait_until(lambda: "cannot reach" in traceback(), 20)
+    for kept in (traceback(), shop.warehouse.errands[id]["result"]):
+        assert "db/shop" in kept
+        assert ("geheim" in kept) != masks
 
 
 def test_an_unknown_errand_is_not_even_stored(errands: ErrandQueue, shop: Shop) -> None:

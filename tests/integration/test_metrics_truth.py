@@ -89,9 +89,9 @@ def test_the_lag_of_a_stopped_worker_grows_on_the_coordinators_page(eventful: Da
 
     assert first is not None
     assert second is not None
-    assert first > 0
-    # It grows as the clock does, and a round of the coordinator lies between two looks.
-    assert second - first == pytest.approx(after.at - before.at, abs=3)
+    assert 0 < first < second
+    # Told at the coordinator's last round, so never more than at the scrape.
+    assert second <= after.at - eventful.truth["delivered up to"] + 1
 
 
 def test_all_three_values_of_sync_status_are_reached(eventful: Day) -> None:
@@ -209,11 +209,14 @@ def test_what_is_beyond_the_eleven_is_true_as_well(eventful: Day) -> None:
 def test_takeovers_superseded_writers_and_wipes_are_counted(eventful: Day) -> None:
     taken = of(eventful.pages["coordinator after the crash"], "takeovers_total", schema="plain")
     assert taken is not None
-    assert 1 <= taken <= eventful.truth["abandoned"]
+    assert 1 <= taken <= eventful.truth["lives"]  # each can lose the stream once
     assert of(eventful.pages["coordinator at rest"], "takeovers_total", schema="plain") == 0
 
-    assert of(eventful.pages["worker after the crash"], "fence_rejections_total") == 0
-    assert of(eventful.pages["superseded worker"], "fence_rejections_total", schema="plain") == 1
+    before = of(eventful.pages["worker after the crash"], "fence_rejections_total", schema="plain")
+    after = of(eventful.pages["superseded worker"], "fence_rejections_total", schema="plain")
+    assert before == 0
+    assert after is not None
+    assert after >= 1
 
     assert of(eventful.pages["coordinator at rest"], "ledger_wipes_total") == 0
     assert of(eventful.pages["coordinator after the wipe"], "ledger_wipes_total") == 1

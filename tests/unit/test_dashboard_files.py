@@ -13,8 +13,9 @@ from dashboards.__main__ import CASES as CASES_FILE
 from dashboards.__main__ import GRAFANA, RULES, stale
 from dashboards.alert_cases import CASES
 from dashboards.alerts import ALERTS, RUNBOOKS
-from dashboards.boards import boards, names_in
+from dashboards.boards import boards
 from dashboards.panels import COLUMNS, Board, Panel, Query, Row
+from dashboards.queries import names_in
 from warp.metrics import METRICS
 from warp.metrics_reference import LABELS, page
 from warp.testing.prometheus import promtool

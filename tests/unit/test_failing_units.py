@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from memory_shop import ORDERS, STREAM, Shop
 
+from warp import logs
 from warp.config import load
 from warp.errors import DestinationUnavailable, LedgerUnavailable, SourceUnavailable
 from warp.leases.memory import MemoryLeaseStore
@@ -106,6 +107,33 @@ def test_three_retries_with_factor_two_come_after_one_two_and_four_seconds(
         "unit stopped until a person acts",
     ]
     assert {run["status"] for run in shop.warehouse.runs.values()} <= {"failed"}
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_what_a_bug_says_is_kept_without_the_passwords_of_this_process(
+    shop: Shop,
+    ledger: Delays,
+    clock: FakeTime,
+    monkeypatch: pytest.MonkeyPatch,
+    masks: bool,
+) -> None:
+    """Guarantee 10; without the masking, which is the broken twin, they would be in both tables."""
+    told = "no answer from mongodb://reader:hunter2-geheim@db/shop to hunter3-geheim"
+    known = logs.Redaction(["hunter3-geheim"])
+    monkeypatch.setattr(logs, "masked", known.text if masks else str)
+
+    def breaks(*_: object, **__: object) -> None:
+        raise ValueError(told)
+
+    monkeypatch.setattr(MemorySource, "get_changes", breaks)
+    worker = worker_of(shop, ledger, clock, Backoff(max_retries=0))
+    assert turn(worker, ledger, clock)
+
+    (error,) = shop.warehouse.errors
+    (run,) = shop.warehouse.runs.values()
+    for kept in (error["message"], run["error"]):
+        assert "no answer from" in kept
+        assert ("geheim" in kept) != masks
 
 
 def test_each_wait_is_shortened_by_chance_within_its_bounds(

@@ -95,6 +95,7 @@ def test_every_line_carries_the_ids_bound_in_its_thread_and_no_others() -> None:
         ("r", "stream:1", "w", 1, 3),
         ("r", "stream:2", "w", 2, 3),
     }
+    assert list(inside[0])[4:9] == ["run", "unit", "worker", "fence", "batch"]
     assert all("unit" not in line for line in lines(stream) if line["event"] == "outside")
 
 
