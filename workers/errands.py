@@ -38,7 +38,7 @@ from warp.interfaces import LeaseStore, MetadataStore, ResyncsRanges, SourceConn
 from warp.model import (
     SHARED,
     Capture,
-    KeyRange,
+    KeySpan,
     Marker,
     Phase,
     Position,
@@ -112,7 +112,7 @@ def _resync_range(desk: Desk, schema: str, name: str, where: str) -> str:
 
 def _range(
     desk: Desk, source: SourceConnector, schema: str, name: str, where: str
-) -> tuple[TableId, KeyRange]:
+) -> tuple[TableId, KeySpan]:
     """The table, and the range of its keys that a condition means on both sides."""
     table = _table(name, source.tables(), schema)
     if _is_polled(desk, schema, table):

@@ -86,9 +86,7 @@ LOSING = {
 
 
 # An oplog rolls over in half a minute; tests/integration/test_mongodb_stream.py has it each time.
-@pytest.mark.parametrize(
-    "what", ["slot", "binlog", pytest.param("oplog", marks=pytest.mark.soak)]
-)
+@pytest.mark.parametrize("what", ["slot", "binlog", pytest.param("oplog", marks=pytest.mark.soak)])
 def test_a_lost_place_stops_the_stream_and_a_resync_mends_it_beside_it(
     what: str, request: pytest.FixtureRequest, pg_warehouse: str, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from warp.model import (
     Chunk,
     Diagnosis,
     Headroom,
-    KeyRange,
+    KeySpan,
     Operation,
     Position,
     TableChanges,
@@ -349,7 +349,7 @@ class MongoSource:
         with translated(f"cut {table} into chunks"):
             return snapshot.cut(self._client[table.namespace], table, rows)
 
-    def chunks_within(self, table: TableId, within: KeyRange, rows: int) -> list[Chunk]:
+    def chunks_within(self, table: TableId, within: KeySpan, rows: int) -> list[Chunk]:
         schema = self.get_schema([table]).get(table)
         if schema is None:
             return []

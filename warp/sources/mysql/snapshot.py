@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from warp.errors import SourceRefused, SourceUnavailable
-from warp.model import Chunk, Edge, KeyRange, Operation, TableChanges, TableId
+from warp.model import Chunk, Edge, KeySpan, Operation, TableChanges, TableId
 from warp.sources.mysql.columns import Declared
 from warp.sources.mysql.connection import SESSION, Connection, identifier, log_status
 from warp.sources.mysql.errors import LOCK_WAIT, code_of
@@ -116,7 +116,7 @@ def cut(
     ]
 
 
-def cut_within(connection: Connection, table: Table, wanted: KeyRange, rows: int) -> list[Chunk]:
+def cut_within(connection: Connection, table: Table, wanted: KeySpan, rows: int) -> list[Chunk]:
     """Key ranges that cover the keys between two edges, as far as there are any."""
     names = [key.name for key in table.keys]
     if list(wanted.key) != names:
