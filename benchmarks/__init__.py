@@ -7,4 +7,4 @@ import sys
 from pathlib import Path
 
 _TESTS = Path(__file__).parent.parent / "tests"
-sys.path += [str(_TESTS), str(_TESTS / "chaos")]
+sys.path += [str(_TESTS), str(_TESTS / "chaos"), str(_TESTS / "integration")]

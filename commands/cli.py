@@ -80,6 +80,8 @@ class Group(click.Group):
         "demo": "commands.demo",
         "errors": "commands.errors",
         "quarantine": "commands.quarantine",
+        "repair": "commands.repair",
+        "verify": "commands.verify",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -228,6 +230,21 @@ def resync(
     given = {"schema": resynced, "table": table, "where": where}
     arguments = {name: value for name, value in given.items() if value}
     return operate.ask(settings, "resync", arguments, wait=wait, as_json=as_json)
+
+
+@cli.command()
+@click.argument("recovered", metavar="SCHEMA")
+@WAIT
+@JSON
+@asking
+def recover(settings: Settings, recovered: str, wait: bool, as_json: bool) -> int:
+    """Let a stream that has lost its place go on, and write only what differs.
+
+    Its tables are compared with the source while it runs on; nothing is read into them anew.
+    """
+    from commands import operate
+
+    return operate.ask(settings, "recover", {"schema": recovered}, wait=wait, as_json=as_json)
 
 
 @cli.command()

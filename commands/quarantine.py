@@ -265,7 +265,7 @@ def replay_rows(
                 marked = metadata.replay(*place, ids) if apply and metadata else len(ids)
                 decision.tables[place] += marked
         if apply and metadata and decision.tables:
-            decision.notes += _offer(settings, metadata, list(decision.tables))
+            decision.notes += offer_replays(settings, metadata, list(decision.tables))
     _tell("replay", decision, apply=apply, as_json=as_json)
     return startup.DONE
 
@@ -319,7 +319,7 @@ def _not_replayed(row: SetAside, configured: set[str]) -> str:
     return ""
 
 
-def _offer(
+def offer_replays(
     settings: Settings, metadata: MetadataStore, places: Sequence[tuple[str, TableId]]
 ) -> list[str]:
     """Ask for the units at once.  Only a hint: the coordinator sees their markers anyway."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from warp.model import LeasedUnit, UnitKind
 
 BUSY_PART = 0.8  # of the slots; the rest takes what a leaving worker gives back
-FINITE = (UnitKind.CHUNK, UnitKind.POLL, UnitKind.REPLAY)
+FINITE = (UnitKind.CHUNK, UnitKind.POLL, UnitKind.REPLAY, UnitKind.VERIFY)
 
 
 @dataclass(frozen=True, slots=True)

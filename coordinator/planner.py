@@ -25,6 +25,7 @@ from warp.model import (
 )
 
 STOPPED = (Phase.FAILED, Phase.PAUSED)  # a person put it there or must bring it back
+_OVER = (Phase.DONE, *STOPPED)
 
 _SAME = 1.0  # seconds by which two clocks may tell the same wait differently
 
@@ -46,6 +47,7 @@ class SchemaView:
     first: bool = True  # of the schemas of its stream, the one that answers for it
 
     scheduled: bool = False  # polled at the slots of a schedule
+    now: float = 0.0  # Unix seconds
 
     def of_log(self, table: TableSettings) -> bool:
         return self.streams and table.capture is Capture.LOG
@@ -97,6 +99,15 @@ class PlanSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanVerification:
+    """Compare a table with its source, cut into key ranges of about `rows`."""
+
+    schema: str
+    table: TableId
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """All chunks of a table are done."""
 
@@ -140,6 +151,7 @@ Duty = (
     | StartPoll
     | AdoptTable
     | PlanSnapshot
+    | PlanVerification
     | Settle
     | Ensure
     | OfferLater
@@ -157,6 +169,7 @@ class MarkersOf:
     polls: dict[TableId, Marker] = field(default_factory=dict)
     replays: dict[TableId, Marker] = field(default_factory=dict)
     chunks: dict[TableId, dict[str, Marker]] = field(default_factory=dict)  # by unit id
+    verifications: dict[str, Marker] = field(default_factory=dict)  # by unit id
 
 
 def by_schema(markers: Iterable[Marker]) -> dict[str, MarkersOf]:
@@ -175,6 +188,8 @@ def by_schema(markers: Iterable[Marker]) -> dict[str, MarkersOf]:
             of.polls[unit.table] = marker
         elif unit.kind is UnitKind.REPLAY:
             of.replays[unit.table] = marker
+        elif unit.kind is UnitKind.VERIFY:
+            of.verifications[unit.id] = marker
         elif unit.kind is UnitKind.CHUNK:
             of.chunks.setdefault(unit.table, {})[unit.id] = marker
     for of in sorted_.values():
@@ -219,6 +234,7 @@ def plan(
     duties: list[Duty] = []
     if view.tables is not None:
         duties += _plan_tables(view, view.tables, markers)
+        duties += _plan_verifications(view.tables, markers, view.now)
     duties += _settle_tables(view, markers)
     wanted = _units(view, markers)
     if wanted:
@@ -257,6 +273,32 @@ def _plan_tables(
             yield PlanSnapshot(view.name, table, None)
 
 
+def _plan_verifications(
+    tables: Sequence[TableSettings], markers: MarkersOf, now: float
+) -> Iterator[Duty]:
+    """A table that is complete is compared `verify.every` after its last pass began; a pass that
+    is under way is not begun again."""
+    of_table: dict[TableId, list[Marker]] = {}
+    for marker in markers.verifications.values():
+        if marker.unit.table is not None:
+            of_table.setdefault(marker.unit.table, []).append(marker)
+    for settings in tables:
+        state = markers.tables.get(settings.table)
+        if settings.verify_every is None or state is None or state.phase is not Phase.STREAMING:
+            continue
+        units = of_table.get(settings.table, [])
+        if any(unit.phase not in _OVER for unit in units):
+            continue
+        begun = max((pass_begun(unit) for unit in units), default=0.0)
+        if now - begun >= settings.verify_every:
+            yield PlanVerification(settings.schema, settings.table, settings.chunk_rows)
+
+
+def pass_begun(verification: Marker) -> float:
+    """When the pass of a unit was planned: its number is that time, in milliseconds."""
+    return int(verification.unit.id.rsplit(":", 2)[1]) / 1000
+
+
 def _settle_tables(view: SchemaView, markers: MarkersOf) -> Iterator[Duty]:
     for table, marker in markers.tables.items():
         if marker.phase is Phase.SNAPSHOT and all(
@@ -282,6 +324,7 @@ def _units(view: SchemaView, markers: MarkersOf) -> list[WorkUnit]:
     units += [r.unit for r in markers.replays.values() if r.phase not in (Phase.IDLE, *STOPPED)]
     for chunks in markers.chunks.values():
         units += [c.unit for c in chunks.values() if c.phase not in (Phase.DONE, *STOPPED)]
+    units += [v.unit for v in markers.verifications.values() if v.phase not in _OVER]
     return units
 
 
@@ -336,13 +379,14 @@ def _second_chances(
     """
     streams = [markers.stream] if markers.stream is not None and view.first else []
     chunks = [chunk for of in markers.chunks.values() for chunk in of.values()]
-    tables = (*markers.polls.values(), *markers.replays.values())
+    ranges = markers.verifications.values()
+    tables = (*markers.polls.values(), *markers.replays.values(), *ranges)
     for marker in (*streams, *tables, *chunks):
         entry = known.get(marker.unit.id)
         if entry is None or entry.state != "dead" or marker.phase in (Phase.DONE, *STOPPED):
             continue
         came_on = marker.batch > revived.get(marker.unit.id, 0)
-        if came_on and marker.unit.kind is not UnitKind.CHUNK:
+        if came_on and marker.unit.kind not in (UnitKind.CHUNK, UnitKind.VERIFY):
             yield Revive(marker.unit, marker.batch)
         else:
             yield GiveUp(marker.unit)
@@ -390,6 +434,9 @@ def _is_over(markers: MarkersOf, unit: WorkUnit) -> bool:
     if unit.kind is UnitKind.REPLAY:
         replay = markers.replays.get(unit.table)
         return replay is None or replay.phase in (Phase.IDLE, *STOPPED)
+    if unit.kind is UnitKind.VERIFY:
+        verification = markers.verifications.get(unit.id)
+        return verification is None or verification.phase in _OVER
     if unit.kind is UnitKind.CHUNK:
         chunk = markers.chunks.get(unit.table, {}).get(unit.id)
         return chunk is None or chunk.phase in (Phase.DONE, *STOPPED)

@@ -30,6 +30,7 @@ from coordinator.planner import (
     MarkersOf,
     OfferLater,
     PlanSnapshot,
+    PlanVerification,
     Revive,
     SchemaView,
     Settle,
@@ -37,9 +38,10 @@ from coordinator.planner import (
     StartStream,
 )
 from coordinator.watch import Watch
-from warp import headroom
+from warp import headroom, verifying
 from warp.assembly import Assembly
 from warp.config import LostPosition, Mode, SchemaSettings, Settings
+from warp.digest.seams import ComparedDestination, Verifications
 from warp.errors import LedgerUnavailable, PositionLost, TransientError, UnitFailed, WarpError
 from warp.headroom import State
 from warp.interfaces import (
@@ -74,6 +76,7 @@ AT_ONCE = 0.05  # after a round that changed something: its consequences are due
 TENDERS = 4  # schemas tended side by side; cutting a large table into chunks takes a while
 HEADROOM_EVERY = 30.0  # seconds between looks at how far back a source's log reaches
 SAME_MOMENT = 60.0  # seconds between a stop's line in the error log and its mark, at most
+VERIFIED_EVERY = 10.0  # seconds between looks at what comparisons have found
 PATIENCE = 3  # failed rounds before another coordinator may try
 
 
@@ -98,6 +101,7 @@ class Desk:
     reached: bool = False  # the stream stands where the log ended when it was last looked at
     headroom_at: float = 0.0
     headroom: State | None = None  # of its stream, when it was last told
+    verified_at: float = 0.0
     # Dead units and how far they had come when they were last given another chance.
     revived: dict[str, int] = field(default_factory=dict)
 
@@ -284,6 +288,7 @@ class Reconciler:
             held=self._is_held(desk, markers.stream),
             first=stream.schema != SHARED or schema.name == self._sharing[0],
             scheduled=schema.schedule is not None,
+            now=self._wall(),
         )
         desk.waits = planner.waits_for_snapshot(view, markers)
         duties = planner.plan(
@@ -295,6 +300,7 @@ class Reconciler:
         self._look_at_log(desk, desk.source, markers.stream)
         if markers.stream is not None and markers.stream.phase is Phase.FAILED:
             self._start_over_if_lost(desk, markers.stream)
+        self._look_at_verifications(desk, markers)
         return changed
 
     def _start_over_if_lost(self, desk: Desk, stream: Marker) -> None:
@@ -359,6 +365,15 @@ class Reconciler:
                 log.info("log_reaches_back_again", unit=stream.id, found=found.told)
             desk.headroom = state
 
+    def _look_at_verifications(self, desk: Desk, markers: MarkersOf) -> None:
+        """For the metrics: what was found by the last comparisons, and how old that is."""
+        if not markers.verifications or self._clock() < desk.verified_at:
+            return
+        desk.verified_at = self._clock() + VERIFIED_EVERY
+        verifications = self._books.verifications()
+        if verifications is not None:
+            self._watch.verified(verifications.passes(desk.settings.name))
+
     def _selected(self, schema: str, source: SourceConnector) -> Iterator[TableSettings]:
         selection = self._assembly.selection(schema)
         for table in source.tables():
@@ -414,6 +429,13 @@ class Reconciler:
                     planned = metadata.plan_snapshot(schema, table, chunks, version=version)
                 log.info("snapshot_planned", table=str(table), chunks=len(chunks), by_us=planned)
                 return True
+            case PlanVerification(schema, table, rows):
+                with contextlib.closing(self._assembly.destination(schema)) as destination:
+                    if not verifying.can_compare(source, destination):
+                        return False
+                    units = verifying.plan(source, destination, schema, table, rows, self._wall())
+                log.info("verification_planned", table=str(table), units=len(units))
+                return bool(units)
             case Settle(schema, table):
                 # A destination of the schema: it must know which table to purge and sweep.
                 with contextlib.closing(self._assembly.destination(schema)) as destination:
@@ -487,12 +509,22 @@ class Books:
         self._all: list[DestinationConnector] = []
 
     def metadata(self) -> MetadataStore:
+        return self._destination().metadata()
+
+    def verifications(self) -> Verifications | None:
+        """None where the destination keeps none."""
+        destination = self._destination()
+        if not destination.traits.compares:
+            return None
+        return cast("ComparedDestination", destination).verifications()
+
+    def _destination(self) -> DestinationConnector:
         destination: DestinationConnector | None = getattr(self._mine, "destination", None)
         if destination is None:
             destination = self._mine.destination = self._assembly.bookkeeping()
             with self._lock:
                 self._all.append(destination)
-        return destination.metadata()
+        return destination
 
     def drop(self) -> None:
         """This thread's connection may be broken: open another next time."""

@@ -13,8 +13,9 @@ from typing import Final
 
 from coordinator.status import lag_of
 from warp import metrics
+from warp.digest.seams import Pass
 from warp.metrics import ALL_TABLES, Meters, Status
-from warp.model import SHARED, Headroom, LeasedUnit, Marker, Phase, UnitKind, WorkUnit
+from warp.model import SHARED, Headroom, LeasedUnit, Marker, Phase, TableId, UnitKind, WorkUnit
 
 # A healthy stream moves its marker at least every 10 s while its log moves.
 SILENT_AFTER = 30.0
@@ -127,6 +128,8 @@ class Watch:
             metrics.SYNC_STATUS,
             metrics.SNAPSHOT_PROGRESS,
             *_OF_HEADROOM,
+            metrics.DIFFERENCES,
+            metrics.OLDEST_VERDICT,
         ):
             self._meters.show(name, {})
         self._tries.clear()
@@ -140,6 +143,17 @@ class Watch:
             values = {schema: part(one) for schema, one in self._headroom.items()}
             told = {s: float(value) for s, value in values.items() if value is not None}
             self._meters.show(name, {(self._database, s): value for s, value in told.items()})
+
+    def verified(self, passes: Sequence[Pass]) -> None:
+        """What the comparisons of a schema's tables found; the newest pass of each comes first."""
+        told: set[TableId] = set()
+        for found in passes:
+            if not found.complete or found.oldest is None or found.table in told:
+                continue
+            told.add(found.table)
+            labels = labels_of(WorkUnit.of_table(found.schema, found.table), self._database)
+            self._meters.gauge(metrics.DIFFERENCES, labels).set(found.differences)
+            self._meters.gauge(metrics.OLDEST_VERDICT, labels).set(found.oldest)
 
     def wiped(self) -> None:
         self._meters.count(metrics.LEDGER_WIPES)

@@ -29,7 +29,7 @@ from rq.job import Job, JobStatus  # noqa: E402
 from rq.queue import Queue  # noqa: E402
 from rq.serializers import JSONSerializer  # noqa: E402
 
-NAMES: Final = frozenset({"resync", "revive", "pause", "resume", "replay"})
+NAMES: Final = frozenset({"resync", "recover", "revive", "pause", "resume", "replay"})
 LONGEST: Final = 120  # seconds an errand may take; the long part of the work is done by units
 KEEP_RESULT: Final = 24 * 3600
 KEEP_FAILURE: Final = 7 * 24 * 3600

@@ -55,6 +55,7 @@ class SourceTraits:
     schemaless: bool = False  # batches carry documents
     headroom: bool = False  # it can tell what it still keeps: see `TellsHeadroom`
     ranges: bool = False  # it can cut a range of keys: see `CutsRanges`
+    compares: bool = False  # its rows can be verified: see warp.digest.seams
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class DestinationTraits:
     best_batch_rows: int = 1_000
     ranges: bool = False  # a range of keys can be read anew: see `ResyncsRanges`
     foresees: bool = False  # it can tell what it would do: see `Foresees`
+    compares: bool = False  # its rows can be verified: see warp.digest.seams
 
 
 class SourceConnector(Protocol):

@@ -116,6 +116,8 @@ HEADROOM_SECONDS: Final = "cartridge_warp_source_retention_headroom_seconds"
 HEADROOM_BYTES: Final = "cartridge_warp_source_retention_headroom_bytes"
 RETAINED: Final = "cartridge_warp_source_retained_bytes"
 LEDGER_WIPES: Final = "cartridge_warp_ledger_wipes_total"
+DIFFERENCES: Final = "cartridge_warp_verification_differences"
+OLDEST_VERDICT: Final = "cartridge_warp_verification_oldest_verdict_timestamp_seconds"
 
 CELL_OUTCOMES: Final = tuple(o for o in Outcome if o is not Outcome.DEFERRED)
 WARNED: Final = frozenset(CELL_OUTCOMES) - {Outcome.CONVERTED}
@@ -270,6 +272,19 @@ METRICS: Final = (
         "not passed them; shown where the source waits for us.",
     ),
     Metric(LEDGER_WIPES, Type.COUNTER, (), "Times that Redis was found empty and rebuilt."),
+    Metric(
+        DIFFERENCES,
+        Type.GAUGE,
+        _TABLE,
+        "Rows of the destination that the last comparison with the source found to differ and that "
+        "nobody has repaired.",
+    ),
+    Metric(
+        OLDEST_VERDICT,
+        Type.GAUGE,
+        _TABLE,
+        "When the oldest part of the table's last complete comparison ended, Unix time.",
+    ),
 )
 
 _BY_NAME: Final = {metric.name: metric for metric in METRICS}

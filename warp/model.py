@@ -231,6 +231,9 @@ class TableSettings:
     dead_letter_queue: bool = True
     deferred_max_age: float = 3600.0  # seconds a row waits for the row it refers to
     deferred_max_tries: int = 1000
+    verify_every: float | None = None  # seconds between two comparisons with the source; None: none
+    verify_budget: float = 1.0  # share of the time that a comparison works; it rests for the others
+    masked: tuple[str, ...] = ()  # columns whose values `repair` does not show
 
     def policy_of(self, field: str) -> Policy:
         return dict(self.policies).get(field, self.policy)
@@ -389,6 +392,7 @@ class UnitKind(StrEnum):
     CHUNK = "chunk"
     POLL = "poll"
     REPLAY = "replay"  # rows of one table that come out of quarantine
+    VERIFY = "verify"  # a key range of one table that is compared at both ends
     TABLE = "table"  # never leased: the marker row that holds a table's snapshot state
     LEADER = "leader"
 
@@ -421,6 +425,11 @@ class WorkUnit:
         return WorkUnit(f"replay:{schema}:{table}", UnitKind.REPLAY, schema, table)
 
     @staticmethod
+    def of_verification(schema: str, chunk: Chunk, number: int) -> WorkUnit:
+        id = f"verify:{schema}:{chunk.table}:{number}:{chunk.number}"
+        return WorkUnit(id, UnitKind.VERIFY, schema, chunk.table, chunk)
+
+    @staticmethod
     def of_table(schema: str, table: TableId) -> WorkUnit:
         return WorkUnit(f"table:{schema}:{table}", UnitKind.TABLE, schema, table)
 
@@ -428,7 +437,7 @@ class WorkUnit:
 def schema_of(unit_id: str, table: TableId | None) -> str:
     """The schema that a unit's id names, given what table the unit or its news are about."""
     kind, _, rest = unit_id.partition(":")
-    if kind == UnitKind.CHUNK:
+    if kind in (UnitKind.CHUNK, UnitKind.VERIFY):
         rest = rest.rsplit(":", 2)[0]
     return rest if kind == UnitKind.STREAM else rest.removesuffix(f":{table}")
 

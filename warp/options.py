@@ -148,6 +148,23 @@ Natural = Annotated[int, _whole(0, None, "a whole number of at least 0")]
 Port = Annotated[int, _whole(0, 65_535, "a port: a whole number from 0 to 65535 (0 picks one)")]
 Factor = Annotated[float, BeforeValidator(_number)]
 """At least 1."""
+
+
+def _share(value: object) -> float:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        text = str(value).strip()
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except (TypeError, ValueError):
+        raise expected("a share such as 5% or 0.05") from None
+    if not 0 < number <= 1:
+        raise expected("a share above 0, and at most 100%")
+    return number
+
+
+Share = Annotated[float, BeforeValidator(_share)]
+"""Above 0 and at most 1; may be written as a percentage."""
 Text = Annotated[str, BeforeValidator(_text)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 """Shown as ***; `.get_secret_value()` where it is used."""

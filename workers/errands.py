@@ -31,10 +31,17 @@ from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
 
-from warp import key_range
+from warp import key_range, verifying
 from warp.assembly import Assembly
+from warp.digest.seams import ComparedDestination
 from warp.errors import ConfigError, ErrandRefused, SourceRefused, TransientError
-from warp.interfaces import LeaseStore, MetadataStore, ResyncsRanges, SourceConnector
+from warp.interfaces import (
+    DestinationConnector,
+    LeaseStore,
+    MetadataStore,
+    ResyncsRanges,
+    SourceConnector,
+)
 from warp.model import (
     SHARED,
     Capture,
@@ -52,7 +59,13 @@ from warp.streams import stream_of
 log = structlog.get_logger(__name__)
 
 SEND_AGAIN: Final = 30.0  # seconds between two looks for intents whose errand was lost
-CARRIED: Final = (UnitKind.STREAM, UnitKind.POLL, UnitKind.CHUNK, UnitKind.REPLAY)
+CARRIED: Final = (
+    UnitKind.STREAM,
+    UnitKind.POLL,
+    UnitKind.CHUNK,
+    UnitKind.REPLAY,
+    UnitKind.VERIFY,
+)
 WORKING: Final = {UnitKind.STREAM: Phase.STREAMING}  # others: PLANNED, so that they run at once
 
 
@@ -194,6 +207,77 @@ def _resync_all(desk: Desk, sharing: Sequence[str], position: Position, newest: 
     return f"{names} start over, whose stream had failed; offered: {', '.join(units) or 'nothing'}"
 
 
+def recover(desk: Desk, *, schema: str) -> str:
+    """Let a stream that has lost its place go on from the end of its log, and find what happened
+    in between by comparing: only rows that differ are written.
+
+    The new place is stored before the first row is compared, so whatever changes from there on
+    comes with the stream (guarantee 6).
+    """
+    _known(desk, schema)
+    sharing = desk.assembly.sharing()
+    stream = stream_of(schema, sharing)
+    names = sharing if stream.schema == SHARED else (schema,)
+    with contextlib.closing(desk.assembly.source(stream.schema)) as source:
+        position = source.position()
+        if not _goes_on(source, _position_of(desk, stream), position):
+            raise ConfigError(
+                f"expected the log of {stream.id} to go on, found one of another history, whose "
+                f"versions begin anew; run `cartridge-warp resync {schema}`",
+                place="SCHEMA",
+            )
+    moved = False
+    units: list[WorkUnit] = []
+    for name in names:
+        with (
+            contextlib.closing(desk.assembly.source(name)) as source,
+            contextlib.closing(desk.assembly.destination(name)) as destination,
+        ):
+            if not verifying.can_compare(source, destination):
+                raise ConfigError(
+                    "expected a source and a destination whose rows can be compared, found others; "
+                    f"run `cartridge-warp resync {schema}`",
+                    place="SCHEMA",
+                )
+            if not moved:
+                there = cast("ComparedDestination", destination).verifications()
+                there.start_anew(stream, position)
+                moved = True
+            units += _recovered(desk, source, destination, name, stream, position)
+    for unit in (stream, *units):
+        desk.offer(unit)
+    return f"{stream.id} goes on at {position.token}; {len(units)} units compare what it has missed"
+
+
+def _recovered(
+    desk: Desk,
+    source: SourceConnector,
+    destination: DestinationConnector,
+    schema: str,
+    stream: WorkUnit,
+    position: Position,
+) -> list[WorkUnit]:
+    """Units that compare and mend the tables of a schema; one whose first rows have not all arrived
+    is read anew."""
+    selection = desk.assembly.selection(schema)
+    units: list[WorkUnit] = []
+    for marker in desk.metadata.markers((UnitKind.TABLE,)):
+        table = marker.unit.table
+        settings = selection(table) if table is not None else None
+        if table is None or settings is None or marker.unit.schema != schema:
+            continue
+        if settings.capture is not Capture.LOG:
+            continue
+        if marker.phase is Phase.STREAMING:
+            rows = settings.chunk_rows
+            units += verifying.plan(
+                *(source, destination, schema, table, rows, time.time()), repairs=True
+            )
+        else:
+            desk.metadata.resync(schema, table, position=position, stream=stream)
+    return units
+
+
 def revive(desk: Desk, *, unit: str) -> str:
     """Let a stopped unit try again from where it stands."""
     found = _unit(desk, unit)
@@ -266,6 +350,7 @@ def replay(desk: Desk, *, schema: str, table: str) -> str:
 
 ERRANDS: Final[Mapping[str, Callable[..., str]]] = {
     "resync": resync,
+    "recover": recover,
     "revive": revive,
     "pause": pause,
     "resume": resume,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from warp import pipeline
+from warp import pipeline, verifying
 from warp.assembly import Assembly
 from warp.autosize import AutoSized
 from warp.errors import (
@@ -392,12 +392,14 @@ class Turn:
                 complete = pipeline.poll(
                     *ends, selection=selection, meter=meter, fire_time=self._wall()
                 )
+            case UnitKind.VERIFY:
+                complete = verifying.verify(*ends, selection=selection)
             case UnitKind.REPLAY:
                 complete = pipeline.replay(*ends, selection=selection, meter=meter)
             case other:
                 raise UnitFailed(
-                    f"expected a stream, chunk, poll or replay, found kind {other.value!r}; "
-                    "run workers and coordinator of one version",
+                    f"expected a stream, chunk, poll, replay or verification, found kind "
+                    f"{other.value!r}; run workers and coordinator of one version",
                     place=self._unit.id,
                 )
         return FINISHED if complete else HANDED_BACK

@@ -36,6 +36,7 @@ from warp.options import (
     Port,
     PositiveDuration,
     Secret,
+    Share,
     Size,
     Text,
     expected,
@@ -341,6 +342,24 @@ class TableKeys(PolicyKeys):
         return self
 
 
+class Verify(Block):
+    """When tables are compared with their source, see docs/operations/verify.md."""
+
+    every: PositiveDuration | None = Field(
+        default=None,
+        description="how long after one comparison began the next one begins; "
+        "only on demand (`cartridge-warp verify`) where not given",
+    )
+    budget: Share = Field(
+        default=_default("verify_budget"),
+        description="the share of the time that a comparison works, such as `5%`; it rests for "
+        "the others",
+    )
+    masked: list[Text] = Field(
+        default=[], description="columns whose values `cartridge-warp repair` does not show"
+    )
+
+
 class OverrideKeys(TableKeys):
     """What a schema or a table may say beyond that; globally it stands in another block."""
 
@@ -351,6 +370,7 @@ class OverrideKeys(TableKeys):
     change_detection: ChangeDetection = Field(
         default=ChangeDetection(), description="overrides `source.change_detection`"
     )
+    verify: Verify = Field(default=Verify(), description="overrides `verify` at the top level")
 
 
 class TableBlock(OverrideKeys):
@@ -612,6 +632,7 @@ class Configuration(TableKeys):
         description="settings by table name, `namespace.table` or pattern, whatever the schema; "
         "these narrow nothing",
     )
+    verify: Verify = Verify()
     monitoring: Monitoring = Monitoring()
     error_handling: ErrorHandling = ErrorHandling()
     coordination: Coordination = Coordination()

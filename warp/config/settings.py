@@ -319,6 +319,11 @@ def said(block: TableKeys, mode: Mode) -> dict[str, Any]:
     result |= {name: getattr(block, name) for name in wanted}
     if detection := getattr(block, "change_detection", None):
         result |= said_of_changes(detection, mode)
+    if verify := getattr(block, "verify", None):
+        names = {"every": "verify_every", "budget": "verify_budget"}
+        result |= {n: getattr(verify, k) for k, n in names.items() if k in verify.model_fields_set}
+        if "masked" in verify.model_fields_set:
+            result["masked"] = tuple(verify.masked)
     return result
 
 

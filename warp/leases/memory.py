@@ -35,7 +35,7 @@ class _Entry:
 
     @property
     def urgent(self) -> bool:
-        return self.unit.kind is not UnitKind.CHUNK
+        return self.unit.kind not in (UnitKind.CHUNK, UnitKind.VERIFY)
 
 
 @dataclass(slots=True)

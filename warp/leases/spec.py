@@ -58,7 +58,7 @@ def decode(id: str, spec: bytes) -> WorkUnit:
         if table is None:
             raise UnreadableSpec("expected a chunk to name its table")
         chunk = _chunk(found["chunk"], table)
-    if (kind == UnitKind.CHUNK) != (chunk is not None):
+    if (kind in (UnitKind.CHUNK, UnitKind.VERIFY)) != (chunk is not None):
         raise UnreadableSpec(f"expected a key range in a chunk and nowhere else, found a {kind}")
     unit = WorkUnit(id, UnitKind(kind), schema, table, chunk)
     # The id names the marker, the rest says what to do: they must not come from two units.

@@ -15,6 +15,7 @@ from warp.compact import Compacted, compact
 from warp.destinations.postgresql import ddl, foreseen, keyless, markers, merge
 from warp.destinations.postgresql.careful import Careful
 from warp.destinations.postgresql.carriers import Staged, stage
+from warp.destinations.postgresql.comparing import PostgresComparing
 from warp.destinations.postgresql.deferral import Deferral
 from warp.destinations.postgresql.look import look
 from warp.destinations.postgresql.metadata import PostgresMetadata
@@ -23,6 +24,7 @@ from warp.destinations.postgresql.session import PostgresOptions, Session
 from warp.destinations.postgresql.staging import Staging
 from warp.destinations.postgresql.tables import Tables, as_registered
 from warp.destinations.postgresql.transaction import Transactions
+from warp.destinations.postgresql.verifications import PostgresVerifications
 from warp.diagnosis import refuse
 from warp.errors import DestinationRefused, FenceBehind
 from warp.interfaces import DestinationTraits
@@ -54,7 +56,7 @@ class PostgresDestination:
 
     Options: ClassVar[type[BaseModel]] = PostgresOptions
     traits: ClassVar[DestinationTraits] = DestinationTraits(
-        transactional_ddl=True, ranges=True, foresees=True
+        transactional_ddl=True, ranges=True, foresees=True, compares=True
     )
 
     def __init__(self, options: PostgresOptions, selection: TableSelection) -> None:
@@ -210,6 +212,12 @@ class PostgresDestination:
 
     def metadata(self) -> PostgresMetadata:
         return self._metadata
+
+    def comparing(self) -> PostgresComparing:
+        return PostgresComparing(self._session, self._selection)
+
+    def verifications(self) -> PostgresVerifications:
+        return PostgresVerifications(self._session, self._metadata)
 
     def close(self) -> None:
         self._session.close()

@@ -77,5 +77,6 @@ def place(position: Position | None) -> dict[str, Any]:
 
 
 def epoch_of(unit: WorkUnit) -> int:
-    """The epoch a chunk was planned in; it is part of the unit's id."""
-    return int(unit.id.rsplit(":", 2)[1]) if unit.kind == UnitKind.CHUNK else 0
+    """The epoch a chunk was planned in, or the pass of a verification; part of the unit's id."""
+    of_range = unit.kind in (UnitKind.CHUNK, UnitKind.VERIFY)
+    return int(unit.id.rsplit(":", 2)[1]) if of_range else 0

@@ -44,9 +44,9 @@ local function now_ms()
 end
 
 -- Chunks come by the thousand and each is long; behind them a stream taken from a dead worker
--- would wait for hours.  Everything else is urgent.
+-- would wait for hours.  So do the key ranges of a verification.  Everything else is urgent.
 local function is_chunk(unit)
-  return string.sub(unit, 1, 6) == 'chunk:'
+  return string.sub(unit, 1, 6) == 'chunk:' or string.sub(unit, 1, 7) == 'verify:'
 end
 
 -- Two more arguments of a command that takes pairs.

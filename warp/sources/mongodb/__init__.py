@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from pymongo.errors import PyMongoError
 
 from warp.diagnosis import refuse
+from warp.digest.seams import BoundsOf, Compared, Summing
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -39,7 +40,7 @@ from warp.model import (
 from warp.options import ConnectorOptions, Count, PositiveDuration, redact
 from warp.sources.bson_decoding import decode
 from warp.sources.documents import EMPTY, BsonDocuments
-from warp.sources.mongodb import look, poll, snapshot
+from warp.sources.mongodb import keys, look, poll, snapshot
 from warp.sources.mongodb.cursor import RawCursor
 from warp.sources.mongodb.errors import is_unauthorized, translated
 from warp.sources.mongodb.stream import ChangeStream
@@ -72,7 +73,9 @@ class MongoSource:
     """Reads one replica set or sharded cluster."""
 
     Options: ClassVar[type[BaseModel]] = MongoOptions
-    traits: ClassVar[SourceTraits] = SourceTraits(schemaless=True, headroom=True, ranges=True)
+    traits: ClassVar[SourceTraits] = SourceTraits(
+        schemaless=True, headroom=True, ranges=True, compares=True
+    )
 
     def __init__(self, options: MongoOptions, selection: TableSelection) -> None:
         self._options = options
@@ -286,11 +289,22 @@ class MongoSource:
         return namespace or self._options.database or "admin"
 
     def look_up(self, rows: TableChanges) -> TableChanges:
-        raise SourceRefused(
-            "expected whole documents, which every event of MongoDB carries, and found an update "
-            "that keeps a part of its row; report it",
-            place=str(rows.table),
-        )
+        """Documents of some keys as `verify` has them; every event of the log carries its own."""
+        database = self._client[rows.table.namespace]
+        version = self._now()
+        with translated(f"look up documents of {rows.table}"):
+            found = keys.look_up(database, rows, version)
+        documents = BsonDocuments(rows.table, found)
+        operations = bytearray((Operation.READ,)) * len(found)
+        versions = [order_key(version)] * len(found)
+        return TableChanges(rows.table, operations, versions, documents=documents)
+
+    def bounds(self, chunk: Chunk) -> BoundsOf | None:
+        return keys.bounds(chunk)
+
+    def summing(self, chunk: Chunk, compared: Compared) -> Summing | None:
+        """What a document is as a row, its server cannot know."""
+        return None
 
     def get_changes(
         self, position: Position, *, selection: TableSelection, idle: float

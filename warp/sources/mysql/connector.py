@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from warp.capture.places import is_polled
 from warp.capture.polled import Polled
+from warp.digest.seams import BoundsOf, Compared, Summing
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -30,7 +31,7 @@ from warp.model import (
     TableSelection,
     Verdict,
 )
-from warp.sources.mysql import preflight, schema, snapshot
+from warp.sources.mysql import digests, preflight, schema, snapshot
 from warp.sources.mysql.capture import CaptureSide
 from warp.sources.mysql.connection import Connection, MysqlOptions, log_status
 from warp.sources.mysql.dump import Dump
@@ -54,7 +55,7 @@ class MysqlSource:
     Options: ClassVar[type[BaseModel]] = MysqlOptions
     # A dump thread sends the whole log, so a second stream costs as much as the first.
     traits: ClassVar[SourceTraits] = SourceTraits(
-        follows_twice=False, full_rows=False, headroom=True, ranges=True
+        follows_twice=False, full_rows=False, headroom=True, ranges=True, compares=True
     )
 
     def __init__(self, options: MysqlOptions, selection: TableSelection) -> None:
@@ -219,6 +220,16 @@ class MysqlSource:
             if described is None
             else snapshot.cut_within(self._connection, described, within, rows)
         )
+
+    def bounds(self, chunk: Chunk) -> BoundsOf | None:
+        described = self.described(chunk.table)
+        return None if described is None else snapshot.bounds(chunk, described.keys)
+
+    def summing(self, chunk: Chunk, compared: Compared) -> Summing | None:
+        described = self.described(chunk.table)
+        if described is None or not digests.ServerSums.can(described, compared):
+            return None
+        return digests.ServerSums(self._reader, described, chunk, compared)
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
         described = self.described(chunk.table)

@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any, Final
 
+from warp.digest.seams import BoundsOf, KeyRange
 from warp.errors import SourceRefused, SourceUnavailable
-from warp.model import Chunk, Edge, KeySpan, Operation, TableChanges, TableId
+from warp.model import Chunk, Edge, Invalid, KeySpan, Operation, TableChanges, TableId
 from warp.sources.mysql.columns import Declared
 from warp.sources.mysql.connection import SESSION, Connection, identifier, log_status
 from warp.sources.mysql.errors import LOCK_WAIT, code_of
@@ -56,6 +57,41 @@ def unbound(text: str, keys: Sequence[Declared], table: TableId) -> list[str]:
             "run `cartridge-warp resync SCHEMA`",
             place=str(table),
         ) from error
+
+
+# In the order that every server has for them: not so an enum, text, or MariaDB's UUID.
+_IN_ONE_ORDER: Final = frozenset(
+    {
+        "tinyint",
+        "smallint",
+        "mediumint",
+        "int",
+        "bigint",
+        "decimal",
+        "date",
+        "datetime",
+        "timestamp",
+    }
+)
+
+
+def bounds(chunk: Chunk, keys: Sequence[Declared]) -> BoundsOf | None:
+    """The key range as carriers, where its keys have one order everywhere."""
+    if not all(key.data_type in _IN_ONE_ORDER for key in keys):
+        return None
+    ends: list[tuple[Any, ...] | None] = []
+    for bound_ in (chunk.lower, chunk.upper):
+        values = None if bound_ is None else json.loads(bound_)
+        if values is None:
+            ends.append(None)
+        elif len(values) != len(keys):
+            return None
+        else:
+            pairs = zip(keys, values, strict=True)
+            ends.append(tuple(key.cells([value.encode()])[0] for key, value in pairs))
+    if any(isinstance(cell, Invalid) for end in ends if end is not None for cell in end):
+        return None
+    return BoundsOf(tuple(key.kind for key in keys), KeyRange(*ends))
 
 
 def at_least(keys: Sequence[Declared], values: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from warp.capture.places import is_polled
 from warp.capture.polled import Polled
+from warp.digest.seams import BoundsOf, Compared, Summing
 from warp.errors import SourceRefused
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -33,7 +34,7 @@ from warp.model import (
     TableSelection,
     Verdict,
 )
-from warp.sources.postgresql import look_up, preflight, ranges, snapshot
+from warp.sources.postgresql import digests, look_up, preflight, ranges, snapshot
 from warp.sources.postgresql.capture import CaptureSide
 from warp.sources.postgresql.catalog import Catalog, Shape, Table
 from warp.sources.postgresql.options import PostgresSourceOptions
@@ -56,7 +57,12 @@ class PostgresSource:
 
     Options: ClassVar[type[BaseModel]] = PostgresSourceOptions
     traits: ClassVar[SourceTraits] = SourceTraits(
-        follows_twice=False, holds_log=True, full_rows=False, headroom=True, ranges=True
+        follows_twice=False,
+        holds_log=True,
+        full_rows=False,
+        headroom=True,
+        ranges=True,
+        compares=True,
     )
 
     def __init__(self, options: PostgresSourceOptions, selection: TableSelection) -> None:
@@ -207,6 +213,17 @@ class PostgresSource:
     def chunks_within(self, table: TableId, within: KeySpan, rows: int) -> list[Chunk]:
         found, shape = self.table(table)
         return ranges.cut(self.server, found, shape, within, rows)
+
+    def bounds(self, chunk: Chunk) -> BoundsOf | None:
+        table, shape = self.table(chunk.table)
+        key = snapshot.key_of(table, shape) if table.key else []
+        return snapshot.bounds(chunk, key, self.catalog.types)
+
+    def summing(self, chunk: Chunk, compared: Compared) -> Summing | None:
+        table, shape = self.table(chunk.table)
+        if not digests.ServerSums.can(shape, compared):
+            return None
+        return digests.ServerSums(self.server, table, shape, chunk, compared)
 
     def get_full_snapshot(self, chunk: Chunk) -> Iterator[ChangeBatch]:
         def size() -> int:

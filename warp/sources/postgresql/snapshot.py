@@ -14,12 +14,14 @@ from typing import Final
 
 from psycopg import sql
 
+from warp.digest.seams import IN_ONE_ORDER, BoundsOf, KeyRange
 from warp.errors import SourceRefused
-from warp.model import Chunk, Operation, TableChanges
+from warp.model import Chunk, Invalid, Operation, TableChanges
 from warp.sources.postgresql import rows
 from warp.sources.postgresql.catalog import Catalog, ColumnOf, Shape, Table
 from warp.sources.postgresql.position import lsn_of
 from warp.sources.postgresql.session import Server
+from warp.sources.postgresql.values import Types, column
 from warp.sources.postgresql.visibility import flushed, settled_version
 
 _WALKED_BYTES: Final = (
@@ -111,6 +113,26 @@ def within(chunk: Chunk, key: Sequence[ColumnOf]) -> list[sql.Composable]:
         )
         conditions.append(sql.SQL("{} {} ({})").format(row, sql.SQL(compared), typed))
     return conditions
+
+
+def bounds(chunk: Chunk, key: Sequence[ColumnOf], types: Types) -> BoundsOf | None:
+    """The key range as carriers, where its keys have one order everywhere."""
+    codecs = [types.codec(column.type_oid) for column in key]
+    if not all(codec.kind in IN_ONE_ORDER and not codec.made_of for codec in codecs):
+        return None
+    ends = []
+    for bound in (chunk.lower, chunk.upper):
+        texts = json.loads(bound) if bound is not None else None
+        if texts is None:
+            ends.append(None)
+        elif len(texts) != len(codecs):
+            return None
+        else:
+            pairs = zip(codecs, texts, strict=True)
+            ends.append(tuple(column(codec, [text.encode()])[0] for codec, text in pairs))
+    if any(isinstance(cell, Invalid) for end in ends if end is not None for cell in end):
+        return None
+    return BoundsOf(tuple(codec.kind for codec in codecs), KeyRange(*ends))
 
 
 def read(

@@ -1,0 +1,197 @@
+"""A source kept equal in a PostgreSQL by hand, and compared with it: any source, one process."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from postgresql_copy import Hand
+from postgresql_shop import Shop, everything
+
+from warp import pipeline, verifying
+from warp.destinations.postgresql import PostgresDestination, PostgresOptions
+from warp.digest.seams import Kept, Pass
+from warp.interfaces import SourceConnector
+from warp.model import Lease, Phase, TableId, TableSelection, UnitKind, WorkUnit
+from warp.own_process import wait_until
+from warp.pipeline import NoMeter
+from warp.sources.postgresql import PostgresSource
+
+LIMIT = 60.0
+SCHEMA = "shop"
+
+
+@dataclass
+class VerifiedCopy:
+    make_source: Callable[[], SourceConnector]
+    select: TableSelection
+    url: str  # of the destination
+    rows: int = 25  # of a chunk
+
+    def __post_init__(self) -> None:
+        self.fences = itertools.count(int(time.time() * 1_000_000), 1_000)
+        self.looking = psycopg.connect(self.url, autocommit=True)
+        self.errors: list[BaseException] = []
+
+    def destination(self) -> PostgresDestination:
+        options = PostgresOptions.model_validate({"connection_string": self.url})
+        return PostgresDestination(options, self.select)
+
+    def lease(self, unit: WorkUnit) -> Hand:
+        return Hand(Lease(unit, "tester", next(self.fences)))
+
+    @contextmanager
+    def following(self, *tables: TableId) -> Iterator[None]:
+        """The first rows have arrived, and inside the stream runs."""
+        self.bring(*tables)
+        with self.streaming():
+            yield
+
+    def bring(self, *tables: TableId) -> None:
+        """The first rows, and a place for the stream to begin."""
+        with closing(self.make_source()) as source, closing(self.destination()) as destination:
+            metadata = destination.metadata()
+            metadata.prepare()
+            stream = WorkUnit.stream(SCHEMA)
+            metadata.register(stream, position=source.position(), phase=Phase.STREAMING)
+            source.tables()  # publishes them, where that is to be done
+            for table in tables:
+                version = source.version()
+                chunks = source.chunks(table, self.rows)
+                metadata.plan_snapshot(SCHEMA, table, chunks, version=version)
+            for marker in metadata.markers((UnitKind.CHUNK,)):
+                hand = self.lease(marker.unit)
+                opened = destination.open(hand.lease)
+                pipeline.snapshot(
+                    source, destination, opened, hand, selection=self.select, meter=NoMeter()
+                )
+            for table in tables:
+                metadata.settle(SCHEMA, table)
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        hand = self.lease(WorkUnit.stream(SCHEMA))
+        thread = threading.Thread(target=self._stream, args=(hand,))
+        # Whoever compares waits for the marker of a stream that may have nothing to bring.
+        patient, pipeline.IDLE_MARKER_SECONDS = pipeline.IDLE_MARKER_SECONDS, 0.05
+        thread.start()
+        try:
+            yield
+        finally:
+            hand.stop()
+            thread.join(LIMIT)
+            pipeline.IDLE_MARKER_SECONDS = patient
+        assert not self.errors, self.errors
+
+    def arrived(self) -> None:
+        """Wait until the stream has brought what the source has now."""
+        with closing(self.make_source()) as source, closing(self.destination()) as destination:
+            goal = source.position()
+
+            def reached() -> bool:
+                [marker] = destination.metadata().markers((UnitKind.STREAM,))
+                assert not self.errors, self.errors
+                return marker.position is not None and source.reached(marker.position, goal)
+
+            assert wait_until(reached, LIMIT)
+
+    def _stream(self, hand: Hand) -> None:
+        try:
+            with closing(self.make_source()) as source, closing(self.destination()) as destination:
+                marker = destination.open(hand.lease)
+                pipeline.stream(
+                    *(source, destination, marker, hand),
+                    selection=self.select,
+                    meter=NoMeter(),
+                    idle=0.02,
+                )
+        except BaseException as error:  # noqa: BLE001 - raised by whoever follows
+            self.errors.append(error)
+
+    def verify(self, table: TableId) -> Pass:
+        """One pass over a table, unit after unit."""
+        with closing(self.make_source()) as source, closing(self.destination()) as destination:
+            units = verifying.plan(source, destination, SCHEMA, table, self.rows, time.time())
+            assert units
+            for unit in units:
+                self.work(source, destination, unit)
+            found = destination.verifications().passes(SCHEMA, table)[0]
+            assert found.complete
+            return found
+
+    def work(
+        self, source: SourceConnector, destination: PostgresDestination, unit: WorkUnit
+    ) -> None:
+        hand = self.lease(unit)
+        marker = destination.open(hand.lease)
+        assert verifying.verify(source, destination, marker, hand, selection=self.select)
+
+    def differences(self, table: TableId) -> dict[str, str]:
+        """What differs, by key."""
+        return {kept.key: kept.sort.value for kept in self.kept(table)}
+
+    def kept(self, table: TableId) -> list[Kept]:
+        with closing(self.destination()) as destination:
+            return destination.verifications().open_differences(SCHEMA, table, after=0, limit=1000)
+
+    def replay(self, table: TableId) -> None:
+        """Land what waits for its table's replay unit."""
+        unit = WorkUnit.of_replay(SCHEMA, table)
+        with closing(self.make_source()) as source, closing(self.destination()) as destination:
+            hand = self.lease(unit)
+            marker = destination.open(hand.lease)
+            assert pipeline.replay(
+                source, destination, marker, hand, selection=self.select, meter=NoMeter()
+            )
+
+    def run(self, statement: str, parameters: Any = None) -> list[Any]:
+        """At the destination, as somebody who meddles."""
+        cursor = self.looking.execute(statement.encode(), parameters)
+        return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        self.looking.close()
+
+
+ORDERS = TableId("shop", "orders")
+FAULTS = {
+    '{"id": 7}': "differs",
+    '{"id": 20}': "missing",
+    '{"id": 33}': "differs",
+    '{"id": 1000}': "extra",
+}
+
+
+@contextmanager
+def copy_of(shop: Shop, url: str) -> Iterator[VerifiedCopy]:
+    """Sixty orders of a PostgreSQL."""
+    shop.fresh()
+    shop.run(
+        "create table shop.orders (id bigint primary key, name text, price numeric(12,2),"
+        " at timestamptz default now(), share float8, doc jsonb)"
+    )
+    shop.run(
+        "insert into shop.orders select i, 'n' || i, i * 1.10, '2024-01-01'::timestamptz + i *"
+        " interval '1 s', i / 7.0, jsonb_build_object('bb', i, 'a', i * 1.5)"
+        " from generate_series(1, 60) i"
+    )
+    made = VerifiedCopy(lambda: PostgresSource(shop.options(), everything), everything, url)
+    with closing(made):
+        yield made
+
+
+def plant(copy: VerifiedCopy) -> None:
+    """A flipped value, a deleted row, a stale one, and one that nobody ever wrote: FAULTS."""
+    copy.run("update shop.orders set share = -share where id = 7")
+    copy.run("delete from shop.orders where id = 20")
+    copy.run("update shop.orders set name = 'old', _cw_version = 1 where id = 33")
+    copy.run(
+        "insert into shop.orders (id, name, _cw_version, _cw_deleted)"
+        " values (1000, 'extra', 5, false)"
+    )

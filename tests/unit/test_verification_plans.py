@@ -1,0 +1,61 @@
+"""When tables are compared by themselves, and which units of it the ledger holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from test_planner import ORDERS, ORDERS_SETTINGS, STREAM, offered, table
+
+from coordinator.planner import Duty, PlanVerification, SchemaView, by_schema, plan, to_withdraw
+from warp.leases import spec
+from warp.model import Chunk, LeasedUnit, Marker, Phase, WorkUnit, schema_of
+
+DAILY = replace(ORDERS_SETTINGS, verify_every=86_400.0)
+DAY = 86_400.0
+COMPLETE = (STREAM, table(ORDERS, Phase.STREAMING))
+
+
+def unit(at: float, phase: Phase, number: int = 0) -> Marker:
+    of = WorkUnit.of_verification("shop", Chunk(ORDERS, number), int(at * 1000))
+    return Marker(of, phase=phase)
+
+
+def duties(*markers: Marker, now: float, settings: object = DAILY) -> list[Duty]:
+    view = SchemaView("shop", (settings,), now=now)  # type: ignore[arg-type]
+    of = by_schema(markers)["shop"]
+    return plan(view, of, {}, delay=lambda table, marker: 0.0, revived={})
+
+
+def planned(found: list[Duty]) -> list[PlanVerification]:
+    return [duty for duty in found if isinstance(duty, PlanVerification)]
+
+
+def test_a_complete_table_is_compared_as_often_as_it_is_configured() -> None:
+    wanted = [PlanVerification("shop", ORDERS, DAILY.chunk_rows)]
+    assert planned(duties(*COMPLETE, now=10 * DAY)) == wanted
+    done = unit(10 * DAY, Phase.DONE)
+    assert planned(duties(*COMPLETE, done, now=10.9 * DAY)) == []
+    assert planned(duties(*COMPLETE, done, now=11 * DAY)) == wanted
+
+
+def test_nothing_is_compared_unasked_nor_before_its_first_rows_nor_twice_at_once() -> None:
+    assert planned(duties(*COMPLETE, now=10 * DAY, settings=ORDERS_SETTINGS)) == []
+    assert planned(duties(STREAM, table(ORDERS, Phase.SNAPSHOT), now=10 * DAY)) == []
+    under_way = unit(1.0, Phase.PLANNED, 1)
+    assert planned(duties(*COMPLETE, unit(1.0, Phase.DONE), under_way, now=10 * DAY)) == []
+
+
+def test_open_units_are_in_the_ledger_and_done_ones_leave_it() -> None:
+    open_, done = unit(1.0, Phase.PLANNED, 0), unit(1.0, Phase.DONE, 1)
+    found = duties(*COMPLETE, open_, done, now=2.0)
+    assert open_.unit.id in offered(found)
+    assert done.unit.id not in offered(found)
+    entries = [LeasedUnit(marker.unit, "due") for marker in (open_, done)]
+    of = by_schema([*COMPLETE, open_, done])
+    assert to_withdraw(["shop"], of, entries) == [done.unit.id]
+
+
+def test_a_unit_of_a_comparison_is_stored_in_the_ledger_and_read_again() -> None:
+    marker = unit(1.0, Phase.PLANNED)
+    assert spec.decode(marker.unit.id, spec.encode(marker.unit)) == marker.unit
+    assert schema_of(marker.unit.id, ORDERS) == "shop"

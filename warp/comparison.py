@@ -1,0 +1,561 @@
+"""One table compared at both ends while both are written: reads, waits and asks.
+
+What is expected at the destination is what the source's rows would be written as: they go through
+`evolve` as any row does, so a value that was converted, truncated, kept in `_extra` or set aside is
+no difference.  What counts as one, `warp.digest.comparing` decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+from warp import stored
+from warp.digest import canonical
+from warp.digest.comparing import (
+    Difference,
+    Forms,
+    Judgement,
+    Key,
+    Seen,
+    Sort,
+    difference,
+    judge,
+    keys_apart,
+    leaves_apart,
+    rows_apart,
+)
+from warp.digest.ranges import Range, Wanted, compared_of, keys_of
+from warp.digest.seams import (
+    EVERYTHING,
+    IN_ONE_ORDER,
+    Compared,
+    KeyRange,
+    Summing,
+    Verified,
+    compared_destination,
+    compared_source,
+)
+from warp.digest.sums import Sums
+from warp.errors import DestinationRefused, SchemaMoved, SourceUnavailable, WarpError
+from warp.evolve import evolve
+from warp.interfaces import DestinationConnector, Hold, SourceConnector
+from warp.kinds import converter
+from warp.model import (
+    SHARED,
+    Capture,
+    Change,
+    ChangeBatch,
+    Chunk,
+    Kind,
+    Marker,
+    Operation,
+    Phase,
+    Position,
+    TableChanges,
+    TableId,
+    TableSchema,
+    TableSelection,
+    TableSettings,
+    UnitKind,
+    WorkUnit,
+)
+
+LOOKS: Final = 8  # at a key that changes each time; then it is left to the next pass
+KEYS_AT_ONCE: Final = 500
+LOOK_EVERY: Final = 0.1  # seconds between looks at the stream's marker
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What a comparison works with."""
+
+    source: SourceConnector
+    destination: DestinationConnector
+    hold: Hold
+    selection: TableSelection
+
+
+def range_of(source: SourceConnector, have: TableSchema, chunk: Chunk) -> KeyRange | None:
+    """A chunk's key range as the destination has it; None where it has no such range."""
+    if chunk.lower is None and chunk.upper is None:
+        return EVERYTHING
+    key = canonical.key_columns(have)
+    bounds = compared_source(source, chunk.table).bounds(chunk)
+    if bounds is None or len(bounds.kinds) != len(key):
+        return None
+    if not all(column.kind in IN_ONE_ORDER for column in key):
+        return None
+    converts = [
+        converter(kind, column.kind) for kind, column in zip(bounds.kinds, key, strict=True)
+    ]
+    ends = []
+    for bound in (bounds.range.lower, bounds.range.upper):
+        if bound is None:
+            ends.append(None)
+            continue
+        try:
+            ends.append(
+                tuple(
+                    convert(cell)
+                    for convert, cell in zip(converts, bound, strict=True)
+                    if convert is not None
+                )
+            )
+        except ValueError:
+            return None
+        if len(ends[-1] or ()) != len(key):
+            return None
+    return KeyRange(*ends)
+
+
+@dataclass(slots=True)
+class Judged:
+    """What became of some keys."""
+
+    differences: list[Difference] = field(default_factory=list)
+    seen: dict[Key, Seen] = field(default_factory=dict)  # of the differences
+    aside: int = 0
+    unsettled: int = 0
+    looks: int = 0
+
+
+class Comparison:
+    """One table at both ends, as its schemas are now."""
+
+    def __init__(
+        self, ends: Ends, unit: WorkUnit, compared: Compared, at_source: TableSchema | None
+    ) -> None:
+        self.compared = compared
+        self._ends = ends
+        self._unit = unit
+        self._table = compared.schema.table
+        self._at_source = at_source  # None: documents
+        self._comparing = compared_destination(ends.destination, self._table).comparing()
+        # Nothing is changed at the destination for a comparison, so nothing may be asked for.
+        self._frozen = replace(
+            compared.schema,
+            full=True,
+            columns=tuple(replace(c, fixed=True) for c in compared.schema.columns),
+        )
+        self._busy_since = time.monotonic()
+
+    @classmethod
+    def of(cls, ends: Ends, unit: WorkUnit, table: TableId) -> Comparison:
+        have = ends.destination.get_schema(table)
+        if have is None:
+            raise DestinationRefused(
+                "expected the table at the destination, found none; is its snapshot under way?",
+                place=str(table),
+            )
+        compared_source(ends.source, table)
+        at_source = None
+        if not ends.source.traits.schemaless:
+            at_source = ends.source.get_schema([table]).get(table)
+        return cls(ends, unit, compared_of(have, at_source), at_source)
+
+    # -- a table with a key
+
+    def by_key(self, chunk: Chunk) -> Verified | None:
+        where = range_of(self._ends.source, self.compared.schema, chunk)
+        if where is None:
+            raise SchemaMoved("the key's kind has changed since the pass was planned")
+        summing = self._summing(chunk)
+        if summing is not None:
+            return self._by_servers(summing, where)
+        ours = Range(self.compared)
+        for wanted in self._wanted(chunk):
+            ours.add(wanted)
+            self._rest()
+            if self._ends.hold.stopping():
+                return None
+        position = self._passed()
+        if position is None:
+            return None
+        verified = Verified(ours.sums.rows, ours.sums, position)
+        if not ours.partial and ours.sums == self._total(where):
+            return verified
+        candidates = self._candidates(chunk, where, ours)
+        return None if candidates is None else self._look_again(candidates, verified)
+
+    def _summing(self, chunk: Chunk) -> Summing | None:
+        """The source's server, where it would sum up the very values that the destination has."""
+        if self._at_source is None:
+            return None
+        kinds = {column.source: column.kind for column in self._at_source.columns}
+        if any(
+            kinds.get(column.source) is not column.kind
+            or column.limit is not None
+            or column.scale is not None
+            for column in self.compared.columns
+        ):
+            return None
+        return compared_source(self._ends.source, self._table).summing(chunk, self.compared)
+
+    def _by_servers(self, summing: Summing, where: KeyRange) -> Verified | None:
+        """Nothing but digests travels, and rows only where these differ.
+
+        A value that is written otherwise than it is (a date that no column takes) makes its row a
+        candidate; what it should be is told by the look at its key, as of any other.
+        """
+        ours = self._patiently(summing.total)
+        self._rest()
+        position = self._passed()
+        if position is None:
+            return None
+        verified = Verified(ours.rows, ours, position)
+        if ours == self._total(where):
+            return verified
+        self._rest()
+        apart = leaves_apart(self._patiently(summing.leaves), self._leaves(where))
+        self._rest()
+        if not apart:
+            return verified
+        here = self._patiently(lambda: summing.rows(apart))
+        return self._look_again(keys_apart(here, self._rows(where, apart)), verified)
+
+    def _candidates(self, chunk: Chunk, where: KeyRange, ours: Range) -> list[Key] | None:
+        """The keys that may differ, by the leaves that do."""
+        theirs = self._leaves(where)
+        apart = sorted({*leaves_apart(ours.leaves(), theirs), *ours.partial_leaves})
+        if not apart:
+            return []
+        kept = ours.rows(apart)
+        if kept is None:  # too many to be kept: read again, and only these
+            again = Range(self.compared, only=frozenset(apart))
+            for wanted in self._wanted(chunk):
+                again.add(wanted)
+                self._rest()
+                if self._ends.hold.stopping():
+                    return None
+            kept = again.rows(apart) or []
+        return keys_apart(kept, self._rows(where, apart))
+
+    def _total(self, where: KeyRange) -> Sums:
+        return self._patiently(lambda: self._comparing.total(self.compared, where))
+
+    def _leaves(self, where: KeyRange) -> dict[int, Sums]:
+        return self._patiently(lambda: self._comparing.leaves(self.compared, where))
+
+    def _rows(self, where: KeyRange, leaves: Sequence[int]) -> list[tuple[Key, bytes]]:
+        return self._patiently(lambda: self._comparing.rows(self.compared, where, leaves))
+
+    def _look_again(self, candidates: Sequence[Key], verified: Verified) -> Verified | None:
+        found: list[Difference] = []
+        aside = unsettled = looks = 0
+        for start in range(0, len(candidates), KEYS_AT_ONCE):
+            judged = self.judged(candidates[start : start + KEYS_AT_ONCE])
+            if judged is None:
+                return None
+            found += judged.differences
+            aside += judged.aside
+            unsettled += judged.unsettled
+            looks = max(looks, judged.looks)
+        return replace(
+            verified,
+            differences=tuple(found),
+            aside=aside,
+            unsettled=unsettled,
+            looks=1 + looks,
+        )
+
+    def judged(self, keys: Sequence[Key]) -> Judged | None:
+        """Look at these keys until each is judged, or has changed at every look."""
+        before: Mapping[Key, Seen] = {}
+        result = Judged()
+        different: list[tuple[Key, Seen]] = []
+        moving = list(keys)
+        while moving and result.looks < LOOKS:
+            now = self.look(moving)
+            if now is None:
+                return None
+            result.looks += 1
+            still = []
+            for key in moving:
+                match judge(before.get(key), now[key], self.compared.columns):
+                    case Judgement.MOVING:
+                        still.append(key)
+                    case Judgement.DIFFERENT:
+                        different.append((key, now[key]))
+                    case Judgement.ASIDE:
+                        result.aside += 1
+            before, moving = now, still
+        result.unsettled = len(moving)
+        known = self._set_aside([key for key, _ in different])
+        for key, seen in different:
+            if key in known:
+                result.aside += 1
+            else:
+                result.differences.append(difference(key, seen, self.compared.columns))
+                result.seen[key] = seen
+        return result
+
+    def look(self, keys: Sequence[Key]) -> dict[Key, Seen] | None:
+        """One look at each key: the source, then the stream's place, then the destination."""
+        cells = self.cells_of(keys)
+        expected: dict[Key, Forms] = {}
+        aside: set[Key] = set()
+        asked = self._asked(cells)
+        if len(asked):
+            for wanted in self._fitted(self._ends.source.look_up(asked)):
+                rows = canonical.forms_of(self.compared.columns, wanted.columns)
+                expected.update(zip(self._keys(wanted), rows, strict=True))
+                aside.update(wanted.aside)
+        if self._passed() is None:
+            return None
+        stored_ = self._comparing.look(self.compared, cells)
+        return {
+            key: Seen(expected.get(key), key in aside, there)
+            for key, there in zip(keys, stored_, strict=True)
+        }
+
+    def cells_of(self, keys: Sequence[Key]) -> list[list[Any]]:
+        """Keys as columns of carriers of the destination."""
+        return [
+            [canonical.of_form(column.kind, key[place]) for key in keys]
+            for place, column in enumerate(self.compared.key)
+        ]
+
+    def _asked(self, cells: Sequence[Sequence[Any]]) -> TableChanges:
+        """The keys as the source has them.  One that has no form there is of no row of it."""
+        key = self.compared.key
+        at_source = self._at_source
+        columns = list(key)
+        if at_source is not None:
+            by_source = {c.source: c for c in at_source.columns}
+            if any(c.source not in by_source for c in key):
+                raise SchemaMoved("the key's columns are not those of the source")
+            columns = [by_source[c.source] for c in key]
+        converts = [converter(c.kind, s.kind) for c, s in zip(key, columns, strict=True)]
+        rows: list[list[Any]] = []
+        for row in zip(*cells, strict=True):
+            try:
+                rows.append(
+                    [
+                        convert(cell)
+                        for convert, cell in zip(converts, row, strict=True)
+                        if convert is not None
+                    ]
+                )
+            except ValueError:
+                continue
+        if any(convert is None for convert in converts):
+            rows = []
+        schema = TableSchema(self._table, tuple(columns), tuple(c.name for c in columns))
+        return TableChanges(
+            self._table,
+            bytearray((Operation.READ,)) * len(rows),
+            [0] * len(rows),
+            schema,
+            [list(column) for column in zip(*rows, strict=True)] or [[] for _ in columns],
+        )
+
+    def _set_aside(self, keys: Sequence[Key]) -> set[Key]:
+        """Keys of which a row waits in quarantine, or for another row: known already."""
+        if not keys:
+            return set()
+        names = self.key_texts(keys)
+        there = compared_destination(self._ends.destination, self._table).verifications()
+        known = there.set_aside(self._unit.schema, self._table, list(names))
+        return {names[text] for text in known}
+
+    def key_texts(self, keys: Sequence[Key]) -> dict[str, Key]:
+        """Keys as they are written outside of their table."""
+        rows = zip(*self.cells_of(keys), strict=True)
+        return {
+            stored.dump(self.compared.key, row): key for row, key in zip(rows, keys, strict=True)
+        }
+
+    # -- a table without a key
+
+    def without_key(self, chunk: Chunk) -> Verified | None:
+        """The rows as they are, each as often as it is there; two looks must agree."""
+        before = None
+        for look in range(1, LOOKS + 1):
+            rows: list[Key] = []
+            hashes: list[bytes] = []
+            for wanted in self._wanted(chunk):
+                rows += canonical.forms_of(self.compared.columns, wanted.columns)
+                hashes += canonical.row_hashes(self.compared.columns, wanted.columns)
+                self._rest()
+            position = self._passed()
+            if position is None:
+                return None
+            sums = Sums.of(hashes)
+            verified = Verified(len(rows), sums, position, looks=look)
+            if sums == self._total(EVERYTHING):
+                return verified
+            theirs = self._leaves(EVERYTHING)
+            mine = Range(self.compared)
+            mine.add_rows(rows, hashes)
+            apart = leaves_apart(mine.leaves(), theirs)
+            listed = self._rows(EVERYTHING, apart)
+            wanted_rows = (key for key, _ in mine.rows(apart) or ())
+            now = rows_apart(wanted_rows, (key for key, _ in listed))
+            if now == before:
+                here, there = set(rows), {key for key, _ in listed}
+                return replace(
+                    verified,
+                    differences=tuple(
+                        Difference(key, _sort_of(key in here, key in there)) for key in now
+                    ),
+                )
+            before = now
+        return replace(verified, unsettled=len(before or ()))
+
+    # -- the source's rows
+
+    def _wanted(self, chunk: Chunk) -> Iterator[Wanted]:
+        for batch in self._ends.source.get_full_snapshot(chunk):
+            self._ends.hold.check()
+            for part in batch.changes:
+                yield from self._fitted(part)
+
+    def _fitted(self, part: TableChanges) -> Iterator[Wanted]:
+        """As the destination should have them.  Raises SchemaMoved where they are to change it."""
+        if not len(part):
+            return
+        batch = ChangeBatch([self._known_columns(part)], Position("verify"))
+        plan = evolve(batch, {self._table: self._frozen}, self._lenient)
+        if plan.ddl:
+            if all(change.change is Change.ADD_COLUMN for change in plan.ddl):
+                raise AssertionError("columns that the destination has not got were left out")
+            raise SchemaMoved("the source's rows are about to change the destination's columns")
+        aside = [
+            key
+            for row in plan.quarantined
+            if not row.column and (key := self._key_of(row.key, row.kinds)) is not None
+        ]
+        for fitted in plan.batch.changes:
+            by_name = dict(zip(self._frozen.names(), fitted.columns, strict=True))
+            columns = [by_name[column.name] for column in self.compared.columns]
+            yield Wanted(columns, len(fitted), aside)
+
+    def _known_columns(self, part: TableChanges) -> TableChanges:
+        """Without columns that have not come to the destination yet: the stream brings them."""
+        if part.schema is None:
+            return part
+        known = {c.source for c in self._frozen.columns}
+        kept = [i for i, c in enumerate(part.schema.columns) if c.source in known]
+        if len(kept) == len(part.schema.columns):
+            return part
+        schema = replace(part.schema, columns=tuple(part.schema.columns[i] for i in kept))
+        return replace(part, schema=schema, columns=[part.columns[i] for i in kept])
+
+    def _keys(self, wanted: Wanted) -> list[Key]:
+        return keys_of(self.compared, wanted)
+
+    def _key_of(self, text: str, kinds: Mapping[str, str]) -> Key | None:
+        """The key of a row that was set aside; None where the destination has no such key."""
+        try:
+            cells = stored.load(text, kinds)
+            forms = []
+            for column in self.compared.key:
+                convert = converter(Kind(kinds[column.name]), column.kind)
+                if convert is None:
+                    return None
+                forms.append(canonical.form(column.kind, convert(cells[column.name])))
+        except (KeyError, ValueError):
+            return None
+        return tuple(forms)
+
+    def _patiently(self, work: Callable[[], Answer]) -> Answer:
+        """A question that a server may think about for minutes; meanwhile the lease is kept."""
+        hold = self._ends.hold
+        with ThreadPoolExecutor(1, thread_name_prefix="comparing") as thread:
+            asked = thread.submit(work)
+            while True:
+                try:
+                    return asked.result(timeout=1.0)
+                except TimeoutError:
+                    hold.check()
+
+    # -- the stream
+
+    def _passed(self) -> Position | None:
+        """Wait until the destination has everything that the source had when this was called.
+
+        The place in the log that was waited for; None where the hold asked to stop.
+        """
+        settings = self._settings()
+        if settings.capture is not Capture.LOG or not self._ends.source.traits.streams:
+            return self._polled(time.time())
+        goal = self._ends.source.position()
+        return self._wait(
+            goal,
+            UnitKind.STREAM,
+            lambda marker: (
+                marker.position is not None and self._ends.source.reached(marker.position, goal)
+            ),
+        )
+
+    def _polled(self, since: float) -> Position | None:
+        def ran(marker: Marker) -> bool:
+            """Has a run that began after that ended?"""
+            began = marker.position.committed_at if marker.position is not None else 0.0
+            return marker.phase is Phase.IDLE and began > since
+
+        return self._wait(Position(f"poll {since:.6f}", since), UnitKind.POLL, ran)
+
+    def _wait(
+        self, goal: Position, kind: UnitKind, reached: Callable[[Marker], bool]
+    ) -> Position | None:
+        hold = self._ends.hold
+        while True:
+            hold.check()
+            if hold.stopping():
+                return None
+            marker = self._marker(kind)
+            if marker is not None and reached(marker):
+                self._busy_since = time.monotonic()
+                return goal
+            if marker is None or marker.phase in (Phase.FAILED, Phase.PAUSED):
+                phase = "none" if marker is None else f"it {marker.phase}"
+                raise SourceUnavailable(
+                    f"expected the {kind} of {self._table} at work, found {phase}: without it "
+                    "nobody can tell a difference from a change on its way",
+                    place=self._unit.id,
+                )
+            hold.wait(LOOK_EVERY)
+
+    def _marker(self, kind: UnitKind) -> Marker | None:
+        """Of the unit that brings the table's changes."""
+        found = [
+            marker
+            for marker in self._ends.destination.metadata().markers((kind,))
+            if marker.unit.schema in (self._unit.schema, SHARED)
+            and (kind is UnitKind.STREAM or marker.unit.table == self._table)
+        ]
+        # A schema may have had a stream of its own before it came to share one.
+        return max(found, key=lambda marker: marker.updated_at, default=None)
+
+    def _lenient(self, table: TableId) -> TableSettings | None:
+        """What would stop a unit for want of a quarantine is only looked at here."""
+        settings = self._ends.selection(table)
+        return None if settings is None else replace(settings, dead_letter_queue=True)
+
+    def _settings(self) -> TableSettings:
+        settings = self._ends.selection(self._table)
+        if settings is None:
+            raise WarpError("expected a table of the configuration", place=str(self._table))
+        return settings
+
+    def _rest(self) -> None:
+        """Leave the rest of the time to others, as `verify.budget` says."""
+        share = self._settings().verify_budget
+        worked = time.monotonic() - self._busy_since
+        if share < 1.0:
+            self._ends.hold.wait(worked * (1.0 / share - 1.0))
+        self._busy_since = time.monotonic()
+
+
+def _sort_of(here: bool, there: bool) -> Sort:
+    """Of a row without a key that is not as often at the destination as at the source."""
+    if here and there:
+        return Sort.DUPLICATE
+    return Sort.MISSING if here else Sort.EXTRA

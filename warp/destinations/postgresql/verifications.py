@@ -1,0 +1,187 @@
+"""What was compared with the source and what was found, in the metadata schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from warp import stored
+from warp.destinations.postgresql import markers
+from warp.destinations.postgresql.metadata import PostgresMetadata
+from warp.destinations.postgresql.session import Session, storable
+from warp.digest.canonical import of_form
+from warp.digest.comparing import Difference, Sort
+from warp.digest.seams import Compared, Kept, Pass, Verified
+from warp.digest.sums import Sums, total
+from warp.model import Chunk, Phase, Position, QuarantinedRow, TableId, WorkUnit
+
+
+class PostgresVerifications:
+    """As `warp.digest.seams.Verifications`."""
+
+    def __init__(self, session: Session, metadata: PostgresMetadata) -> None:
+        self._session = session
+        self._metadata = metadata
+
+    def plan(
+        self, schema: str, chunks: Sequence[Chunk], *, number: int, repairs: bool = False
+    ) -> bool:
+        table = chunks[0].table
+        where = _where(schema, table)
+        with self._session.transaction(f"planning the verification of {table}"):
+            # Its row excludes another planner.
+            unit = WorkUnit.of_table(schema, table)
+            self._session.named("read_marker", unit=unit.id)
+            row = self._session.named("last_pass", **where).fetchone()
+            last = row[0] if row is not None and row[0] is not None else -1
+            if last >= number:
+                return False
+            self._session.named("forget_passes", last=last, **where)
+            for chunk in chunks:
+                unit = WorkUnit.of_verification(schema, chunk, number)
+                parameters = markers.to_parameters(unit, phase=Phase.PLANNED, epoch=number)
+                self._session.named("add_marker", **parameters)
+                self._session.named(
+                    "add_verification", unit=unit.id, repairs=repairs, **where, **{"pass": number}
+                )
+        return True
+
+    def record(self, unit: WorkUnit, compared: Compared, verified: Verified) -> bool:
+        with self._session.transaction(f"recording {unit.id}"):
+            row = self._session.named(
+                "record_verification",
+                unit=unit.id,
+                rows=verified.rows,
+                digest=str(verified.digest),
+                looks=verified.looks,
+                aside=verified.aside,
+                unsettled=verified.unsettled,
+                **markers.place(verified.position),
+            ).fetchone()
+            if row is None:
+                return False
+            number, schema, namespace, name, repairs = row
+            where = _where(schema, TableId(namespace, name)) | {"pass": number}
+            lines = [_line(compared, found) for found in verified.differences]
+            self._session.named(
+                "forget_differences",
+                unit=unit.id,
+                keys=[line["key"] for line in lines],
+                **_where(schema, TableId(namespace, name)),
+            )
+            if lines:
+                with self._session.connect().cursor() as cursor:
+                    cursor.executemany(
+                        self._session.statement("add_difference"),
+                        [{"unit": unit.id} | where | line for line in lines],
+                    )
+            self._session.named("close_differences", **where)
+        return bool(repairs and lines)
+
+    def start_anew(self, stream: WorkUnit, position: Position) -> None:
+        with self._session.transaction(f"moving {stream.id}"):
+            self._session.named(
+                "resync_stream", unit=stream.id, moves=True, **markers.place(position)
+            )
+
+    def passes(self, schema: str | None = None, table: TableId | None = None) -> list[Pass]:
+        where = {
+            "schema": schema,
+            "namespace": table.namespace if table else None,
+            "table": table.name if table else None,
+        }
+        with self._session.meaning("reading the verifications"):
+            rows = self._session.named("read_passes", **where).fetchall()
+        return [_pass(row) for row in rows]
+
+    def open_differences(
+        self, schema: str, table: TableId, *, after: int, limit: int, unit: str = ""
+    ) -> list[Kept]:
+        with self._session.meaning(f"reading the differences of {table}"):
+            rows = self._session.named(
+                "read_differences", after=after, limit=limit, unit=unit, **_where(schema, table)
+            ).fetchall()
+        return [
+            Kept(id, key, kinds, Sort(sort), tuple(columns), version, at, state)
+            for id, key, kinds, sort, columns, version, at, state in rows
+        ]
+
+    def decide(self, ids: Sequence[int], state: str) -> None:
+        with self._session.meaning("deciding about differences"):
+            self._session.named("decide_differences", ids=list(ids), state=state)
+
+    def set_aside(self, schema: str, table: TableId, keys: Sequence[str]) -> set[str]:
+        with self._session.meaning(f"looking for rows of {table} that wait"):
+            rows = self._session.named("known_aside", keys=list(keys), **_where(schema, table))
+            return {key for (key,) in rows}
+
+    def correct(
+        self, schema: str, table: TableId, rows: Sequence[QuarantinedRow], ids: Sequence[int]
+    ) -> int:
+        unit = WorkUnit.of_replay(schema, table)
+        with self._session.transaction(f"handing on corrections of {table}"):
+            # The marker first, as in the transaction that lands the rows.
+            parameters = markers.to_parameters(unit, phase=Phase.PLANNED)
+            self._session.named("add_marker", **parameters)
+            self._session.named("mark_replay", unit=unit.id)
+            with self._session.connect().cursor() as cursor:
+                cursor.executemany(
+                    self._session.statement("correct_row"),
+                    [_corrected(unit, schema, row) for row in rows],
+                )
+            self._session.named("decide_differences", ids=list(ids), state="repairing")
+        return len(rows)
+
+
+def _where(schema: str, table: TableId) -> dict[str, Any]:
+    return {"schema": schema, "namespace": table.namespace, "table": table.name}
+
+
+def _line(compared: Compared, found: Difference) -> dict[str, Any]:
+    cells = [of_form(c.kind, text) for c, text in zip(compared.key, found.key, strict=True)]
+    return {
+        "key": storable(stored.dump(compared.key, cells)),
+        "kinds": Jsonb(stored.kinds_of(compared.key)),
+        "sort": found.sort.value,
+        "columns": Jsonb(list(found.columns)),
+        "version": found.version,
+    }
+
+
+def _corrected(unit: WorkUnit, schema: str, row: QuarantinedRow) -> dict[str, Any]:
+    return {
+        "unit": unit.id,
+        "schema": schema,
+        "namespace": row.table.namespace,
+        "table": row.table.name,
+        "key": storable(row.key),
+        "operation": chr(row.operation),
+        "row": storable(row.row),
+        "reason": storable(row.reason),
+        "code": row.code,
+        "version": row.version,
+        "kinds": Jsonb(dict(row.kinds)),
+        "partial": row.partial,
+    }
+
+
+def _pass(row: Sequence[Any]) -> Pass:
+    (schema, namespace, table, number, units, done, rows, differences, aside, unsettled, planned,
+     oldest, newest, digests) = row  # fmt: skip
+    return Pass(
+        schema,
+        TableId(namespace, table),
+        number,
+        units,
+        done,
+        rows,
+        differences,
+        aside,
+        unsettled,
+        planned,
+        oldest,
+        newest,
+        total(map(Sums.read, digests or ())),
+    )

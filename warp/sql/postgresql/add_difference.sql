@@ -1,0 +1,4 @@
+insert into {meta}.differences
+    (unit, schema_name, source_namespace, source_table, pass, key, kinds, sort, columns, version)
+values (%(unit)s, %(schema)s, %(namespace)s, %(table)s, %(pass)s, %(key)s, %(kinds)s, %(sort)s,
+        %(columns)s, %(version)s)

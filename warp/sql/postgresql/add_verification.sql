@@ -1,0 +1,3 @@
+insert into {meta}.verifications (unit, schema_name, source_namespace, source_table, pass, repairs)
+values (%(unit)s, %(schema)s, %(namespace)s, %(table)s, %(pass)s, %(repairs)s)
+on conflict (unit) do nothing
