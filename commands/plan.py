@@ -166,8 +166,12 @@ def _rows(table: Mapping[str, Any]) -> str:
     told = f"{table['rows_sampled']:,} rows sampled ({part})"
     if table["quarantined_rows"]:
         told += f", {table['quarantined_rows']:,} of them for the quarantine"
-    if table["bytes_billed"] is not None:
-        told += f"; reading it is billed with {table['bytes_billed']:,} bytes"
+    if (billed := table["billed"]) is not None:
+        told += f"; the source bills {billed['snapshot']:,} bytes for all rows"
+        if billed["run"] is not None:
+            told += f", {billed['run']:,} for each run"
+        if billed["refused"]:
+            told += ", which is more than it may for one query"
     return told
 
 

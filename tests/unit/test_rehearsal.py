@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from warp.model import (
     TableSchema,
     TableSettings,
 )
-from warp.rehearsal import Forecast, Misfit, foreseen, rehearse, spread
+from warp.rehearsal import Billed, Forecast, Misfit, foreseen, rehearse, spread
 
 SETTINGS = TableSettings(ORDERS, ORDERS, "shop", chunk_rows=10, full_load_batch_size=2)
 
@@ -82,11 +83,16 @@ def test_a_table_that_cannot_be_carried_says_why_and_the_others_go_on() -> None:
 
 
 def test_a_source_that_bills_says_what_reading_costs() -> None:
-    shop = filled(1)
-    source: Any = shop.source("shop")
-    source.cost = lambda table: 12_345
-    assert rehearsal.cost_of(source, ORDERS) == 12_345
-    assert forecast(shop).cost is None
+    source: Any = SimpleNamespace(
+        traits=SimpleNamespace(bills=True),
+        cost=lambda tables: [
+            SimpleNamespace(table=tables[0], snapshot=12, run=3, is_refused=False)
+        ],
+    )
+    assert rehearsal.billed(source, ORDERS) == Billed(12, 3)
+    [table] = document(dataclasses.replace(told(), billed=Billed(12, None, refused=True)))["tables"]
+    assert table["billed"] == {"snapshot": 12, "run": None, "refused": True}
+    assert forecast(filled(1)).billed is None
 
 
 def test_changes_are_foreseen_in_words_where_a_destination_cannot_tell() -> None:
