@@ -158,7 +158,7 @@ def show(plan: Mapping[str, Any], console: Console) -> None:
         elif table["rows_sampled"]:
             console.print(Text("  every cell fits its column as it is"))
         console.print()
-    console.print(Text(f"{summary(plan)}; seal {plan['seal']}"))
+    console.print(Text(f"{summary(plan)}; seal {plan['seal']}"), soft_wrap=True)
 
 
 def _rows(table: Mapping[str, Any]) -> str:

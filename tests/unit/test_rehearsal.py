@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from memory_shop import ORDERS, Shop
+from rich.console import Console
 
+from commands import plan as planning
 from warp import rehearsal, sealed
 from warp.errors import ConfigError
 from warp.model import (
@@ -138,6 +141,30 @@ def test_shares_are_of_the_sampled_rows() -> None:
     [empty] = document(told(rows=0))["tables"]
     assert empty["columns"][0]["lossless"] is None
     assert table["after"]["columns"]["v"] == "text(8)"
+
+
+def test_people_read_what_would_happen_and_why() -> None:
+    misfits = {"v": [Misfit(Outcome.TRUNCATED, "12 characters", "8", 3)]}
+    forecast = dataclasses.replace(
+        told(misfits=misfits),
+        statements=["create table [odd] (id bigint)"],
+        billed=Billed(1_000, 20),
+        quarantined=2,
+        obstacle="WARP-520 no right",
+    )
+    console = Console(file=StringIO(), width=120)
+    planning.show(document(forecast, told(rows=0)), console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for part in (
+        "create table [odd] (id bigint);",
+        "10 rows sampled (of about 0), 2 of them for the quarantine",
+        "bills 1,000 bytes for all rows, 20 for each run",
+        "cannot be carried: WARP-520 no right",
+        "70 %",
+        "12 characters for 8",
+        "2 tables, 1 statements, 1 columns that lose something; seal sha256:",
+    ):
+        assert part in shown
 
 
 def test_a_sealed_plan_is_read_again_and_an_edited_one_is_not() -> None:
