@@ -150,6 +150,29 @@ def test_rows_that_are_known_to_be_elsewhere_are_no_differences(
         assert copy.differences(ORDERS) == {}
 
 
+def test_rows_of_a_table_without_a_key_are_counted_each(
+    copy: VerifiedCopy, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next whole read mends them, so what is waited for here is none."""
+    monkeypatch.setattr(Comparison, "_passed", lambda self: Position("nowhere"))
+    shop.run("create table shop.notes (note text, n int)")
+    shop.run("insert into shop.notes select 'same', 1 from generate_series(1, 3)")
+    shop.run("insert into shop.notes values (null, 2), ('', 2), ('gone', 3)")
+    notes = TableId("shop", "notes")
+    copy.bring(ORDERS, notes)
+    assert (copy.verify(notes).rows, copy.differences(notes)) == (6, {})
+    copy.run("insert into shop.notes select * from shop.notes where note = 'same' limit 1")
+    copy.run("delete from shop.notes where note = 'gone'")
+    copy.run("update shop.notes set note = 'null' where note is null")
+    copy.verify(notes)
+    assert copy.differences(notes) == {
+        '{"n": 1, "note": "same"}': "duplicate",
+        '{"n": 3, "note": "gone"}': "missing",
+        '{"n": 2, "note": null}': "missing",
+        '{"n": 2, "note": "null"}': "extra",
+    }
+
+
 # ---------------------------------------------------------------- the other sources
 
 
