@@ -32,6 +32,7 @@ from warp.digest.ranges import Range, Wanted, compared_of, keys_of
 from warp.digest.seams import (
     EVERYTHING,
     IN_ONE_ORDER,
+    Bound,
     Compared,
     KeyRange,
     Summing,
@@ -94,7 +95,7 @@ def range_of(source: SourceConnector, have: TableSchema, chunk: Chunk) -> KeyRan
     converts = [
         converter(kind, column.kind) for kind, column in zip(bounds.kinds, key, strict=True)
     ]
-    ends = []
+    ends: list[Bound | None] = []
     for bound in (bounds.range.lower, bounds.range.upper):
         if bound is None:
             ends.append(None)

@@ -195,7 +195,7 @@ class Verifications(Protocol):
         """
         ...
 
-    def record(self, unit: WorkUnit, compared: Compared, verified: Verified) -> bool:
+    def conclude(self, unit: WorkUnit, compared: Compared, verified: Verified) -> bool:
         """What one unit found; True where it found something and is to mend it.
 
         With the last unit of a pass, differences that it did not find again are GONE.
