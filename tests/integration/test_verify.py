@@ -20,9 +20,11 @@ from pymongo.database import Database
 from test_mongodb_stream import Selection as MongoSelection
 from verified_copy import FAULTS, ORDERS, SCHEMA, VerifiedCopy, copy_of, plant
 
-from warp import verifying
-from warp.comparison import Comparison
-from warp.model import Position, TableId, TableSettings
+from warp import comparison, verifying
+from warp.comparison import Comparison, Ends
+from warp.destinations.postgresql.comparing import PostgresComparing
+from warp.digest.comparing import Sort
+from warp.model import Position, TableChanges, TableId, TableSettings, WorkUnit
 from warp.sources.mongodb import MongoOptions, MongoSource
 
 
@@ -110,6 +112,42 @@ def test_a_change_on_its_way_is_waited_for(
     monkeypatch.setattr(Comparison, "_passed", lambda self: Position("nowhere"))
     copy.verify(ORDERS)
     assert copy.differences(ORDERS) == {'{"id": 7}': "differs"}
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_row_that_comes_and_goes_is_not_taken_for_a_missing_one(
+    copy: VerifiedCopy, shop: Shop, twin: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There at the source whenever that is read, and gone whenever the destination is."""
+    if twin:
+        monkeypatch.setattr(PostgresComparing, "_deleted_since", lambda *_: [])
+    monkeypatch.setattr(comparison, "LOOKS", 3)
+
+    def goes(self: Comparison) -> Position:
+        shop.run("delete from shop.orders where id = 5")
+        copy.arrived()
+        return Position("somewhere")
+
+    with (
+        copy.following(ORDERS),
+        closing(copy.make_source()) as source,
+        closing(copy.destination()) as destination,
+    ):
+        unit = WorkUnit.of_table(SCHEMA, ORDERS)
+        ends = Ends(source, destination, copy.lease(unit), copy.select)
+        look_up = source.look_up
+
+        def comes(rows: TableChanges) -> TableChanges:
+            shop.run("insert into shop.orders (id, at) values (5, null) on conflict do nothing")
+            copy.arrived()
+            return look_up(rows)
+
+        monkeypatch.setattr(source, "look_up", comes)
+        monkeypatch.setattr(Comparison, "_passed", goes)
+        judged = Comparison.of(ends, unit, ORDERS).judged([("5",)])
+        assert judged is not None
+        found = [difference.sort for difference in judged.differences]
+        assert (found, judged.unsettled) == (([Sort.MISSING], 0) if twin else ([], 1))
 
 
 def test_a_unit_that_was_asked_back_begins_again_and_says_the_same(copy: VerifiedCopy) -> None:

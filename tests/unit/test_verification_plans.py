@@ -71,7 +71,7 @@ def test_a_comparison_rests_for_the_others_as_its_budget_says(
 ) -> None:
     rests: list[float] = []
     clock = iter([3.0, 3.0, 5.0, 5.0])
-    monkeypatch.setattr(comparison.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(comparison, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     hold = SimpleNamespace(wait=rests.append)
     at_work: Any = SimpleNamespace(
         _settings=lambda: replace(DAILY, verify_budget=0.25),

@@ -155,7 +155,11 @@ class Comparing(Protocol):
         ...
 
     def look(self, compared: Compared, keys: Sequence[Cells]) -> list[Stored | None]:
-        """What there is of each key, tombstones and soft-deleted rows too; `keys` are columns."""
+        """What there is of each key, tombstones and soft-deleted rows too; `keys` are columns.
+
+        A row that is not there, and was deleted since the first look by this very object, is told
+        as gone at that version.
+        """
         ...
 
     def together(self, tables: Sequence[Compared]) -> tuple[list[Sums], list[Marker]]:
