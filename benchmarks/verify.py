@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import psutil
@@ -194,8 +195,11 @@ def main() -> None:
     for make in (of_mongodb, of_postgresql, of_mariadb):
         with Postgres() as warehouse, make(warehouse, rows, arguments.chunk) as contest:
             contest.copy.bring(contest.table)
-            compare = [("verify", lambda c=contest: _verified(c, rows))]
-            compare += [("reading all rows", contest.read), ("counting", contest.count)]
+            compare: list[tuple[str, Callable[[], None]]] = [
+                ("verify", partial(_verified, contest, rows)),
+                ("reading all rows", contest.read),
+                ("counting", contest.count),
+            ]
             for what, work in compare:
                 streaming = contest.copy.streaming() if what == "verify" else nullcontext()
                 with streaming:

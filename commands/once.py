@@ -102,7 +102,12 @@ class Once:
 
     def _markers(self) -> dict[str, Marker]:
         found = self._metadata().markers()
-        return {m.unit.id: m for m in found if m.unit.schema in (*self._tables, SHARED)}
+        # A comparison that stopped keeps no row from arriving.
+        return {
+            m.unit.id: m
+            for m in found
+            if m.unit.schema in (*self._tables, SHARED) and m.unit.kind is not UnitKind.VERIFY
+        }
 
     def _outcome(self, markers: Mapping[str, Marker]) -> int | None:
         for phase, what_to_do in _STOPPED.items():

@@ -158,7 +158,7 @@ def show(plan: Mapping[str, Any], console: Console) -> None:
         elif table["rows_sampled"]:
             console.print(Text("  every cell fits its column as it is"))
         console.print()
-    console.print(Text(f"{summary(plan)}; seal {plan['seal']}"))
+    console.print(Text(f"{summary(plan)}; seal {plan['seal']}"), soft_wrap=True)
 
 
 def _rows(table: Mapping[str, Any]) -> str:
@@ -166,8 +166,12 @@ def _rows(table: Mapping[str, Any]) -> str:
     told = f"{table['rows_sampled']:,} rows sampled ({part})"
     if table["quarantined_rows"]:
         told += f", {table['quarantined_rows']:,} of them for the quarantine"
-    if table["bytes_billed"] is not None:
-        told += f"; reading it is billed with {table['bytes_billed']:,} bytes"
+    if (billed := table["billed"]) is not None:
+        told += f"; the source bills {billed['snapshot']:,} bytes for all rows"
+        if billed["run"] is not None:
+            told += f", {billed['run']:,} for each run"
+        if billed["refused"]:
+            told += ", which is more than it may for one query"
     return told
 
 

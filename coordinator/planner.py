@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from warp.model import (
     Capture,
-    KeyRange,
+    KeySpan,
     LeasedUnit,
     Marker,
     Phase,
@@ -95,7 +95,7 @@ class PlanSnapshot:
     schema: str
     table: TableId
     rows: int | None
-    within: KeyRange | None = None  # what of it, where that is not all
+    within: KeySpan | None = None  # what of it, where that is not all
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,10 +310,8 @@ class Reconciler:
         it is carried out.
         """
         carried = self._sharing if stream.unit.schema == SHARED else (desk.settings.name,)
-        if (
-            self._settings.errors.on_lost_position is not LostPosition.RESYNC
-            or desk.settings.name != carried[0]
-        ):
+        wish = self._settings.errors.on_lost_position
+        if wish is LostPosition.STOP or desk.settings.name != carried[0]:
             return
         metadata = self._books.metadata()
         lost = metadata.errors(Choice(code=PositionLost.code, limit=100))
@@ -322,8 +320,8 @@ class Reconciler:
             return  # it stopped for another reason
         id = f"lost {stream.unit.id} {stream.epoch}"
         if not metadata.errands(id):
-            log.warning("place_in_log_lost", unit=stream.unit.id, action="its tables are read anew")
-            metadata.add_errand(id, "resync", {"schema": desk.settings.name})
+            log.warning("place_in_log_lost", unit=stream.unit.id, action=f"{wish}, as configured")
+            metadata.add_errand(id, wish.value, {"schema": desk.settings.name})
 
     def _is_held(self, desk: Desk, stream: Marker | None) -> bool:
         """Does another schema keep the shared stream waiting, or may it, for all we know yet?"""

@@ -32,8 +32,9 @@ from warp.digest.ranges import Range, Wanted, compared_of, keys_of
 from warp.digest.seams import (
     EVERYTHING,
     IN_ONE_ORDER,
+    Bound,
     Compared,
-    Stretch,
+    KeyRange,
     Summing,
     Verified,
     compared_destination,
@@ -81,7 +82,7 @@ class Ends:
     selection: TableSelection
 
 
-def range_of(source: SourceConnector, have: TableSchema, chunk: Chunk) -> Stretch | None:
+def range_of(source: SourceConnector, have: TableSchema, chunk: Chunk) -> KeyRange | None:
     """A chunk's key range as the destination has it; None where it has no such range."""
     if chunk.lower is None and chunk.upper is None:
         return EVERYTHING
@@ -94,7 +95,7 @@ def range_of(source: SourceConnector, have: TableSchema, chunk: Chunk) -> Stretc
     converts = [
         converter(kind, column.kind) for kind, column in zip(bounds.kinds, key, strict=True)
     ]
-    ends = []
+    ends: list[Bound | None] = []
     for bound in (bounds.range.lower, bounds.range.upper):
         if bound is None:
             ends.append(None)
@@ -111,7 +112,7 @@ def range_of(source: SourceConnector, have: TableSchema, chunk: Chunk) -> Stretc
             return None
         if len(ends[-1] or ()) != len(key):
             return None
-    return Stretch(*ends)
+    return KeyRange(*ends)
 
 
 @dataclass(slots=True)
@@ -197,7 +198,7 @@ class Comparison:
             return None
         return compared_source(self._ends.source, self._table).summing(chunk, self.compared)
 
-    def _by_servers(self, summing: Summing, where: Stretch) -> Verified | None:
+    def _by_servers(self, summing: Summing, where: KeyRange) -> Verified | None:
         """Nothing but digests travels, and rows only where these differ.
 
         A value that is written otherwise than it is (a date that no column takes) makes its row a
@@ -219,7 +220,7 @@ class Comparison:
         here = self._patiently(lambda: summing.rows(apart))
         return self._look_again(keys_apart(here, self._rows(where, apart)), verified)
 
-    def _candidates(self, chunk: Chunk, where: Stretch, ours: Range) -> list[Key] | None:
+    def _candidates(self, chunk: Chunk, where: KeyRange, ours: Range) -> list[Key] | None:
         """The keys that may differ, by the leaves that do."""
         theirs = self._leaves(where)
         apart = sorted({*leaves_apart(ours.leaves(), theirs), *ours.partial_leaves})
@@ -236,13 +237,13 @@ class Comparison:
             kept = again.rows(apart) or []
         return keys_apart(kept, self._rows(where, apart))
 
-    def _total(self, where: Stretch) -> Sums:
+    def _total(self, where: KeyRange) -> Sums:
         return self._patiently(lambda: self._comparing.total(self.compared, where))
 
-    def _leaves(self, where: Stretch) -> dict[int, Sums]:
+    def _leaves(self, where: KeyRange) -> dict[int, Sums]:
         return self._patiently(lambda: self._comparing.leaves(self.compared, where))
 
-    def _rows(self, where: Stretch, leaves: Sequence[int]) -> list[tuple[Key, bytes]]:
+    def _rows(self, where: KeyRange, leaves: Sequence[int]) -> list[tuple[Key, bytes]]:
         return self._patiently(lambda: self._comparing.rows(self.compared, where, leaves))
 
     def _look_again(self, candidates: Sequence[Key], verified: Verified) -> Verified | None:

@@ -24,7 +24,7 @@ from warp.model import (
     Foreseen,
     Headroom,
     Intent,
-    KeyRange,
+    KeySpan,
     Lease,
     LeasedUnit,
     LedgerStats,
@@ -222,7 +222,7 @@ class TellsHeadroom(Protocol):
 class CutsRanges(Protocol):
     """What a source can do besides whose `traits.ranges` says so."""
 
-    def chunks_within(self, table: TableId, within: KeyRange, rows: int) -> list[Chunk]:
+    def chunks_within(self, table: TableId, within: KeySpan, rows: int) -> list[Chunk]:
         """As `chunks`, of the keys in a range: the chunks cover every row of it.
 
         Rows beside it may be in them too, and there may be none.
@@ -516,7 +516,7 @@ class ResyncsRanges(Protocol):
     """What the metadata of a destination can do besides whose `traits.ranges` says so."""
 
     def resync_range(
-        self, schema: str, table: TableId, within: KeyRange, *, stream: WorkUnit
+        self, schema: str, table: TableId, within: KeySpan, *, stream: WorkUnit
     ) -> list[WorkUnit]:
         """As `resync` of one table, which must be complete, else DestinationRefused.
 
@@ -530,7 +530,7 @@ class ResyncsRanges(Protocol):
         schema: str,
         table: TableId,
         chunks: Sequence[Chunk],
-        within: KeyRange,
+        within: KeySpan,
         *,
         version: int,
     ) -> bool:

@@ -20,7 +20,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from warp.errors import ConfigError
-from warp.model import Edge, KeyRange, Kind, TableSchema
+from warp.model import Edge, KeySpan, Kind, TableSchema
 
 PLACE: Final = "--where"
 
@@ -31,7 +31,7 @@ _TOKEN: Final = re.compile(
 _SHOWN: Final = "such as `id >= 100 and id < 200`, or `tenant = 7 and id between 1 and 1000`"
 
 
-def parse(text: str, schema: TableSchema) -> KeyRange:
+def parse(text: str, schema: TableSchema) -> KeySpan:
     """Raises ConfigError where the text is no range of this table's key."""
     names = [column.source for name in schema.key if (column := schema.column(name))]
     kinds = {c.source: c.kind for c in schema.columns if c.name in schema.key}
@@ -67,10 +67,10 @@ def parse(text: str, schema: TableSchema) -> KeyRange:
     if len(lower) > 1 or len(upper) > 1:
         raise _unlike("one lower and one upper end", "several", "keep the narrower")
     whole = Edge(tuple(fixed), inclusive=True) if fixed else None
-    return KeyRange(tuple(names), lower[0] if lower else whole, upper[0] if upper else whole)
+    return KeySpan(tuple(names), lower[0] if lower else whole, upper[0] if upper else whole)
 
 
-def must_agree(within: KeyRange, schema: TableSchema | None) -> None:
+def must_agree(within: KeySpan, schema: TableSchema | None) -> None:
     """Does the destination order these keys as the source does?"""
     if schema is None:
         raise _unlike(
@@ -219,7 +219,7 @@ def _unlike(expected: str, found: str, advice: str) -> ConfigError:
 # -- as it is kept
 
 
-def dump(within: KeyRange) -> dict[str, Any]:
+def dump(within: KeySpan) -> dict[str, Any]:
     """For a marker; `load` reads it again."""
     return {
         "key": list(within.key),
@@ -228,8 +228,8 @@ def dump(within: KeyRange) -> dict[str, Any]:
     }
 
 
-def load(found: Mapping[str, Any]) -> KeyRange:
-    return KeyRange(tuple(found["key"]), _loaded(found["lower"]), _loaded(found["upper"]))
+def load(found: Mapping[str, Any]) -> KeySpan:
+    return KeySpan(tuple(found["key"]), _loaded(found["lower"]), _loaded(found["upper"]))
 
 
 def _dumped(edge: Edge | None) -> dict[str, Any] | None:
@@ -240,7 +240,7 @@ def _loaded(found: Mapping[str, Any] | None) -> Edge | None:
     return None if found is None else Edge(tuple(found["values"]), bool(found["inclusive"]))
 
 
-def shown(within: KeyRange) -> str:
+def shown(within: KeySpan) -> str:
     """For people: `id >= 100 and id < 200`."""
     parts = []
     for edge, signs in ((within.lower, (">", ">=")), (within.upper, ("<", "<="))):

@@ -367,7 +367,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRange:
+class KeySpan:
     """Keys between two edges, compared column by column; None is an open end.
 
     Unlike the bounds of a `Chunk` both the source and the destination can read it.
@@ -487,7 +487,7 @@ class Marker:
     schema_version: int = 0
     truncated_at: int = -1
     sweep_below: int = -1  # rows older than this are gone at the source once all chunks are done
-    within: KeyRange | None = None  # what is read anew, where that is not the whole table
+    within: KeySpan | None = None  # what is read anew, where that is not the whole table
     # STREAM rows only: names the tables it carries; a worker that means others must not run it.
     follows: str = ""
 

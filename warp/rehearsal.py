@@ -50,6 +50,15 @@ class Misfit:
     cells: int
 
 
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """Bytes that a source bills for reading one table."""
+
+    snapshot: int  # once: all rows
+    run: int | None  # each run of a poll; None: nobody can tell before
+    refused: bool = False  # more than one query is allowed
+
+
 @dataclass(slots=True)
 class Forecast:
     """What would happen to one table."""
@@ -66,7 +75,7 @@ class Forecast:
     estimated: int = 0  # rows of the table, about; 0 where nobody says
     misfits: dict[str, list[Misfit]] = field(default_factory=dict)  # by column
     quarantined: int = 0  # rows set aside whole
-    cost: int | None = None  # bytes that the source bills for reading it, where it says so
+    billed: Billed | None = None  # where the source bills for reading
     obstacle: str = ""  # why the table cannot be carried as things are
 
 
@@ -198,7 +207,7 @@ def _play(
     table = settings.table
     if not source.traits.schemaless:
         forecast.source = source.get_schema([table]).get(table)
-    forecast.cost = cost_of(source, table)
+    forecast.billed = billed(source, table)
     chunks = source.chunks(table, settings.chunk_rows)
     forecast.estimated = sum(chunk.rows for chunk in chunks)
     chosen = spread(chunks, PARTS)
@@ -242,7 +251,9 @@ def spread(chunks: Sequence[Chunk], count: int) -> list[Chunk]:
     return [chunks[i * (len(chunks) - 1) // (count - 1)] for i in range(count)]
 
 
-def cost_of(source: SourceConnector, table: TableId) -> int | None:
-    """Bytes that reading a table is billed with, where its source has a `cost` to tell."""
-    ask = getattr(source, "cost", None)
-    return int(ask(table)) if callable(ask) else None
+def billed(source: SourceConnector, table: TableId) -> Billed | None:
+    """What reading a table costs, where the source's traits say that it `bills`; asking is free."""
+    if not getattr(source.traits, "bills", False):
+        return None
+    told = cast(Any, source).cost([table])
+    return Billed(told[0].snapshot, told[0].run, told[0].is_refused) if told else None

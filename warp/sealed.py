@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from warp.errors import ConfigError
@@ -59,7 +60,7 @@ def _table(found: Forecast) -> dict[str, Any]:
         "quarantined_rows": found.quarantined,
         "quarantined_share": _share(found.quarantined, found.rows),
         "columns": [_column(found, name) for name in _names(found)],
-        "bytes_billed": found.cost,
+        "billed": None if found.billed is None else asdict(found.billed),
         "obstacle": found.obstacle or None,
     }
 

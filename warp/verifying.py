@@ -49,7 +49,7 @@ def verify(
     compared, verified = examined
     hold.check()
     there = compared_destination(destination, chunk.table).verifications()
-    if there.record(marker.unit, compared, verified) and not _mended(ends, marker.unit):
+    if there.conclude(marker.unit, compared, verified) and not _mended(ends, marker.unit):
         return False
     after = marker.advanced(ChangeBatch([], verified.position), phase=Phase.DONE)
     destination.update_marker(replace(after, rows=verified.rows))

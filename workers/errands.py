@@ -46,7 +46,7 @@ from warp.interfaces import (
 from warp.model import (
     SHARED,
     Capture,
-    KeyRange,
+    KeySpan,
     Marker,
     Phase,
     Position,
@@ -126,7 +126,7 @@ def _resync_range(desk: Desk, schema: str, name: str, where: str) -> str:
 
 def _range(
     desk: Desk, source: SourceConnector, schema: str, name: str, where: str
-) -> tuple[TableId, KeyRange]:
+) -> tuple[TableId, KeySpan]:
     """The table, and the range of its keys that a condition means on both sides."""
     table = _table(name, source.tables(), schema)
     if _is_polled(desk, schema, table):

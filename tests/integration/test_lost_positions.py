@@ -139,3 +139,42 @@ def headroom_of(fleet: Live) -> str:
     with contextlib.closing(StatusReader(fleet.assembly, fleet.ledger, schemas)) as reader:
         [found] = [u["headroom"] for u in reader.read()["units"] if u["kind"] == "stream"]
         return str(found["state"])
+
+
+def test_a_lost_place_is_recovered_by_itself_and_only_what_differs_is_written(
+    request: pytest.FixtureRequest, pg_warehouse: str, tmp_path: Path
+) -> None:
+    with of_dropped_slot(request) as losing:
+        side = losing.side
+        tree = {
+            "source": side.tree,
+            "destination": {"type": "postgresql", "connection_string": pg_warehouse},
+            "schemas": [{"name": side.namespace}],
+            "error_handling": {"on_lost_position": "recover"},
+        }
+        for id in range(40):
+            side.put(id, f"v{id}")
+        with live(settings_of(tmp_path, tree)) as fleet:
+            there = There(pg_warehouse, side)
+            fleet.until_complete("orders")
+            fleet.until(lambda: there.rows() == side.rows(), "the first rows")
+            written = "select {key}, xmin::text from {table}"
+            before = dict(there.run(written))
+            errands.pause(fleet.desk, schema=side.namespace)
+            side.put(100, "missed")
+            side.put(7, "changed")
+            side.delete(8)
+            fleet.until(lambda: not any(u.state == "leased" for u in fleet.ledger.units()), "rest")
+            losing.forget()
+            errands.resume(fleet.desk, schema=side.namespace)
+            fleet.until(lambda: len(fleet.metadata.open_errands()) == 1, "the coordinator to ask")
+            [(id_, name, _)] = fleet.metadata.open_errands()
+            assert name == "recover"
+            errands.carry_out(id_, name, fleet.ledger, fleet.assembly)
+            fleet.until(lambda: there.rows() == side.rows(), "both sides to be equal")
+            side.put(101, "after")
+            fleet.until(lambda: there.rows() == side.rows(), "the stream to go on")
+            after = dict(there.run(written))
+            same = {id for id in after if after[id] == before.get(id)}
+            assert same == set(range(40)) - {7, 8}
+            assert fleet.table("orders").epoch == 0

@@ -16,7 +16,6 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from warp.errors import PositionLost, SourceRefused, SourceUnavailable
-from warp.headroom import LOW_RATIO
 from warp.model import (
     ChangeBatch,
     Operation,
@@ -486,7 +485,7 @@ def expect_lost_positions_to_be_reported(server: Mongod) -> None:
         assert after.lost
         assert after.window is not None
         assert after.window < 120
-        assert min(told) < LOW_RATIO
+        assert min(told) < 1.0
 
 
 def small_log(start_server: Callable[[Any], Any]) -> Mongod:

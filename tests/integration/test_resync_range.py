@@ -17,7 +17,7 @@ from pymongo.database import Database
 from warp.destinations.postgresql import merge
 from warp.destinations.postgresql.merge import Landing
 from warp.errors import ConfigError, DestinationRefused
-from warp.model import KeyRange, Phase, UnitKind
+from warp.model import KeySpan, Phase, UnitKind
 from workers import errands
 
 Sides = Callable[[str], contextlib.AbstractContextManager[Side]]
@@ -119,7 +119,7 @@ def test_a_sweep_of_the_whole_table_would_take_rows_that_nobody_has_read(
 ) -> None:
     """The broken twin: stale rows are those of any key."""
 
-    def anywhere(landing: Landing, within: KeyRange | None) -> sql.Composed:
+    def anywhere(landing: Landing, within: KeySpan | None) -> sql.Composed:
         return stale(landing, None)
 
     stale = merge.stale

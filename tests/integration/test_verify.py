@@ -20,9 +20,11 @@ from pymongo.database import Database
 from test_mongodb_stream import Selection as MongoSelection
 from verified_copy import FAULTS, ORDERS, SCHEMA, VerifiedCopy, copy_of, plant
 
-from warp import verifying
-from warp.comparison import Comparison
-from warp.model import Position, TableId, TableSettings
+from warp import comparison, verifying
+from warp.comparison import Comparison, Ends
+from warp.destinations.postgresql.comparing import PostgresComparing
+from warp.digest.comparing import Sort
+from warp.model import Position, TableChanges, TableId, TableSettings, WorkUnit
 from warp.sources.mongodb import MongoOptions, MongoSource
 
 
@@ -112,6 +114,42 @@ def test_a_change_on_its_way_is_waited_for(
     assert copy.differences(ORDERS) == {'{"id": 7}': "differs"}
 
 
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_row_that_comes_and_goes_is_not_taken_for_a_missing_one(
+    copy: VerifiedCopy, shop: Shop, twin: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There at the source whenever that is read, and gone whenever the destination is."""
+    if twin:
+        monkeypatch.setattr(PostgresComparing, "_deleted_since", lambda *_: [])
+    monkeypatch.setattr(comparison, "LOOKS", 3)
+
+    def goes(self: Comparison) -> Position:
+        shop.run("delete from shop.orders where id = 5")
+        copy.arrived()
+        return Position("somewhere")
+
+    with (
+        copy.following(ORDERS),
+        closing(copy.make_source()) as source,
+        closing(copy.destination()) as destination,
+    ):
+        unit = WorkUnit.of_table(SCHEMA, ORDERS)
+        ends = Ends(source, destination, copy.lease(unit), copy.select)
+        look_up = source.look_up
+
+        def comes(rows: TableChanges) -> TableChanges:
+            shop.run("insert into shop.orders (id, at) values (5, null) on conflict do nothing")
+            copy.arrived()
+            return look_up(rows)
+
+        monkeypatch.setattr(source, "look_up", comes)
+        monkeypatch.setattr(Comparison, "_passed", goes)
+        judged = Comparison.of(ends, unit, ORDERS).judged([("5",)])
+        assert judged is not None
+        found = [difference.sort for difference in judged.differences]
+        assert (found, judged.unsettled) == (([Sort.MISSING], 0) if twin else ([], 1))
+
+
 def test_a_unit_that_was_asked_back_begins_again_and_says_the_same(copy: VerifiedCopy) -> None:
     with copy.following(ORDERS), closing(copy.make_source()) as source:
         plant(copy)
@@ -148,6 +186,29 @@ def test_rows_that_are_known_to_be_elsewhere_are_no_differences(
         found = copy.verify(ORDERS)
         assert (found.differences, found.aside) == (0, 2)
         assert copy.differences(ORDERS) == {}
+
+
+def test_rows_of_a_table_without_a_key_are_counted_each(
+    copy: VerifiedCopy, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next whole read mends them, so what is waited for here is none."""
+    monkeypatch.setattr(Comparison, "_passed", lambda self: Position("nowhere"))
+    shop.run("create table shop.notes (note text, n int)")
+    shop.run("insert into shop.notes select 'same', 1 from generate_series(1, 3)")
+    shop.run("insert into shop.notes values (null, 2), ('', 2), ('gone', 3)")
+    notes = TableId("shop", "notes")
+    copy.bring(ORDERS, notes)
+    assert (copy.verify(notes).rows, copy.differences(notes)) == (6, {})
+    copy.run("insert into shop.notes select * from shop.notes where note = 'same' limit 1")
+    copy.run("delete from shop.notes where note = 'gone'")
+    copy.run("update shop.notes set note = 'null' where note is null")
+    copy.verify(notes)
+    assert copy.differences(notes) == {
+        '{"n": 1, "note": "same"}': "duplicate",
+        '{"n": 3, "note": "gone"}': "missing",
+        '{"n": 2, "note": null}': "missing",
+        '{"n": 2, "note": "null"}': "extra",
+    }
 
 
 # ---------------------------------------------------------------- the other sources
@@ -250,3 +311,43 @@ def test_rows_of_mysql_are_compared_by_numbers_and_by_text(
         copy.verify(codes)
         assert copy.differences(orders) == {'{"id": 10}': "differs"}
         assert copy.differences(codes) == {'{"code": "K7"}': "missing"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_one_wrong_row_in_a_million_is_found_under_writes_and_nothing_else(
+    copy: VerifiedCopy, shop: Shop
+) -> None:
+    copy.rows = 100_000
+    shop.run(
+        "insert into shop.orders select i, 'n' || i, i * 1.10, now(), i / 7.0, null"
+        " from generate_series(61, 1000000) i"
+    )
+    dice, over, written = random.Random(3), threading.Event(), 0
+
+    def write() -> None:
+        nonlocal written
+        with closing(shop.another()) as session:
+            session.autocommit = True
+            while not over.is_set():
+                first = dice.randrange(1, 999_000)
+                session.execute(
+                    "update shop.orders set price = price + 1 where id between %s and %s"
+                    " and id <> 777777",
+                    (first, first + 50),
+                )
+                written += 51
+
+    with copy.following(ORDERS):
+        copy.run("update shop.orders set share = share + 1e-9 where id = 777777")
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for _ in range(2):
+                found = copy.verify(ORDERS)
+                assert copy.differences(ORDERS) == {'{"id": 777777}': "differs"}
+                assert (found.rows, found.differences) == (1_000_000, 1)
+        finally:
+            over.set()
+            writer.join(60)
+    assert written > 10_000

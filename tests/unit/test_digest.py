@@ -16,7 +16,7 @@ from any_cells import ANY_CELL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warp.digest import canonical, certificate
+from warp.digest import canonical, certificate, ranges
 from warp.digest.certificate import Certificate, Page, Place
 from warp.digest.comparing import (
     Difference,
@@ -31,9 +31,10 @@ from warp.digest.comparing import (
     leaves_apart,
     rows_apart,
 )
+from warp.digest.ranges import Range, Wanted, compared_of
 from warp.digest.sums import Sums, leaf_of, leaves_of, total
 from warp.errors import ConfigError
-from warp.model import ABSENT, UNCHANGED, Column, Kind
+from warp.model import ABSENT, UNCHANGED, Column, Kind, TableId, TableSchema
 
 ROW = (Column("a", Kind.TEXT), Column("b", Kind.TEXT), Column("n", Kind.INT64))
 SPECIFICATION = Path(__file__).parents[2] / "docs" / "digest.md"
@@ -241,3 +242,56 @@ def test_a_certificate_that_was_changed_is_refused(tamper: Callable[[str], str])
 def test_a_certificate_of_another_rule_is_refused() -> None:
     with pytest.raises(ConfigError, match="rule"):
         certificate.read(certificate.written(replace(CERTIFICATE, rule=99)), place="f")
+
+
+# ---------------------------------------------------------------- key ranges
+
+ORDERS = TableId("shop", "orders")
+TABLE = TableSchema(ORDERS, (Column("id", Kind.INT64), Column("name", Kind.TEXT)), ("id",))
+COMPARED = compared_of(TABLE, None)
+
+
+def wanted(*rows: tuple[Any, Any]) -> Wanted:
+    return Wanted([list(column) for column in zip(*rows, strict=True)], len(rows))
+
+
+def test_a_range_is_digested_alike_whether_its_rows_are_kept_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [(id, f"n{id}") for id in range(20)]
+    kept, passed_by = Range(COMPARED), Range(COMPARED)
+    kept.add(wanted(*rows))
+    monkeypatch.setattr(ranges, "KEPT_ROWS", 7)
+    for start in range(0, 20, 4):
+        passed_by.add(wanted(*rows[start : start + 4]))
+    assert kept.sums == passed_by.sums
+    assert kept.leaves() == passed_by.leaves()
+    leaves = sorted(kept.leaves())[:2]
+    found = kept.rows(leaves)
+    assert found
+    assert passed_by.rows(leaves) is None
+    again = Range(COMPARED, only=frozenset(leaves))
+    again.add(wanted(*rows))
+    assert again.rows(leaves) == found
+
+
+def test_a_row_of_which_a_cell_is_not_known_is_looked_at_by_its_key() -> None:
+    of = Range(COMPARED)
+    of.add(wanted((1, "a"), (2, UNCHANGED)))
+    assert of.partial
+    assert of.partial_leaves == {leaf_of("2,")}
+    assert of.rows([leaf_of("2,")]) == [(("2",), None)]
+    assert of.sums.rows == 2
+
+
+def test_columns_are_compared_in_the_order_of_their_names_without_those_dropped() -> None:
+    have = TableSchema(
+        ORDERS,
+        (Column("id", Kind.INT64), Column("b", Kind.TEXT), Column("a", Kind.TEXT)),
+        ("id",),
+    )
+    at_source = replace(have, columns=(have.columns[0], have.columns[2]))
+    assert [c.name for c in compared_of(have, at_source).columns] == ["a", "id"]
+    assert [c.name for c in compared_of(have, at_source).key] == ["id"]
+    keyless = replace(have, key=())
+    assert [c.name for c in compared_of(keyless, None).key] == ["a", "b", "id"]

@@ -10,7 +10,7 @@ from warp import key_range
 from warp.destinations.postgresql import merge
 from warp.destinations.postgresql.merge import Landing
 from warp.errors import ConfigError
-from warp.model import Column, Edge, KeyRange, Kind, TableId, TableSchema
+from warp.model import Column, Edge, KeySpan, Kind, TableId, TableSchema
 
 T = TableId("shop", "orders")
 
@@ -42,13 +42,13 @@ def test_a_range_of_a_key_of_one_column(
     upper: tuple[tuple[str, ...], bool] | None,
 ) -> None:
     found = key_range.parse(text, ORDERS)
-    assert found == KeyRange(("id",), lower and Edge(*lower), upper and Edge(*upper))
+    assert found == KeySpan(("id",), lower and Edge(*lower), upper and Edge(*upper))
     assert key_range.load(json.loads(json.dumps(key_range.dump(found)))) == found
 
 
 def test_a_range_of_a_key_of_several_columns() -> None:
     found = key_range.parse("tenant = 7 and id >= 3 and id < 9", LINES)
-    assert found == KeyRange(
+    assert found == KeySpan(
         ("tenant", "id"), Edge(("7", "3"), inclusive=True), Edge(("7", "9"), inclusive=False)
     )
     assert key_range.shown(found) == "(tenant, id) >= (7, 3) and (tenant, id) < (7, 9)"
@@ -109,7 +109,7 @@ def test_rows_of_a_range_are_compared_with_quoted_names_and_typed_values() -> No
     columns = (Column('a" b', Kind.INT64), Column("_id", Kind.OBJECTID))
     landing = Landing(TableSchema(T, columns, ('a" b', "_id")), T, "cw_1", None, "meta")
     edge = Edge(("7", "x' or true --"), inclusive=True)
-    statement = merge.stale(landing, KeyRange(('a" b', "_id"), edge, None)).as_string(None)
+    statement = merge.stale(landing, KeySpan(('a" b', "_id"), edge, None)).as_string(None)
     assert statement == (
         'd."_cw_version" < %(below)s and (d."a"" b", d."_id" collate "C") >= '
         "('7'::bigint, 'x'' or true --'::text collate \"C\")"

@@ -257,6 +257,7 @@ def lost(shop: Shop, *, code: str = PositionLost.code) -> None:
     ("chosen", "code", "asked"),
     [
         ("resync", PositionLost.code, [("resync", {"schema": "shop"})]),
+        ("recover", PositionLost.code, [("recover", {"schema": "shop"})]),
         ("stop", PositionLost.code, []),
         ("resync", SourceRefused.code, []),
     ],

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from memory_shop import ORDERS, Shop
+from rich.console import Console
 
+from commands import plan as planning
 from warp import rehearsal, sealed
 from warp.errors import ConfigError
 from warp.model import (
@@ -22,7 +26,7 @@ from warp.model import (
     TableSchema,
     TableSettings,
 )
-from warp.rehearsal import Forecast, Misfit, foreseen, rehearse, spread
+from warp.rehearsal import Billed, Forecast, Misfit, foreseen, rehearse, spread
 
 SETTINGS = TableSettings(ORDERS, ORDERS, "shop", chunk_rows=10, full_load_batch_size=2)
 
@@ -82,11 +86,16 @@ def test_a_table_that_cannot_be_carried_says_why_and_the_others_go_on() -> None:
 
 
 def test_a_source_that_bills_says_what_reading_costs() -> None:
-    shop = filled(1)
-    source: Any = shop.source("shop")
-    source.cost = lambda table: 12_345
-    assert rehearsal.cost_of(source, ORDERS) == 12_345
-    assert forecast(shop).cost is None
+    source: Any = SimpleNamespace(
+        traits=SimpleNamespace(bills=True),
+        cost=lambda tables: [
+            SimpleNamespace(table=tables[0], snapshot=12, run=3, is_refused=False)
+        ],
+    )
+    assert rehearsal.billed(source, ORDERS) == Billed(12, 3)
+    [table] = document(dataclasses.replace(told(), billed=Billed(12, None, refused=True)))["tables"]
+    assert table["billed"] == {"snapshot": 12, "run": None, "refused": True}
+    assert forecast(filled(1)).billed is None
 
 
 def test_changes_are_foreseen_in_words_where_a_destination_cannot_tell() -> None:
@@ -132,6 +141,30 @@ def test_shares_are_of_the_sampled_rows() -> None:
     [empty] = document(told(rows=0))["tables"]
     assert empty["columns"][0]["lossless"] is None
     assert table["after"]["columns"]["v"] == "text(8)"
+
+
+def test_people_read_what_would_happen_and_why() -> None:
+    misfits = {"v": [Misfit(Outcome.TRUNCATED, "12 characters", "8", 3)]}
+    forecast = dataclasses.replace(
+        told(misfits=misfits),
+        statements=["create table [odd] (id bigint)"],
+        billed=Billed(1_000, 20),
+        quarantined=2,
+        obstacle="WARP-520 no right",
+    )
+    console = Console(file=StringIO(), width=120)
+    planning.show(document(forecast, told(rows=0)), console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for part in (
+        "create table [odd] (id bigint);",
+        "10 rows sampled (of about 0), 2 of them for the quarantine",
+        "bills 1,000 bytes for all rows, 20 for each run",
+        "cannot be carried: WARP-520 no right",
+        "70 %",
+        "12 characters for 8",
+        "2 tables, 1 statements, 1 columns that lose something; seal sha256:",
+    ):
+        assert part in shown
 
 
 def test_a_sealed_plan_is_read_again_and_an_edited_one_is_not() -> None:

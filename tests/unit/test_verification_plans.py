@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from test_planner import ORDERS, ORDERS_SETTINGS, STREAM, offered, table
 
 from coordinator.planner import Duty, PlanVerification, SchemaView, by_schema, plan, to_withdraw
+from warp import comparison
+from warp.comparison import Comparison
 from warp.leases import spec
 from warp.model import Chunk, LeasedUnit, Marker, Phase, WorkUnit, schema_of
 
@@ -59,3 +64,21 @@ def test_a_unit_of_a_comparison_is_stored_in_the_ledger_and_read_again() -> None
     marker = unit(1.0, Phase.PLANNED)
     assert spec.decode(marker.unit.id, spec.encode(marker.unit)) == marker.unit
     assert schema_of(marker.unit.id, ORDERS) == "shop"
+
+
+def test_a_comparison_rests_for_the_others_as_its_budget_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rests: list[float] = []
+    clock = iter([3.0, 3.0, 5.0, 5.0])
+    monkeypatch.setattr(comparison, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    hold = SimpleNamespace(wait=rests.append)
+    at_work: Any = SimpleNamespace(
+        _settings=lambda: replace(DAILY, verify_budget=0.25),
+        _busy_since=1.0,
+        _ends=SimpleNamespace(hold=hold),
+    )
+    Comparison._rest(at_work)  # after two seconds of work
+    at_work._settings = lambda: DAILY  # all of the time is its own
+    Comparison._rest(at_work)
+    assert rests == [6.0]

@@ -520,6 +520,7 @@ class Monitoring(Block):
 
 class LostPosition(StrEnum):
     STOP = "stop"
+    RECOVER = "recover"
     RESYNC = "resync"
 
 
@@ -543,7 +544,8 @@ class ErrorHandling(Block):
     on_lost_position: LostPosition = Field(
         default=LostPosition.STOP,
         description="of a stream whose place the source's log holds no more: `stop` it until a "
-        "person runs `resync`, or `resync` its schema at once, beside the stream",
+        "person acts; or at once, beside the stream, `recover` its tables by comparing, which "
+        "writes only what differs, or `resync` them, which reads all rows",
     )
 
     @model_validator(mode="after")

@@ -41,14 +41,14 @@ of one server and the greatest of another."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class KeyRange:
     """The keys from `lower` up to, without it, `upper`; None is an open end."""
 
     lower: Bound | None = None
     upper: Bound | None = None
 
 
-EVERYTHING: Final = Stretch()
+EVERYTHING: Final = KeyRange()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class BoundsOf:
     """A chunk's key range in carriers of the source's kinds."""
 
     kinds: tuple[Kind, ...]
-    range: Stretch
+    range: KeyRange
 
 
 class Summing(Protocol):
@@ -142,20 +142,24 @@ class Comparing(Protocol):
     """The rows of a destination, summed up by its server; tombstones and soft-deleted rows are
     none.  Each call sees what is committed when it is made."""
 
-    def total(self, compared: Compared, where: Stretch) -> Sums: ...
+    def total(self, compared: Compared, where: KeyRange) -> Sums: ...
 
-    def leaves(self, compared: Compared, where: Stretch) -> dict[int, Sums]:
+    def leaves(self, compared: Compared, where: KeyRange) -> dict[int, Sums]:
         """By the leaf of the key; those without rows are left out."""
         ...
 
     def rows(
-        self, compared: Compared, where: Stretch, leaves: Sequence[int]
+        self, compared: Compared, where: KeyRange, leaves: Sequence[int]
     ) -> list[tuple[Key, bytes]]:
         """Key and hash of every row of some leaves."""
         ...
 
     def look(self, compared: Compared, keys: Sequence[Cells]) -> list[Stored | None]:
-        """What there is of each key, tombstones and soft-deleted rows too; `keys` are columns."""
+        """What there is of each key, tombstones and soft-deleted rows too; `keys` are columns.
+
+        A row that is not there, and was deleted since the first look by this very object, is told
+        as gone at that version.
+        """
         ...
 
     def together(self, tables: Sequence[Compared]) -> tuple[list[Sums], list[Marker]]:
@@ -195,7 +199,7 @@ class Verifications(Protocol):
         """
         ...
 
-    def record(self, unit: WorkUnit, compared: Compared, verified: Verified) -> bool:
+    def conclude(self, unit: WorkUnit, compared: Compared, verified: Verified) -> bool:
         """What one unit found; True where it found something and is to mend it.
 
         With the last unit of a pass, differences that it did not find again are GONE.

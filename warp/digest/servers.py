@@ -120,15 +120,17 @@ def mysql_form(kind: Kind, quoted: str) -> str | None:
 
 
 def mysql_text(columns: Sequence[Quoted]) -> str | None:
-    """The text of a row, or of a key, as bytes: no collation has a say."""
+    """The text of a row, or of a key; the connection must be in utf8mb4."""
     fields = []
     for kind, quoted in columns:
         made = mysql_form(kind, quoted)
         if made is None:
             return None
-        parts = [f"cast({made} as binary)", "','"]
+        # All but free text is ASCII, the same in every charset.  It must not be cast: MariaDB 10.11
+        # gives the first digit of `cast(lower(hex(x)) as binary)` as NUL in some rows [seen].
+        parts = [made, "','"]
         if kind in FREE_TEXT:
-            parts = [f"cast(length({made}) as char)", "':'", *parts]
+            parts = [f"cast(length({made}) as char)", "':'", f"cast({made} as binary)", "','"]
         fields.append(f"coalesce(concat({', '.join(parts)}), '{NULL}')")
     return f"concat({', '.join(fields)})"
 

@@ -34,7 +34,7 @@ from warp.model import (
     Column,
     Edge,
     Finding,
-    KeyRange,
+    KeySpan,
     Kind,
     Lease,
     Operation,
@@ -1115,7 +1115,7 @@ class SourceContract(RowsContract):
         key = tuple(c.source for c in schema.columns if c.name in schema.key)
 
         def read(lower: Edge | None, upper: Edge | None) -> tuple[list[Any], int]:
-            within = KeyRange(key, lower, upper)
+            within = KeySpan(key, lower, upper)
             chunks = cast(CutsRanges, source).chunks_within(ORDERS, within, 4)
             batches = [b for chunk in chunks for b in source.get_full_snapshot(chunk)]
             return [e[2] for b in batches for e in self.events(source, b)], len(chunks)

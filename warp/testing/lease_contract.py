@@ -191,6 +191,14 @@ class LeaseStoreContract(ABC):
         taken = [lease.unit.kind for lease in self.claim(worker, 8, slots=8)]
         assert taken == ["chunk", "chunk"] + ["stream"] * 6
 
+    def test_key_ranges_that_are_compared_stand_behind_streams_as_chunks_do(self) -> None:
+        ranges = [WorkUnit.of_verification("shop", Chunk(ORDERS, n), 1) for n in range(20)]
+        self.ledger.ensure(ranges)
+        self.pass_time(5)
+        self.ledger.ensure(streams(20))
+        taken = [lease.unit.kind for lease in self.claim("w1", 8, slots=8)]
+        assert taken == ["verify", "verify"] + ["stream"] * 6
+
     def test_streams_alone_take_every_slot_and_so_do_chunks(self) -> None:
         self.ledger.ensure(streams(4))
         assert len(self.claim("one", 4, slots=4)) == 4

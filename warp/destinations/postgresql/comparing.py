@@ -10,12 +10,12 @@ from psycopg import sql
 from warp.destinations.postgresql import markers, witness
 from warp.destinations.postgresql.carriers import TYPES
 from warp.destinations.postgresql.merge import DELETED, VERSION
-from warp.destinations.postgresql.session import Session, name, text
+from warp.destinations.postgresql.session import Session, literal, name, text
 from warp.destinations.postgresql.tables import as_registered
 from warp.digest import servers
 from warp.digest.canonical import HASH_BYTES
 from warp.digest.comparing import Key, Stored
-from warp.digest.seams import EVERYTHING, Bound, Compared, Stretch
+from warp.digest.seams import EVERYTHING, Bound, Compared, KeyRange
 from warp.digest.sums import Sums
 from warp.errors import DestinationRefused
 from warp.kinds import as_text
@@ -40,8 +40,9 @@ class PostgresComparing:
     def __init__(self, session: Session, selection: TableSelection) -> None:
         self._session = session
         self._selection = selection
+        self._audited: int | None = None  # the last line of the audit before the first look
 
-    def total(self, compared: Compared, where: Stretch) -> Sums:
+    def total(self, compared: Compared, where: KeyRange) -> Sums:
         statement, parameters = self._total(compared, where)
         [row] = self._ask(compared, statement, parameters)
         return Sums.told(*row)
@@ -67,14 +68,14 @@ class PostgresComparing:
     ) -> tuple[int, str]:
         return witness.recount(self._session, place, columns, soft_delete_column)
 
-    def _total(self, compared: Compared, where: Stretch) -> tuple[sql.Composed, list[Any]]:
+    def _total(self, compared: Compared, where: KeyRange) -> tuple[sql.Composed, list[Any]]:
         condition, parameters = self._within(compared, where)
         hash_ = servers.postgresql_hash(_text(compared.columns))
         statement = text("select {} from (select {} as h from {} as d where {} offset 0) as r")
         sums = text(servers.postgresql_sums("r.h"))
         return statement.format(sums, text(hash_), self._table(compared), condition), parameters
 
-    def leaves(self, compared: Compared, where: Stretch) -> dict[int, Sums]:
+    def leaves(self, compared: Compared, where: KeyRange) -> dict[int, Sums]:
         condition, parameters = self._within(compared, where)
         statement = text(
             "select r.leaf, {} from (select {} as leaf, {} as h from {} as d where {} offset 0)"
@@ -89,7 +90,7 @@ class PostgresComparing:
         return {leaf: Sums.told(*row) for leaf, *row in self._ask(compared, statement, parameters)}
 
     def rows(
-        self, compared: Compared, where: Stretch, leaves: Sequence[int]
+        self, compared: Compared, where: KeyRange, leaves: Sequence[int]
     ) -> list[tuple[Key, bytes]]:
         condition, parameters = self._within(compared, where)
         statement = text("select {}, {} from {} as d where {} and {} = any(%s)").format(
@@ -112,10 +113,47 @@ class PostgresComparing:
             self._table(compared),
             joined,
         )
+        if self._audited is None:
+            self._audited = self._last_audited()
         stored: list[Stored | None] = [None] * len(keys[0])
         for place, version, gone, *forms in self._ask(compared, statement, _texts(compared, keys)):
             stored[place - 1] = Stored(version, gone, tuple(forms))
+        if None in stored:
+            for place, version in self._deleted_since(compared, keys):
+                if stored[place - 1] is None:
+                    stored[place - 1] = Stored(version, True, ())
         return stored
+
+    def _last_audited(self) -> int:
+        statement = text("select coalesce(max(id), 0) from {}").format(self._audit)
+        with self._session.meaning("looking for the end of the audit"):
+            row = self._session.run(statement).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def _deleted_since(self, compared: Compared, keys: Sequence[Cells]) -> list[tuple[int, int]]:
+        """(number of the key from 1, version) of those that were deleted since the first look.
+
+        A row that comes and goes may be absent at each look and there at the source each time;
+        that it has gone in between is what tells it from one that is missing.
+        """
+        table = compared.schema.table
+        asked, _ = _asked(compared.key)
+        built = _COMMA.join(
+            text("{}, k.k{}::{}").format(
+                literal(column.name), text(str(place)), text(TYPES[column.kind])
+            )
+            for place, column in enumerate(compared.key)
+        )
+        statement = text(
+            "select k.n, max(a.version) from {} join {} as a on a.key = jsonb_build_object({})"
+            " where a.id > %s and a.source_namespace = %s and a.source_table = %s group by k.n"
+        ).format(asked, self._audit, built)
+        parameters = [*_texts(compared, keys), self._audited, table.namespace, table.name]
+        return [(place, version) for place, version in self._ask(compared, statement, parameters)]
+
+    @property
+    def _audit(self) -> sql.Identifier:
+        return name(self._session.options.metadata_schema, "deletion_audit")
 
     def hold_places(self, compared: Compared, keys: Sequence[Cells], version: int) -> None:
         asked, _ = _asked(compared.key)
@@ -166,7 +204,7 @@ class PostgresComparing:
         flag = _NO if soft is None else text("coalesce(d.{}, false)").format(name(soft))
         return text("(d.{} or {})").format(DELETED, flag)
 
-    def _within(self, compared: Compared, where: Stretch) -> tuple[sql.Composed, list[Any]]:
+    def _within(self, compared: Compared, where: KeyRange) -> tuple[sql.Composed, list[Any]]:
         """The live rows of a key range, and the parameters of its ends."""
         conditions: list[sql.Composable] = [
             text("not {}").format(self._gone(compared.schema.table))

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from warp.destinations.postgresql.carriers import PARTIAL, TYPES
 from warp.destinations.postgresql.session import literal, name, text
-from warp.model import Column, KeyRange, Kind, Operation, TableId, TableSchema
+from warp.model import Column, KeySpan, Kind, Operation, TableId, TableSchema
 
 VERSION = sql.Identifier("_cw_version")
 DELETED = sql.Identifier("_cw_deleted")
@@ -342,7 +342,7 @@ def count_as_older(landing: Landing) -> sql.Composed:
     )
 
 
-def sweep(landing: Landing, within: KeyRange | None = None) -> sql.Composed:
+def sweep(landing: Landing, within: KeySpan | None = None) -> sql.Composed:
     """Rows older than the parameter `below`, which the snapshot did not find again."""
     older = stale(landing, within)
     if landing.soft is not None:
@@ -354,7 +354,7 @@ def sweep(landing: Landing, within: KeyRange | None = None) -> sql.Composed:
     ) + _audit(landing, "sweep", text("select * from gone"))
 
 
-def stale(landing: Landing, within: KeyRange | None) -> sql.Composed:
+def stale(landing: Landing, within: KeySpan | None) -> sql.Composed:
     """Rows of the range that are older than the parameter `below`, of the alias `d`."""
     conditions = [text("d.{} < %(below)s").format(VERSION)]
     for edge, signs in (

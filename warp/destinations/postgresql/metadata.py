@@ -17,7 +17,7 @@ from warp.model import (
     CutShort,
     ErrorLine,
     Intent,
-    KeyRange,
+    KeySpan,
     Lease,
     Marker,
     Phase,
@@ -146,7 +146,7 @@ class PostgresMetadata:
         schema: str,
         table: TableId,
         chunks: Sequence[Chunk],
-        within: KeyRange,
+        within: KeySpan,
         *,
         version: int,
     ) -> bool:
@@ -158,7 +158,7 @@ class PostgresMetadata:
         table: TableId,
         chunks: Sequence[Chunk],
         version: int,
-        within: KeyRange | None = None,
+        within: KeySpan | None = None,
     ) -> bool:
         with self._session.transaction(f"planning the snapshot of {table}"):
             self.add_table(WorkUnit.of_table(schema, table))
@@ -270,7 +270,7 @@ class PostgresMetadata:
         return again
 
     def resync_range(
-        self, schema: str, table: TableId, within: KeyRange, *, stream: WorkUnit
+        self, schema: str, table: TableId, within: KeySpan, *, stream: WorkUnit
     ) -> list[WorkUnit]:
         unit = WorkUnit.of_table(schema, table)
         with self._session.transaction(f"starting a range of {table} over"):

@@ -48,10 +48,10 @@ class PostgresVerifications:
                 )
         return True
 
-    def record(self, unit: WorkUnit, compared: Compared, verified: Verified) -> bool:
-        with self._session.transaction(f"recording {unit.id}"):
+    def conclude(self, unit: WorkUnit, compared: Compared, verified: Verified) -> bool:
+        with self._session.transaction(f"noting what {unit.id} found"):
             row = self._session.named(
-                "record_verification",
+                "conclude_verification",
                 unit=unit.id,
                 rows=verified.rows,
                 digest=str(verified.digest),

@@ -32,7 +32,7 @@ def recount(
         sql.SQL(_SELECTED.get(kind, "{}")).format(sql.Identifier("t", fitting(name)))
         for name, kind in columns
     )
-    conditions = [sql.SQL("not t._cw_deleted")]
+    conditions: list[sql.Composable] = [sql.SQL("not t._cw_deleted")]
     if soft_delete_column is not None:
         flag = sql.Identifier("t", fitting(soft_delete_column))
         conditions.append(sql.SQL("{} is not true").format(flag))

@@ -28,7 +28,7 @@ from warp.model import (
     Chunk,
     Diagnosis,
     Headroom,
-    KeyRange,
+    KeySpan,
     Operation,
     Position,
     TableChanges,
@@ -363,7 +363,7 @@ class MongoSource:
         with translated(f"cut {table} into chunks"):
             return snapshot.cut(self._client[table.namespace], table, rows)
 
-    def chunks_within(self, table: TableId, within: KeyRange, rows: int) -> list[Chunk]:
+    def chunks_within(self, table: TableId, within: KeySpan, rows: int) -> list[Chunk]:
         schema = self.get_schema([table]).get(table)
         if schema is None:
             return []

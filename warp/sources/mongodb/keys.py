@@ -10,7 +10,7 @@ from bson import Binary, Int64, ObjectId, Timestamp, json_util
 from bson.datetime_ms import DatetimeMS
 from pymongo.database import Database
 
-from warp.digest.seams import IN_ONE_ORDER, BoundsOf, Stretch
+from warp.digest.seams import IN_ONE_ORDER, BoundsOf, KeyRange
 from warp.errors import WarpError
 from warp.model import Chunk, Kind, TableChanges
 from warp.sources.bson_cells import KEY_CELLS, MISFIT
@@ -78,7 +78,7 @@ def bounds(chunk: Chunk) -> BoundsOf | None:
         cells.append((cell,))
     if len(kinds) > 1:
         return None
-    return BoundsOf(tuple(kinds), Stretch(*cells))
+    return BoundsOf(tuple(kinds), KeyRange(*cells))
 
 
 def _cell(id: Any) -> tuple[Kind | None, Any]:

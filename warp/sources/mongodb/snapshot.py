@@ -20,7 +20,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
 from warp.errors import SourceRefused, SourceUnavailable
-from warp.model import Chunk, Edge, KeyRange, Kind, TableId
+from warp.model import Chunk, Edge, KeySpan, Kind, TableId
 from warp.sources.bson_decoding import KEY, decode, decode_ids
 from warp.sources.extjson import tagged
 from warp.sources.mongodb import errors
@@ -70,7 +70,7 @@ def cut(database: Database[Any], table: TableId, rows: int) -> list[Chunk]:
 
 
 def cut_within(
-    database: Database[Any], table: TableId, kind: Kind, wanted: KeyRange, rows: int
+    database: Database[Any], table: TableId, kind: Kind, wanted: KeySpan, rows: int
 ) -> list[Chunk]:
     """Key ranges that cover the ids between two edges, which are of one type."""
     first: list[Any] = []

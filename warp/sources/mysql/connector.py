@@ -23,7 +23,7 @@ from warp.model import (
     Chunk,
     Diagnosis,
     Headroom,
-    KeyRange,
+    KeySpan,
     Position,
     TableChanges,
     TableId,
@@ -213,7 +213,7 @@ class MysqlSource:
             return [Chunk(table, 0)]
         return snapshot.cut(self._connection, described, rows)
 
-    def chunks_within(self, table: TableId, within: KeyRange, rows: int) -> list[Chunk]:
+    def chunks_within(self, table: TableId, within: KeySpan, rows: int) -> list[Chunk]:
         described = self.described(table)
         return (
             []

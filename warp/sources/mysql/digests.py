@@ -58,7 +58,7 @@ class ServerSums:
 
     def rows(self, leaves: Sequence[int]) -> list[tuple[Key, bytes]]:
         forms = [servers.mysql_form(c.kind, identifier(c.source)) for c in self._compared.key]
-        key = ", ".join(f"CAST({form} AS BINARY)" for form in forms)
+        key = ", ".join(str(form) for form in forms)
         listed = ", ".join(str(int(leaf)) for leaf in leaves)
         statement = (
             f"SELECT {key}, LEFT(SHA2({self._row}, 256), 32) {self._from}"

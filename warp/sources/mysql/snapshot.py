@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any, Final
 
-from warp.digest.seams import BoundsOf, Stretch
+from warp.digest.seams import BoundsOf, KeyRange
 from warp.errors import SourceRefused, SourceUnavailable
-from warp.model import Chunk, Edge, Invalid, KeyRange, Operation, TableChanges, TableId
+from warp.model import Chunk, Edge, Invalid, KeySpan, Operation, TableChanges, TableId
 from warp.mysql_family import identifier
 from warp.sources.mysql.columns import Declared
 from warp.sources.mysql.connection import SESSION, Connection, log_status
@@ -92,7 +92,7 @@ def bounds(chunk: Chunk, keys: Sequence[Declared]) -> BoundsOf | None:
             ends.append(tuple(key.cells([value.encode()])[0] for key, value in pairs))
     if any(isinstance(cell, Invalid) for end in ends if end is not None for cell in end):
         return None
-    return BoundsOf(tuple(key.kind for key in keys), Stretch(*ends))
+    return BoundsOf(tuple(key.kind for key in keys), KeyRange(*ends))
 
 
 def at_least(keys: Sequence[Declared], values: Sequence[str]) -> str:
@@ -153,7 +153,7 @@ def cut(
     ]
 
 
-def cut_within(connection: Connection, table: Table, wanted: KeyRange, rows: int) -> list[Chunk]:
+def cut_within(connection: Connection, table: Table, wanted: KeySpan, rows: int) -> list[Chunk]:
     """Key ranges that cover the keys between two edges, as far as there are any."""
     names = [key.name for key in table.keys]
     if list(wanted.key) != names:

@@ -26,7 +26,7 @@ from warp.model import (
     Chunk,
     Diagnosis,
     Headroom,
-    KeyRange,
+    KeySpan,
     Position,
     TableChanges,
     TableId,
@@ -210,7 +210,7 @@ class PostgresSource:
         found, shape = self.table(table)
         return snapshot.cut(self.server, found, shape, rows)
 
-    def chunks_within(self, table: TableId, within: KeyRange, rows: int) -> list[Chunk]:
+    def chunks_within(self, table: TableId, within: KeySpan, rows: int) -> list[Chunk]:
         found, shape = self.table(table)
         return ranges.cut(self.server, found, shape, within, rows)
 

@@ -12,7 +12,7 @@ from typing import Any
 from psycopg import sql
 
 from warp.errors import SourceRefused
-from warp.model import Chunk, Edge, KeyRange
+from warp.model import Chunk, Edge, KeySpan
 from warp.sources.postgresql.catalog import ColumnOf, Shape, Table
 from warp.sources.postgresql.session import Server
 from warp.sources.postgresql.snapshot import key_of, within
@@ -21,7 +21,7 @@ _AND = sql.SQL(" AND ")
 _COMMA = sql.SQL(", ")
 
 
-def cut(server: Server, table: Table, shape: Shape, wanted: KeyRange, size: int) -> list[Chunk]:
+def cut(server: Server, table: Table, shape: Shape, wanted: KeySpan, size: int) -> list[Chunk]:
     """Key ranges that cover the keys between two edges, as far as there are any."""
     if tuple(table.key) != wanted.key:
         raise SourceRefused(

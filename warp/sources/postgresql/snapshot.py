@@ -14,7 +14,7 @@ from typing import Final
 
 from psycopg import sql
 
-from warp.digest.seams import IN_ONE_ORDER, BoundsOf, Stretch
+from warp.digest.seams import IN_ONE_ORDER, Bound, BoundsOf, KeyRange
 from warp.errors import SourceRefused
 from warp.model import Chunk, Invalid, Operation, TableChanges
 from warp.sources.postgresql import rows
@@ -120,7 +120,7 @@ def bounds(chunk: Chunk, key: Sequence[ColumnOf], types: Types) -> BoundsOf | No
     codecs = [types.codec(column.type_oid) for column in key]
     if not all(codec.kind in IN_ONE_ORDER and not codec.made_of for codec in codecs):
         return None
-    ends = []
+    ends: list[Bound | None] = []
     for bound in (chunk.lower, chunk.upper):
         texts = json.loads(bound) if bound is not None else None
         if texts is None:
@@ -132,7 +132,7 @@ def bounds(chunk: Chunk, key: Sequence[ColumnOf], types: Types) -> BoundsOf | No
             ends.append(tuple(column(codec, [text.encode()])[0] for codec, text in pairs))
     if any(isinstance(cell, Invalid) for end in ends if end is not None for cell in end):
         return None
-    return BoundsOf(tuple(codec.kind for codec in codecs), Stretch(*ends))
+    return BoundsOf(tuple(codec.kind for codec in codecs), KeyRange(*ends))
 
 
 def read(
