@@ -13,7 +13,7 @@ BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick soak asan docs format native image clean
+.PHONY: help demo test check bench bench-quick soak asan docs format native clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,8 @@ format: $(READY) ## Format the code
 native: $(READY) ## Build the compiled modules again, in place
 	$(BIN)/python setup.py -q build_ext --inplace
 
+# Not of Python: nothing has to be installed for it.
+.PHONY: image
 image: ## The container image, by buildah, podman or docker (IMAGE=cartridge-warp:dev BASE=…)
 	@test -n "$(BUILDER)" || { echo "expected buildah, podman or docker, found none"; exit 1; }
 	$(BUILDER) build $(if $(filter buildah podman,$(BUILDER)),--format docker) -f docker/Dockerfile \
