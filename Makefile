@@ -83,6 +83,8 @@ format: $(READY) ## Format the code
 native: $(READY) ## Build the compiled modules again, in place
 	$(BIN)/python setup.py -q build_ext --inplace
 
+# Not of Python: nothing has to be installed for it.
+.PHONY: image
 image: ## The container image, by buildah, podman or docker (IMAGE=cartridge-warp:dev BASE=…)
 	@test -n "$(BUILDER)" || { echo "expected buildah, podman or docker, found none"; exit 1; }
 	$(BUILDER) build $(if $(filter buildah podman,$(BUILDER)),--format docker) -f docker/Dockerfile \

@@ -42,7 +42,7 @@ def ledger(redis_server: Server, redis_namespace: str) -> Iterator[RedisLeaseSto
 
 
 def keda(client: redis.Redis, namespace: str) -> int:
-    return int(client.eval(KEDA_LENGTH, 1, f"cw:{{{namespace}}}:demand"))  # type: ignore[arg-type]
+    return int(client.eval(KEDA_LENGTH, 1, f"cw:{{{namespace}}}:demand"))
 
 
 def test_keda_counts_what_queue_size_shows(

@@ -32,7 +32,7 @@ def world(pg_database: str) -> Iterator[World]:
 
 def shape(url: str) -> list[str]:
     """The metadata schema as pg_dump writes it, without rows."""
-    dump = [postgres_program("pg_dump"), "--schema-only", "--no-owner", "--schema", META]
+    dump = [str(postgres_program("pg_dump")), "--schema-only", "--no-owner", "--schema", META]
     said = subprocess.run([*dump, url], check=True, capture_output=True, text=True).stdout
     # A random word against psql's own commands in a dump.
     return [line for line in said.splitlines() if not line.startswith(("--", "\\"))]

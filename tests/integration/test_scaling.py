@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 import redis
 from fix_servers import Server
@@ -112,6 +113,12 @@ def test_workers_follow_the_demand_without_flapping_and_lose_nothing(fleet: Flee
         for shop in SHOPS[:2]:
             fleet.insert(shop, 200, 210)
             fleet.arrives(shop, 209)
+        # As the chart's hook does before a pod is stopped.
+        [last] = scaler.workers
+        drained = programs.run("commands.cli", "drain", "--here", "--config", str(fleet.config))
+        assert drained.returncode == 0, drained.stderr
+        assert sum(worker.held for worker in fleet.ledger.workers()) == 0
+        assert last.process.poll() is None
         # Up, then down; never up again after down.
         top = scaler.sizes.index(max(scaler.sizes))
         assert scaler.sizes[: top + 1] == sorted(scaler.sizes[: top + 1])

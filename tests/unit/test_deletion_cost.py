@@ -181,7 +181,7 @@ def test_only_who_leads_tells(
     thread = threading.Thread(target=telling.run, args=(stop,))
     thread.start()
     try:
-        assert not wait_until(lambda: cluster.asked, 0.1)
+        assert not wait_until(lambda: bool(cluster.asked), 0.1)
         leadership.start()
         assert wait_until(lambda: ("pod-1", "3") in cluster.told(), 30.0)
     finally:

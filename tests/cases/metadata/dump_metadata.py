@@ -1,6 +1,10 @@
 """Dumps the metadata schema as it was after its first N migrations, with a little in every table.
 
+<<<<<<<< HEAD:tests/cases/metadata/dump.py
     python tests/cases/metadata/dump.py 5
+========
+    python tests/cases/metadata/dump_metadata.py 5
+>>>>>>>> deploy:tests/cases/metadata/dump_metadata.py
 
 Run it once, when a version is released: what is in the dump is what its users have.  Never run it
 again for the same N, or it shows what the migrations say today.
@@ -78,7 +82,7 @@ def record(version: int) -> str:
                     [step.version, step.name],
                 )
                 connection.execute(ROWS.get(step.version, "").format(meta=META).encode())
-        dump = [postgres_program("pg_dump"), "--inserts", "--no-owner", "--schema", META]
+        dump = [str(postgres_program("pg_dump")), "--inserts", "--no-owner", "--schema", META]
         said = subprocess.run([*dump, server.url], check=True, capture_output=True, text=True)
     # What psql understands and a server does not, and what depends on the server's version.
     lines = [
