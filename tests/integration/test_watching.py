@@ -62,7 +62,7 @@ def test_a_takeover_is_seen_on_a_terminal_and_on_the_page(fleet: Fleet) -> None:
         (victim,) = [worker for worker in workers if worker.owns(before)]
         victim.kill9()
         eventually(lambda: fleet.owner() not in ("", before), "another owner")
-        terminal.until("takeover", "was gone", "1 workers")
+        terminal.until("takeover", "was gone", "1 worker,")
 
         the_page(fleet, port_of(coordinator), before)
 
@@ -75,7 +75,9 @@ def test_a_takeover_is_seen_on_a_terminal_and_on_the_page(fleet: Fleet) -> None:
         terminal.until(f"resume schema {name}?")
         terminal.type("y")
         terminal.until("● streaming")
-        terminal.type("Tab", "d")
+        terminal.type("Tab")
+        terminal.until("━workers")
+        terminal.type("d")
         terminal.until("drain worker")
         terminal.type("y")
         terminal.until("drains")
