@@ -34,7 +34,7 @@ from warp.testing.servers import Mongod, Postgres, RedisServer
 HERE = Path(__file__).parent
 TTL = 4.0
 PATIENCE = 120.0
-TABLES = {"customers": 40_000, "invoices": 90_000, "orders": 300_000}
+TABLES = {"customers": 4_000, "invoices": 9_000, "orders": 200_000}
 
 
 def main() -> None:
@@ -71,7 +71,8 @@ def settings(mongo: str, postgres: str, redis: str) -> dict[str, Any]:
     return {
         "source": {"type": "mongodb", "connection_string": mongo, "database": "shop"},
         "destination": {"type": "postgresql", "connection_string": postgres},
-        "schemas": [{"name": "shop"}, {"name": "crm"}],
+        # Small batches: the snapshot shall last until it is seen.
+        "schemas": [{"name": "shop", "batch_size": 200}, {"name": "crm"}],
         "coordination": {
             "redis_url": redis,
             "namespace": "docs",
@@ -151,7 +152,7 @@ async def of_the_screen(app: Top) -> None:
         seen = app.picture
         return (
             seen is not None
-            and len(seen.trends.looks) > 6
+            and len(seen.trends.looks) > 4
             and any(one.sort == "takeover" for one in seen.fleet.news)
             and any(line.eta for line in seen.lines)
         )
@@ -161,6 +162,8 @@ async def of_the_screen(app: Top) -> None:
             if worth_it():
                 break
             await pilot.pause(0.2)
+        else:
+            raise SystemExit("waited for a takeover while a snapshot is under way")
         (HERE / "top-160x50.svg").write_text(alone(app.export_screenshot()))
         await pilot.resize_terminal(80, 24)
         await pilot.pause(1.5)
