@@ -220,12 +220,13 @@ class Top(App[None]):
             return shown
         slots = sum(worker.slots for worker in fleet.workers)
         held = sum(worker.held for worker in fleet.workers)
-        shown.append(f"{len(picture.lines)} units")
+        shown.append(words.many(len(picture.lines), "unit"))
         for state in (Health.FAILED, Health.LATE, Health.PAUSED, Health.WAITING):
             if health[state]:
                 shown.append(f"  {health[state]} {state}", style="bold red" if state in (
                     Health.FAILED, Health.LATE) else "yellow")  # fmt: skip
-        shown.append(f"  {len(fleet.workers)} workers, {held} of {slots} slots")
+        workers = words.many(len(fleet.workers), "worker")
+        shown.append(f"  {workers}, {held} of {slots} slots")
         shown.append(f"  by {self._order}", style="dim")
         if self._words:
             shown.append(f"  only “{words.plain(self._words)}”", style="bold")
@@ -316,15 +317,14 @@ class Top(App[None]):
         return sorted({t.schema for t in self.picture.fleet.tables if t.table in carried})
 
     def action_drain(self) -> None:
-        worker = self.worker_grid.chosen if self.worker_grid.has_focus else None
+        worker = self.worker_grid.chosen if self.focused is self.worker_grid else None
         if worker is None:
             self.worker_grid.focus()
             self.notify("choose a worker, then d again")
             return
         asked = f"drain worker {words.worker(worker.id, 50)}?"
-        told = (
-            f"It gives its {worker.held} units to others and takes no more until it is restarted."
-        )
+        units = words.many(worker.held, "unit")
+        told = f"It gives {units} to others and takes no more until it is restarted."
         self._confirmed(asked, told, lambda: self._desk.act(DRAIN, worker.id))
 
     def _confirmed(self, asked: str, told: str, act: Callable[[], str]) -> None:

@@ -2,7 +2,7 @@
 
     make pictures
 
-Starts and stops MongoDB, PostgreSQL, Redis, a coordinator and three workers; two minutes.
+Starts and stops MongoDB, PostgreSQL, Redis, a coordinator and two workers; a minute or two.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from warp.testing.servers import Mongod, Postgres, RedisServer
 HERE = Path(__file__).parent
 TTL = 4.0
 PATIENCE = 120.0
-TABLES = {"customers": 40_000, "invoices": 90_000, "orders": 1_000_000}
+TABLES = {"customers": 4_000, "invoices": 9_000, "orders": 200_000}
 
 
 def main() -> None:
@@ -49,17 +49,17 @@ def main() -> None:
         stack.callback(ledger.close)
         port = free_port()
         config = folder / "config.yaml"
-        config.write_text(yaml.safe_dump(settings(mongo.url, postgres.url, redis.url, port)))
+        config.write_text(yaml.safe_dump(settings(mongo.url, postgres.url, redis.url)))
         fill(client["crm"], {"people": 5_000})
         fill(client["shop"], TABLES)
 
-        stack.enter_context(running("coordinator.cli", config))
+        stack.enter_context(running("coordinator.cli", config, "--port", str(port)))
         stack.enter_context(running("workers.cli", config, "--processes", "2"))
         stack.enter_context(writing_on(client["shop"]))
         browser = stack.enter_context(Browser(width=1360, height=1000))
-        with running("workers.cli", config) as victim:
-            until(lambda: holds(ledger, victim), "the third worker to hold a unit")
-            browser.open(f"http://127.0.0.1:{port}/")
+        until(lambda: bool(owner(ledger, "stream:shop")), "the stream to be followed")
+        browser.open(f"http://127.0.0.1:{port}/")
+        os.kill(int(owner(ledger, "stream:shop").split(":")[1]), 9)  # its pool starts another
         read = load(str(config), os.environ, {})
         with contextlib.closing(FleetDesk(read, Plugged(read))) as desk:
             asyncio.run(of_the_screen(Top(desk, every=1.0)))
@@ -67,18 +67,19 @@ def main() -> None:
         browser.screenshot(HERE / "page.png")
 
 
-def settings(mongo: str, postgres: str, redis: str, port: int) -> dict[str, Any]:
+def settings(mongo: str, postgres: str, redis: str) -> dict[str, Any]:
     return {
         "source": {"type": "mongodb", "connection_string": mongo, "database": "shop"},
         "destination": {"type": "postgresql", "connection_string": postgres},
-        "schemas": [{"name": "shop"}, {"name": "crm"}],
+        # Small batches: the snapshot shall last until it is seen.
+        "schemas": [{"name": "shop", "batch_size": 200}, {"name": "crm"}],
         "coordination": {
             "redis_url": redis,
             "namespace": "docs",
             "lease_ttl": f"{TTL:.0f}s",
             "slots": 4,
         },
-        "monitoring": {"prometheus": {"enabled": True, "port": port}},
+        "monitoring": {"prometheus": {"enabled": True, "port": 0}},
     }
 
 
@@ -108,9 +109,8 @@ def until(condition: Callable[[], bool], what: str) -> None:
         raise SystemExit(f"waited {PATIENCE:.0f} s for {what}")
 
 
-def holds(ledger: RedisLeaseStore, process: subprocess.Popen[bytes]) -> bool:
-    owners = {unit.owner.split(":")[1] for unit in ledger.units() if unit.owner}
-    return any(os.getpgid(int(pid)) == process.pid for pid in owners)
+def owner(ledger: RedisLeaseStore, unit: str) -> str:
+    return next((entry.owner for entry in ledger.units() if entry.unit.id == unit), "")
 
 
 def fill(database: Any, tables: dict[str, int]) -> None:
@@ -152,8 +152,8 @@ async def of_the_screen(app: Top) -> None:
         seen = app.picture
         return (
             seen is not None
-            and len(seen.trends.looks) > 8
-            and len(seen.fleet.news) > 0
+            and len(seen.trends.looks) > 4
+            and any(one.sort == "takeover" for one in seen.fleet.news)
             and any(line.eta for line in seen.lines)
         )
 
@@ -162,6 +162,8 @@ async def of_the_screen(app: Top) -> None:
             if worth_it():
                 break
             await pilot.pause(0.2)
+        else:
+            raise SystemExit("waited for a takeover while a snapshot is under way")
         (HERE / "top-160x50.svg").write_text(alone(app.export_screenshot()))
         await pilot.resize_terminal(80, 24)
         await pilot.pause(1.5)

@@ -62,36 +62,39 @@ def test_a_takeover_is_seen_on_a_terminal_and_on_the_page(fleet: Fleet) -> None:
         (victim,) = [worker for worker in workers if worker.owns(before)]
         victim.kill9()
         eventually(lambda: fleet.owner() not in ("", before), "another owner")
-        terminal.until("takeover", "was gone", "1 workers")
+        terminal.until("takeover", "was gone", "1 worker,")
 
         the_page(fleet, port_of(coordinator), before)
 
-        terminal.type("p")
+        terminal.press("p")
         terminal.until(f"pause schema {name}?")
-        terminal.type("y")
+        terminal.press("y")
         terminal.until("‖ paused")
-        eventually(lambda: phase_of(fleet) == "paused", "the schema to be paused")
-        terminal.type("r")
+        eventually(lambda: marker_of(fleet)[0] == "paused", "the schema to be paused")
+        terminal.press("r")
         terminal.until(f"resume schema {name}?")
-        terminal.type("y")
+        terminal.press("y")
         terminal.until("● streaming")
-        terminal.type("Tab", "d")
+        terminal.press("Tab")
+        terminal.until("━workers")
+        terminal.press("d")
         terminal.until("drain worker")
-        terminal.type("y")
+        terminal.press("y")
         terminal.until("drains")
         (left,) = fleet.ledger.workers()
         assert left.slots == 0
 
         terminal.resize(160, 50)
-        terminal.until("fence", "verified", str(fleet.ledger.units()[0].fence))
-        terminal.type("q")
+        terminal.until("fence", "verified", str(marker_of(fleet)[1]))
+        terminal.press("q")
         eventually(terminal.ended, "the screen to be left")
     assert coordinator.process.poll() is None
 
 
-def phase_of(fleet: Fleet) -> str:
-    query = "select phase from cartridge_warp_metadata.sync_markers where kind = 'stream'"
-    return str(fleet.asked(query)[0][0])
+def marker_of(fleet: Fleet) -> tuple[str, int]:
+    query = "select phase, fence from cartridge_warp_metadata.sync_markers where kind = 'stream'"
+    ((phase, fence),) = fleet.asked(query)
+    return phase, fence
 
 
 def the_page(fleet: Fleet, port: int, gone: str) -> None:

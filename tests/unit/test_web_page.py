@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
+import prometheus_client  # noqa: F401  imported before any server sets the variable: in memory
 import pytest
 from fleet_scene import HOSTILE, NOW, fleet
 

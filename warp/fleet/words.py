@@ -62,6 +62,10 @@ def count(number: float | None) -> str:
     return f"{number:.0f}"
 
 
+def many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def size(octets: int | None) -> str:
     if octets is None:
         return NOTHING

@@ -39,7 +39,7 @@ class Terminal:
     def screen(self) -> str:
         return self._tmux("capture-pane", "-p")
 
-    def type(self, *keys: str) -> None:
+    def press(self, *keys: str) -> None:
         """Keys as tmux names them: `q`, `Enter`, `Escape`, `Tab`."""
         self._tmux("send-keys", *keys)
 

@@ -1,10 +1,6 @@
 """Dumps the metadata schema as it was after its first N migrations, with a little in every table.
 
-<<<<<<<< HEAD:tests/cases/metadata/dump.py
-    python tests/cases/metadata/dump.py 5
-========
     python tests/cases/metadata/dump_metadata.py 5
->>>>>>>> deploy:tests/cases/metadata/dump_metadata.py
 
 Run it once, when a version is released: what is in the dump is what its users have.  Never run it
 again for the same N, or it shows what the migrations say today.
