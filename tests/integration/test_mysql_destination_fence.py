@@ -211,7 +211,7 @@ def test_a_statement_that_commits_by_itself_would_be_found_out(
     lock = Transactions._lock_tables
 
     def making_a_table(self: Transactions, *given: Any) -> Any:
-        self._session.run(f"create table `{world.shop}`.plain (n int)")
+        self._session.run(f"create table if not exists `{world.shop}`.plain (n int)")
         return lock(self, *given)
 
     monkeypatch.setattr(Transactions, "_lock_tables", making_a_table)
