@@ -24,7 +24,7 @@ from mysql_destination_world import (
     World,
 )
 
-from warp.destinations.mysql import loading, merge, staging
+from warp.destinations.mysql import loading, merge
 from warp.destinations.mysql.loading import Loader
 from warp.destinations.mysql.straight import Straight
 from warp.errors import DestinationRefused
@@ -120,7 +120,7 @@ def carriers(unit: Unit, id: int) -> list[Any]:
     """The cells of a row, read by another connection."""
     cells = ", ".join(READ_AS.get(c.kind, "{}").format(f"`{c.name}`") for c in WIDE.columns[1:])
     [row] = unit.world.ask(f"select {cells} from {unit.world.shop}.orders where id = %s", [id])
-    found = []
+    found: list[Any] = []
     for column, cell in zip(WIDE.columns[1:], row, strict=True):
         match column.kind:
             case _ if cell is None:
@@ -263,7 +263,7 @@ def test_with_on_duplicate_key_update_alone_a_row_takes_the_place_of_another(
             f"{insert} on duplicate key update " + ", ".join(f"{c} = values({c})" for c in sets)
         ]
 
-    monkeypatch.setattr(staging.merge, "upsert", shorter)
+    monkeypatch.setattr(merge, "upsert", shorter)
     with pytest.raises(AssertionError):
         a_unique_value_never_redirects_a_write(world)
 
