@@ -232,7 +232,8 @@ def test_a_key_longer_than_the_index_takes_is_set_aside(world: World) -> None:
 def unique(world: World, column: str = "name") -> Unit:
     unit = world.settled()
     where = f"{world.shop}.orders"
-    world.ask(f"alter table {where} modify {column} varchar(50) collate utf8mb4_nopad_bin null")
+    collation = unit.destination._session.collation
+    world.ask(f"alter table {where} modify {column} varchar(50) collate {collation} null")
     world.ask(f"create unique index second on {where} ({column})")
     return unit
 
@@ -295,7 +296,7 @@ def test_exactly_the_refused_rows_of_a_batch_are_set_aside(world: World) -> None
     assert dict(written.counts) == {(ORDERS, CREATE): 96}
     found = unit.destination.metadata().quarantine(Choice())
     assert [a.row.key for a in found] == [f'{{"id": {n}}}' for n in sorted(bad)]
-    assert {a.row.code for a in found} == {"MYSQL 4025"}
+    assert {a.row.code for a in found} <= {"MYSQL 4025", "MYSQL 3819"}  # MariaDB, MySQL
     # Mended, they land out of quarantine.
     world.ask(f"alter table {world.shop}.orders drop constraint short")
     metadata = unit.destination.metadata()

@@ -283,7 +283,6 @@ class Session:
             "unique_checks": 1,
             "sql_safe_updates": 0,
             "sql_select_limit": "18446744073709551615",
-            "max_error_count": 64,  # else no warning is counted
             **self._time_limits(),
         }
         yield _set(settings)
