@@ -7,10 +7,11 @@ import json
 import math
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from fix_servers import Server
+from fix_servers import Server, mysql_client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mysql_destination_world import (
@@ -24,10 +25,10 @@ from mysql_destination_world import (
     World,
 )
 
-from warp.destinations.mysql import loading, merge
+from warp.destinations.mysql import ddl, loading, merge
 from warp.destinations.mysql.loading import Loader
 from warp.destinations.mysql.straight import Straight
-from warp.errors import DestinationRefused
+from warp.errors import DestinationRefused, SchemaBusy
 from warp.model import (
     UNCHANGED,
     Aside,
@@ -39,6 +40,7 @@ from warp.model import (
     Phase,
     Role,
     TableSchema,
+    Verdict,
     WorkUnit,
 )
 
@@ -547,3 +549,46 @@ def test_where_the_server_takes_no_local_data_rows_come_by_insert(
     finally:
         world.ask(f"set global local_infile = {before}")
     assert world.rows() == [(1, "it's\n\\")]
+
+
+# -- the server
+
+
+def test_a_statement_never_sends_a_file_of_ours(world: World, tmp_path: Path) -> None:
+    unit = world.settled()
+    secret = tmp_path / "secret"
+    secret.write_text("1\tsecret\n")
+    asking = f"LOAD DATA LOCAL INFILE '{secret}' INTO TABLE {world.shop}.orders (id, name)"
+    with pytest.raises(DestinationRefused, match="asks for a file"):
+        unit.destination._session.run(asking)
+    assert world.rows() == []
+    unit.write("1", (CREATE, 1, 1, "a"))  # over a new connection
+    assert world.rows() == [(1, "a")]
+
+
+def test_a_lacking_right_is_told_with_the_grant_that_mends_it(world: World) -> None:
+    destination = world.destination()
+    assert not [one for one in destination.diagnose() if one.verdict is Verdict.FAILED]
+    meta = world.meta.replace("_", r"\_")
+    world.ask(f"revoke create temporary tables on `{meta}`.* from {world.user}")
+    [lacking] = [one for one in world.destination().diagnose() if one.verdict is Verdict.FAILED]
+    assert lacking.code == "mysql-rights"
+    with pytest.raises(DestinationRefused, match="CREATE TEMPORARY TABLES"):
+        world.destination().check()
+    world.ask(lacking.mend)
+    world.destination().check()
+
+
+def test_a_table_in_use_is_changed_later_and_nobody_waits_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ddl, "LOCK_TRIES", 1)
+    unit = world.settled()
+    reader = mysql_client(world.url, autocommit=False)
+    with reader, reader.cursor() as cursor:
+        cursor.execute(f"select * from {world.shop}.orders")  # the transaction stays open
+        with pytest.raises(SchemaBusy):
+            unit.change(Change.ADD_COLUMN, Column("colour", Kind.TEXT))
+        assert unit.schema().version == 1
+        reader.rollback()
+    assert unit.change(Change.ADD_COLUMN, Column("colour", Kind.TEXT)).version == 2
