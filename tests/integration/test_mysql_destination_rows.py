@@ -384,6 +384,17 @@ def test_two_writers_of_one_key_leave_the_newer_row_whoever_comes_first(
     assert world.rows() == [(1, "newer"), (2, "other")]
 
 
+def test_without_the_index_of_the_key_a_chunk_read_twice_is_there_once(world: World) -> None:
+    stream = world.unit()
+    stream.create()
+    stream.destination.metadata().plan_snapshot("shop", ORDERS, [Chunk(ORDERS, 0)], version=1)
+    world.ask(f"alter table {world.shop}.orders drop primary key")
+    for _ in range(2):
+        chunk = world.unit(WorkUnit.of_chunk("shop", Chunk(ORDERS, 0), 0))
+        chunk.write("s", (READ, 2, 1, "a"), (READ, 2, 2, "b"))
+    assert world.rows() == [(1, "a"), (2, "b")]
+
+
 # -- tables
 
 

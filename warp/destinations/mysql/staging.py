@@ -19,7 +19,16 @@ from warp.destinations.mysql.names import fitting
 from warp.destinations.mysql.quarantine import supersede_deleted
 from warp.destinations.mysql.session import Session
 from warp.errors import DestinationRefused
-from warp.model import Kind, Operation, Phase, TableSchema, TableSelection, UnitKind, WorkUnit
+from warp.model import (
+    Kind,
+    Operation,
+    Phase,
+    TableId,
+    TableSchema,
+    TableSelection,
+    UnitKind,
+    WorkUnit,
+)
 
 MOST_TABLES: Final = 32
 _FEW: Final = 100  # rows
@@ -71,11 +80,18 @@ class Staging:
             self._session.meta,
             self._session.collation,
             unit.id,
-            unit.kind is UnitKind.CHUNK,
+            unit.kind is UnitKind.CHUNK and self._has_its_key(settings.destination, schema),
         )
         self._session.run(merge.staging_table(made))
         self._landings[key] = made
         return made
+
+    def _has_its_key(self, place: TableId, schema: TableSchema) -> bool:
+        """Would a row be refused whose key is there already?  Somebody may have dropped the key."""
+        found = self._session.named(
+            "table_key", namespace=fitting(place.namespace), table=fitting(place.name)
+        ).rows
+        return {name for name, _ in found} == set(schema.key)
 
     def drop_old(self) -> None:
         """Before a transaction: no more tables than are worth their memory."""
