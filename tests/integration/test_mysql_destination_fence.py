@@ -211,7 +211,7 @@ def test_a_statement_that_commits_by_itself_would_be_found_out(
     lock = Transactions._lock_tables
 
     def making_a_table(self: Transactions, *given: Any) -> Any:
-        self._session.run(f"create table `{world.shop}`.plain (n int)")
+        self._session.run(f"create table if not exists `{world.shop}`.plain (n int)")
         return lock(self, *given)
 
     monkeypatch.setattr(Transactions, "_lock_tables", making_a_table)
@@ -262,7 +262,8 @@ def complete(world: World) -> None:
     assert [int(n) for (n,) in found] == sorted(gone)
 
 
-@pytest.mark.parametrize("point", POINTS)
+# Where each is left by an error is above; a killed process is the same to the server.
+@pytest.mark.parametrize("point", ["after_marker", "in_load", "before_commit", "after_commit"])
 def test_a_process_killed_anywhere_in_a_write_loses_and_repeats_nothing(
     world: World, point: str
 ) -> None:

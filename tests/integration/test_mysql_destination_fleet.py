@@ -34,8 +34,10 @@ class Warehouse:
             with self.looking.cursor() as cursor:
                 cursor.execute(query)
                 return list(cursor.fetchall())
-        except pymysql.err.ProgrammingError:  # not there yet
-            return []
+        except (pymysql.err.ProgrammingError, pymysql.err.OperationalError) as error:
+            if error.args[0] in (1049, 1054, 1146):  # not there yet
+                return []
+            raise
 
     def rows(self, columns: str) -> list[Any]:
         return self.ask(

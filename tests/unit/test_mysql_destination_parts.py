@@ -6,6 +6,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import pymysql
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from warp.destinations.mysql import look, names, room
 from warp.destinations.mysql.backfill import exact, taken_out
 from warp.destinations.mysql.carriers import key_bytes
 from warp.destinations.mysql.quarantine import ids_within
+from warp.destinations.mysql.session import MysqlWriterOptions, Session
+from warp.errors import DestinationRefused, DestinationUnavailable, WarpError
 from warp.model import Column, Kind, Role, TableId, TableSchema, Verdict
 from warp.mysql_family import Server
 
@@ -166,3 +169,43 @@ def test_rows_are_replayed_up_to_a_bound_of_bytes_and_one_at_least() -> None:
     assert ids_within([(1, 9), (2, 1), (3, 1)], limit=10) == [1, 2]
     assert ids_within([(1, 99), (2, 1)], limit=10) == [1]
     assert ids_within([]) == []
+
+
+def session() -> Session:
+    """One that is never connected."""
+    url = "mysql://me:s3cret@db.example:3306/"
+    return Session(MysqlWriterOptions.model_validate({"connection_string": url}))
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (1205, DestinationUnavailable),  # a lock
+        (1213, DestinationUnavailable),  # a deadlock
+        (2006, DestinationUnavailable),
+        (2013, DestinationUnavailable),
+        (1040, DestinationUnavailable),
+        (1927, DestinationUnavailable),
+        (0, DestinationUnavailable),
+        (1045, DestinationRefused),
+        (1142, DestinationRefused),
+        (1290, DestinationRefused),
+        (1064, DestinationRefused),
+    ],
+)
+def test_an_error_is_waited_for_or_told_to_a_person(code: int, error: type[WarpError]) -> None:
+    said = pymysql.err.OperationalError(code, "denied: s3cret, password=s3cret")
+    found = session().explain(said, "writing")
+    assert type(found) is error
+    assert "s3cret" not in str(found)
+
+
+def test_a_password_is_shown_nowhere() -> None:
+    shown = session()
+    assert "s3cret" not in repr(shown.options) + repr(shown.login) + shown.place
+    unreadable = MysqlWriterOptions.model_validate(
+        {"connection_string": "mysql://me:s3cret@db.example:s3cret/"}
+    )
+    with pytest.raises(DestinationRefused) as caught:
+        Session(unreadable)
+    assert "s3cret" not in str(caught.value)

@@ -153,8 +153,9 @@ def _float(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
     # Beyond 2**53 a double and an int64 look alike as JSON.
-    if value % 1 or abs(value) <= 1 << 53 or abs(value) >= 1 << 63:
-        return float(value)
+    number = Decimal(value)
+    if number % 1 or abs(number) <= 1 << 53 or abs(number) >= 1 << 63:
+        return float(number)
     return None
 
 
@@ -175,8 +176,9 @@ def _under(name: str, value: Any) -> Any:
 
 def _timestamp(value: Any) -> Any:
     text = _under("$numberLong", _under("$date", value))
-    milliseconds = int(text) if re.fullmatch("-?[0-9]{1,16}", text) else None
-    return milliseconds * 1000 if milliseconds in _YEARS else None
+    if not re.fullmatch("-?[0-9]{1,16}", text) or int(text) not in _YEARS:
+        return None
+    return int(text) * 1000
 
 
 def _binary(value: Any) -> Any:

@@ -157,7 +157,7 @@ def _given(session: Session) -> tuple[str, list[tuple[str | None, str]]]:
         " where grantee in %(holders)s",
         {"holders": holders},
     ).rows
-    return holders[0], [*everywhere, *somewhere]  # type: ignore[list-item]
+    return holders[0], [*everywhere, *somewhere]
 
 
 def _held(held: bool, code: str, subject: str, expected: str, found: str, mend: str) -> Diagnosis:

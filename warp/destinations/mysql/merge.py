@@ -199,7 +199,7 @@ def delete(landing: Landing, *, settled: bool, all_rows: bool, one_version: bool
         + f" from {_joined(landing)} where {_all([*chosen, older, f'not d.{DELETED}'])} for update"
     )
     if settled:
-        # By its name: an alias is looked for in the database of the session, and there is none.
+        # By its name: an alias would be looked for in the session's own database; it has none.
         table = landing.table
         found = _all([*chosen, f"{table}.{VERSION} <= {version}"])
         steps.append(

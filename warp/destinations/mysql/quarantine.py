@@ -72,7 +72,8 @@ class Standings:
             rows=len(versions),
         )
         found: list[tuple[int | None, bool]] = [(None, False)] * len(versions)
-        for row, version, gone in self._session.run(*merge.present(landing)).rows:
+        [there] = merge.present(landing)
+        for row, version, gone in self._session.run(there).rows:
             found[row] = version, bool(gone)
         deleted = [-1] * len(versions)
         if audit:

@@ -283,7 +283,6 @@ class Session:
             "unique_checks": 1,
             "sql_safe_updates": 0,
             "sql_select_limit": "18446744073709551615",
-            "max_error_count": 64,  # else no warning is counted
             **self._time_limits(),
         }
         yield _set(settings)
@@ -352,7 +351,15 @@ def _set(settings: Mapping[str, str | int]) -> str:
 
 
 def _ask(driver: Any, statement: str) -> Answer:
-    # The driver would send half of a surrogate pair as a byte of its own.
-    driver.query(statement.encode())
+    try:
+        # The driver would send half of a surrogate pair as a byte of its own.
+        driver.query(statement.encode())
+    except RuntimeError as error:
+        driver._force_close()
+        raise DestinationRefused(
+            "expected the server to answer a statement, found that it asks for a file of this "
+            f"machine ({error}); it gets none: is it the server you think it is?",
+            place=f"{driver.host}:{driver.port}",
+        ) from error
     result = driver._result
     return Answer(result.rows or (), result.affected_rows, result.warning_count)

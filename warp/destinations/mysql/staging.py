@@ -19,9 +19,19 @@ from warp.destinations.mysql.names import fitting
 from warp.destinations.mysql.quarantine import supersede_deleted
 from warp.destinations.mysql.session import Session
 from warp.errors import DestinationRefused
-from warp.model import Kind, Operation, Phase, TableSchema, TableSelection, UnitKind, WorkUnit
+from warp.model import (
+    Kind,
+    Operation,
+    Phase,
+    TableId,
+    TableSchema,
+    TableSelection,
+    UnitKind,
+    WorkUnit,
+)
 
 MOST_TABLES: Final = 32
+_FEW: Final = 100  # rows
 # Another writer of the table inserts a row between our look and our insert: looked at again.
 _LOOKS: Final = 3
 # Their order in Python is not the server's, or they cannot be compared (a decimal NaN).
@@ -41,7 +51,7 @@ class Staging:
         # By table, version, kinds and unit; the one not used for the longest time first.
         self._landings: OrderedDict[tuple[Any, ...], Landing] = OrderedDict()
         self._numbers = 0
-        self._filled: set[Landing] = set()
+        self._filled: dict[Landing, int] = {}  # with about how many rows
         session.renewed.append(self._forget)
 
     def _forget(self) -> None:
@@ -70,21 +80,34 @@ class Staging:
             self._session.meta,
             self._session.collation,
             unit.id,
-            unit.kind is UnitKind.CHUNK,
+            unit.kind is UnitKind.CHUNK and self._has_its_key(settings.destination, schema),
         )
         self._session.run(merge.staging_table(made))
         self._landings[key] = made
         return made
 
+    def _has_its_key(self, place: TableId, schema: TableSchema) -> bool:
+        """Would a row be refused whose key is there already?  Somebody may have dropped the key."""
+        found = self._session.named(
+            "table_key", namespace=fitting(place.namespace), table=fitting(place.name)
+        ).rows
+        return {name for name, _ in found} == set(schema.key)
+
     def drop_old(self) -> None:
         """Before a transaction: no more tables than are worth their memory."""
         while len(self._landings) > MOST_TABLES:
             _, oldest = self._landings.popitem(last=False)
-            self._filled.discard(oldest)
+            self._filled.pop(oldest, None)
             self._session.run(merge.drop_staging(oldest))
 
     def empty(self, landing: Landing) -> None:
-        if landing in self._filled:
+        """Not by TRUNCATE, which would end the transaction, and not by a DELETE of many rows, which
+        takes longer than to make the table anew."""
+        rows = self._filled.pop(landing, 0)
+        if rows > _FEW:
+            self._session.run(merge.drop_staging(landing))
+            self._session.run(merge.staging_table(landing))
+        elif rows:
             self._session.run(merge.empty_staging(landing))
 
     def copy(self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None) -> None:
@@ -107,7 +130,7 @@ class Staging:
         if numbers is not None:
             places.append(into("n", Kind.INT32))
             columns.append(list(numbers))
-        self._filled.add(landing)
+        self._filled[landing] = len(part)
         self._loader.load(landing.staged, places, columns, rows=len(part))
 
     def merge(self, part: Staged, landing: Landing, state: TableState) -> None:
