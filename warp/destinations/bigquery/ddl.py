@@ -6,8 +6,8 @@ goes on with it:
 1. the table's first marker row gets the next version and the statements to do.  In a transaction,
    so a writer of the old version is either before it or refused: until step 3 the table stands
    still;
-2. the statements run as a job whose id is the table's, the version's and the try's.  BigQuery runs
-   a job of one id once, so somebody late cannot make a table anew over rows that came since;
+2. the statements run as a job whose id stands on the row too.  BigQuery runs a job of one id once,
+   so somebody late cannot make a table anew over rows that came since;
 3. the statements are taken off the row.  Nobody is told of the version before.
 """
 
@@ -33,7 +33,7 @@ from warp.destinations.bigquery.groups import Groups
 from warp.destinations.bigquery.markers import Group
 from warp.destinations.bigquery.merge import DELETED, VERSION
 from warp.destinations.bigquery.metadata import places, storable
-from warp.destinations.bigquery.names import digest, literal, quoted
+from warp.destinations.bigquery.names import literal, quoted
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import Session, Told
 from warp.destinations.bigquery.spelling import KINDS, TEXTS, Spelled
@@ -64,6 +64,7 @@ class Ddl:
         self._session = session
         self._groups = groups
         self._numbers = numbers
+        self._datasets: set[str] = set()  # that are there
 
     # -- what there is
 
@@ -120,10 +121,9 @@ class Ddl:
         def make() -> Script | None:
             group = self._groups.of_table(settings.schema, settings.table)
             have = registered(group)
-            if have is not None and have.todo:
-                self._finish(settings, have)
+            if have is not None:
+                have = self.current(settings)
                 group = self._groups.of_table(settings.schema, settings.table)
-            have = self.current(settings)
             wanted = self._decide(settings, have, change, int(group.row["schema_version"]))
             if wanted is None:
                 return None
@@ -137,7 +137,9 @@ class Ddl:
 
         self._session.patiently(make)
         faults.hit("after_register")
-        self.current(settings)
+        table = registered(self._groups.of_table(settings.schema, settings.table))
+        if table is not None and table.todo:
+            self._finish(settings, table)
         faults.hit("after_change")
 
     def _register(
@@ -148,6 +150,8 @@ class Ddl:
         table: Table,
         change: SchemaChange,
     ) -> None:
+        if table.todo:
+            table = replace(table, job=self._session.new_id())
         version = table.schema.version
         phase = group.row["phase"]
         changes: dict[str, Any] = {
@@ -174,38 +178,40 @@ class Ddl:
     def _finish(self, settings: TableSettings, table: Table) -> Table | None:
         """Steps 2 and 3, by whoever comes along."""
         for _ in range(5):
-            if self._session.dataset(table.place.namespace) is None:
-                self._session.make_dataset(table.place.namespace)
-            unit = markers.group_of_table(settings.schema, settings.table)
-            job = f"cartridge_warp_ddl_{digest(unit, 20)}_{table.schema.version}_{table.attempt}"
-            failed = self._session.once("; ".join(table.todo) + ";", job)
+            if table.place.namespace not in self._datasets:
+                if self._session.dataset(table.place.namespace) is None:
+                    self._session.make_dataset(table.place.namespace)
+                self._datasets.add(table.place.namespace)
+            failed = self._session.once("; ".join(table.todo) + ";", table.job)
             faults.hit("after_alter")
             if failed is None:
-                done = replace(table, todo=(), attempt=0)
+                done = replace(table, todo=(), job="")
             elif failed.verdict in (Verdict.BUSY, Verdict.CONFLICT, Verdict.QUOTA):
-                done = replace(table, attempt=table.attempt + 1)
+                done = replace(table, job=self._session.new_id())
             else:
                 # Under another id the next time: one that failed is not run again.
-                self._note(settings, table, replace(table, attempt=table.attempt + 1))
+                self._note(settings, table, replace(table, job=self._session.new_id()))
                 raise failed
-            self._note(settings, table, done)
-            now = registered(self._groups.of_table(settings.schema, settings.table))
+            if self._note(settings, table, done):
+                now: Table | None = done
+            else:  # somebody else went on with it
+                now = registered(self._groups.of_table(settings.schema, settings.table))
             if now is None or not now.todo:
                 return now
             table = now
         raise Told(Verdict.BUSY, f"the columns of {table.place} could not be changed five times")
 
-    def _note(self, settings: TableSettings, was: Table, becomes: Table) -> None:
+    def _note(self, settings: TableSettings, was: Table, becomes: Table) -> bool:
         def make() -> Script | None:
             group = self._groups.of_table(settings.schema, settings.table)
             now = registered(group)
             if now is None or now.text() != was.text():
-                return None  # somebody else went on with it
+                return None
             script = Script()
             self._groups.bump(script, group, spec=("STRING", becomes.text()))
             return script
 
-        self._session.patiently(make)
+        return self._session.patiently(make)
 
     # -- the changes; each answers with what shall be, or None where it is so already
 
