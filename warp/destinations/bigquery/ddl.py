@@ -14,6 +14,7 @@ goes on with it:
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -35,7 +36,7 @@ from warp.destinations.bigquery.merge import DELETED, VERSION
 from warp.destinations.bigquery.metadata import places, storable
 from warp.destinations.bigquery.names import literal, quoted
 from warp.destinations.bigquery.script import Script
-from warp.destinations.bigquery.session import Session, Told
+from warp.destinations.bigquery.session import PATIENCE, Session, Told
 from warp.destinations.bigquery.spelling import KINDS, TEXTS, Spelled
 from warp.destinations.bigquery.tables import Table
 from warp.destinations.bigquery.verdicts import Verdict
@@ -91,7 +92,8 @@ class Ddl:
         soft = tables.soft_name(settings.soft_delete_column)
         if soft is not None and soft.lower() not in there:
             # The table was made before deletes were configured to be soft.
-            self._session.ddl(tables.add_column(table, self._session.project, soft, "BOOL"))
+            column = (soft, "BOOL", "")
+            self._session.ddl(tables.add_columns(table, self._session.project, column))
         return self._without_dropped(settings, table, there)
 
     def _without_dropped(
@@ -177,6 +179,7 @@ class Ddl:
 
     def _finish(self, settings: TableSettings, table: Table) -> Table | None:
         """Steps 2 and 3, by whoever comes along."""
+        waits = PATIENCE.delays()
         for _ in range(5):
             if table.place.namespace not in self._datasets:
                 if self._session.dataset(table.place.namespace) is None:
@@ -188,6 +191,7 @@ class Ddl:
                 done = replace(table, todo=(), job="")
             elif failed.verdict in (Verdict.BUSY, Verdict.CONFLICT, Verdict.QUOTA):
                 done = replace(table, job=self._session.new_id())
+                time.sleep(next(waits))
             else:
                 # Under another id the next time: one that failed is not run again.
                 self._note(settings, table, replace(table, job=self._session.new_id()))
@@ -315,7 +319,7 @@ class Ddl:
                 )
             one = adopting.typed(one, kind, there[name.lower()])
         said = tables.description(one, settings.table)
-        todo = [tables.add_column(have, self._session.project, name, one.type, said)]
+        todo = [tables.add_columns(have, self._session.project, (name, one.type, said))]
         fill = backfill.statement(have, self._session.project, one)
         if fill is not None and self._size(have) <= settings.rewrite_limit:
             todo.append(fill)

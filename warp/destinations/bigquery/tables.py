@@ -146,12 +146,15 @@ def replace_empty(table: Table, project: str, layout: Layout, soft: str | None) 
     return f"CREATE OR REPLACE TABLE {_place(project, table)} {_body(table, layout, soft)}"
 
 
-def add_column(table: Table, project: str, name: str, type_: str, said: str = "") -> str:
-    options = f" OPTIONS (description = {literal(said)})" if said else ""
-    return (
-        f"ALTER TABLE {_place(project, table)} ADD COLUMN IF NOT EXISTS"
-        f" {quoted(name)} {type_}{options}"
-    )
+def add_columns(table: Table, project: str, *columns: tuple[str, str, str]) -> str:
+    """By name, type and description; in one statement, since a table is changed five times in ten
+    seconds at most."""
+    added = [
+        f"ADD COLUMN IF NOT EXISTS {quoted(name)} {type_}"
+        + (f" OPTIONS (description = {literal(said)})" if said else "")
+        for name, type_, said in columns
+    ]
+    return f"ALTER TABLE {_place(project, table)} {', '.join(added)}"
 
 
 def retype(table: Table, project: str, name: str, type_: str) -> str:
