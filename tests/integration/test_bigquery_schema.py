@@ -14,6 +14,7 @@ from fix_servers import BigQueryServer
 
 from warp import faults
 from warp.destinations.bigquery import BigQueryDestination
+from warp.destinations.bigquery.session import ONCE
 from warp.errors import DestinationRefused
 from warp.model import (
     ABSENT,
@@ -84,7 +85,7 @@ class Writer:
 
     def table(self) -> Any:
         place = self.warehouse.place(TABLE)
-        return self.warehouse.client.get_table(f"{place.namespace}.{place.name}", retry=None)
+        return self.warehouse.client.get_table(f"{place.namespace}.{place.name}", retry=ONCE)
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ def test_a_change_cut_short_is_finished_by_whoever_comes_next(
 
 def test_a_table_that_somebody_else_made_is_adopted_with_its_types(warehouse: Warehouse) -> None:
     place = warehouse.place(TABLE)
-    warehouse.client.create_dataset(place.namespace, retry=None)
+    warehouse.client.create_dataset(place.namespace, retry=ONCE)
     there = f"`{place.namespace}`.`{place.name}`"
     warehouse.query(f"CREATE TABLE {there} (id INT64 NOT NULL, n INT64, theirs STRING)")
     warehouse.query(f"INSERT INTO {there} (id, n, theirs) VALUES (1, 1, 'kept'), (9, 9, 'kept')")
@@ -227,7 +228,7 @@ def test_a_dropped_table_is_told_until_it_is_to_be_read_anew(warehouse: Warehous
     writer.make(ID)
     writer.write([1])
     place = warehouse.place(TABLE)
-    warehouse.client.delete_table(f"{place.namespace}.{place.name}", retry=None)
+    warehouse.client.delete_table(f"{place.namespace}.{place.name}", retry=ONCE)
     with pytest.raises(DestinationRefused, match="resync"):
         writer.destination.get_schema(TABLE)
     writer.destination.metadata().resync("shop", TABLE, position=Position("2"))

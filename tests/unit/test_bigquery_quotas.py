@@ -6,6 +6,7 @@ from collections import Counter, deque
 
 import pytest
 
+from warp.destinations.bigquery import BigQueryDestination
 from warp.destinations.bigquery.quotas import (
     DAY,
     LOADS_OF_A_PROJECT,
@@ -24,7 +25,7 @@ def a_day(
     rows_a_second: float,
     *,
     allowance: Allowance,
-    most_rows: int = 50_000,
+    most_rows: int = BigQueryDestination.traits.most_rows,
     seconds_a_batch: float = 4.0,
     tables: int = 1,
 ) -> tuple[int, Counter[int], float, float]:
@@ -80,7 +81,7 @@ def test_without_pacing_a_day_would_not_last(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_many_tables_in_each_batch_cost_many_loads() -> None:
-    loads, _, _, late = a_day(1_000, allowance=DEFAULT, tables=10, most_rows=500_000)
+    loads, _, _, late = a_day(1_000, allowance=DEFAULT, tables=10)
     assert loads * 20 <= LOADS_OF_A_PROJECT
     assert late < 400
 

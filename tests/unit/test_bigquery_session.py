@@ -18,6 +18,7 @@ from warp.destinations.bigquery.verdicts import Verdict
 from warp.errors import DestinationRefused, DestinationUnavailable
 from warp.retry import Backoff
 
+told: Any = google_errors  # it is not annotated
 LOST = requests.exceptions.ConnectionError("reset")
 
 
@@ -63,7 +64,7 @@ def session_with(sent: list[Any], asked: list[Any]) -> tuple[Session, Client]:
 
 DONE = ("DONE", None)
 RUNNING = ("RUNNING", None)
-THERE = google_errors.Conflict("Already Exists: Job project:EU.j")
+THERE = told.Conflict("Already Exists: Job project:EU.j")
 
 
 def test_a_lost_answer_is_asked_for_under_the_same_id_and_nothing_runs_twice() -> None:
@@ -111,13 +112,13 @@ def test_a_refused_login_is_told_without_its_words() -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (google_errors.Forbidden("Access Denied: Dataset p:d"), DestinationRefused),
-        (google_errors.BadRequest("Syntax error"), DestinationRefused),
+        (told.Forbidden("Access Denied: Dataset p:d"), DestinationRefused),
+        (told.BadRequest("Syntax error"), DestinationRefused),
         (
-            google_errors.ServiceUnavailable("Visibility check was unavailable"),
+            told.ServiceUnavailable("Visibility check was unavailable"),
             DestinationUnavailable,
         ),
-        (google_errors.Forbidden("Quota exceeded: Your project exceeded"), DestinationUnavailable),
+        (told.Forbidden("Quota exceeded: Your project exceeded"), DestinationUnavailable),
     ],
 )
 def test_what_waiting_mends_is_told_apart_from_what_a_person_must_mend(

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow.parquet as pq
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warp.compact import compact
@@ -59,6 +59,7 @@ def _back(kind: Kind, value: Any) -> Any:
     return value
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_every_cell_is_in_the_file_as_it_was(data: st.DataObject) -> None:
     kinds = list(VALUES)

@@ -6,8 +6,9 @@ Run by the emulator's own Python, never imported by ours:
     python bigquery_launcher.py serve --port … --data-dir …
 
 DuckDB fetches the extensions that local-bigquery needs from the network; here they come from
-wheels.  And a MERGE of local-bigquery begins a transaction of its own, which DuckDB 1.5 answers by
-aborting the one around it, so that no MERGE worked inside BEGIN TRANSACTION.
+wheels.  A MERGE of local-bigquery begins a transaction of its own, which DuckDB 1.5 answers by
+aborting the one around it, so that no MERGE worked inside BEGIN TRANSACTION.  And it looks for each
+table of each statement in a list of all there are, with their sizes: a third of its CPU.
 """
 
 from __future__ import annotations
@@ -53,10 +54,43 @@ class _Cursor:
         return getattr(self._cursor, name)
 
 
+_OBJECTS = """
+    SELECT t.table_name, '{what}', 0
+    FROM {catalog}.ducklake_{kind} AS t JOIN {catalog}.ducklake_schema AS s USING (schema_id)
+    WHERE s.schema_name = $1 AND t.{kind}_name = coalesce($2, t.{kind}_name)
+        AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL
+"""
+
+
+def _objects_by(database: Any) -> Any:
+    """What there is in a dataset, asked of DuckLake's own tables; without sizes."""
+    slowly = database.objects
+
+    def objects(project: str, dataset: str, table: str | None = None) -> list[Any]:
+        catalog = database.quote(f"__ducklake_metadata_{project}")
+        parts = [
+            _OBJECTS.format(catalog=catalog, kind=kind, what=kind.upper()).replace(
+                "t.table_name, ", f"t.{kind}_name, "
+            )
+            for kind in ("table", "view")
+        ]
+        try:
+            found: list[Any] = database.fetch(
+                " UNION ALL ".join(parts) + " ORDER BY 1", [dataset, table]
+            )
+        except duckdb.Error:  # a project that nobody has attached yet
+            return list(slowly(project, dataset, table))
+        return found
+
+    return objects
+
+
 def serve() -> None:
     from local_bigquery.cli import main
+    from local_bigquery.engine import database
     from local_bigquery.jobs import merge
 
+    database.objects = _objects_by(database)
     run = merge.run
     merge.run = lambda cursor, tree, context: run(_Cursor(cursor), tree, context)
     main()

@@ -27,12 +27,12 @@ def adopt(table: Table, settings: TableSettings, there: Any, project: str) -> Ta
         )
     fields = {f.name.lower(): f for f in there.schema}
     spelled: list[Spelled] = []
-    todo: list[str] = []
+    added: list[tuple[str, str, str]] = []
     for one in table.spelled:
         field = fields.get(one.name.lower())
         if field is None:
             said = tables.description(one, settings.table)
-            todo.append(tables.add_column(table, project, one.name, one.type, said))
+            added.append((one.name, one.type, said))
             spelled.append(one)
         elif (kept := _as_there(one, field)) is not None:
             spelled.append(kept)
@@ -53,19 +53,19 @@ def adopt(table: Table, settings: TableSettings, there: Any, project: str) -> Ta
             place=str(place),
         )
     key = {one.name for one in table.key}
-    todo += [
-        f"ALTER TABLE {quoted(project, place.namespace, place.name)}"
-        f" ALTER COLUMN {quoted(f.name)} DROP NOT NULL"
+    added += [(VERSION, "INT64", ""), (DELETED, "BOOL", "")]
+    soft = tables.soft_name(settings.soft_delete_column)
+    if soft is not None:
+        added.append((soft, "BOOL", ""))
+    todo = [tables.add_columns(table, project, *added)]
+    relaxed = [
+        f"ALTER COLUMN {quoted(f.name)} DROP NOT NULL"
         for f in there.schema
         if f.mode == "REQUIRED" and f.name not in key
     ]
-    todo += [
-        tables.add_column(table, project, VERSION, "INT64"),
-        tables.add_column(table, project, DELETED, "BOOL"),
-    ]
-    soft = tables.soft_name(settings.soft_delete_column)
-    if soft is not None:
-        todo.append(tables.add_column(table, project, soft, "BOOL"))
+    if relaxed:
+        there_ = quoted(project, place.namespace, place.name)
+        todo.append(f"ALTER TABLE {there_} {', '.join(relaxed)}")
     # Rows that were there before us are older than anything a source sends.
     todo.append(
         f"UPDATE {quoted(project, place.namespace, place.name)}"

@@ -28,7 +28,7 @@ _OF_TABLE: Final[Columns] = (("source_namespace", "STRING"), ("source_table", "S
 TABLES: Final[dict[str, Columns]] = {
     QUARANTINE: (
         ("id", "INT64"),
-        ("at", "TIMESTAMP"),
+        ("noted_at", "TIMESTAMP"),
         ("unit", "STRING"),
         ("schema_name", "STRING"),
         *_OF_TABLE,
@@ -46,13 +46,13 @@ TABLES: Final[dict[str, Columns]] = {
     ),
     DECISIONS: (
         ("id", "INT64"),
-        ("at", "TIMESTAMP"),
+        ("noted_at", "TIMESTAMP"),
         ("state", "STRING"),
         ("tried", "BOOL"),
         ("error", "STRING"),
     ),
     AUDIT: (
-        ("at", "TIMESTAMP"),
+        ("noted_at", "TIMESTAMP"),
         ("unit", "STRING"),
         ("position", "STRING"),
         ("run", "STRING"),
@@ -65,7 +65,7 @@ TABLES: Final[dict[str, Columns]] = {
     ),
     RUNS: (
         ("run", "STRING"),
-        ("at", "TIMESTAMP"),
+        ("noted_at", "TIMESTAMP"),
         ("unit", "STRING"),
         ("schema_name", "STRING"),
         *_OF_TABLE,
@@ -78,7 +78,7 @@ TABLES: Final[dict[str, Columns]] = {
     ),
     ERRORS: (
         ("id", "INT64"),
-        ("at", "TIMESTAMP"),
+        ("noted_at", "TIMESTAMP"),
         ("code", "STRING"),
         ("error_class", "STRING"),
         ("message", "STRING"),
@@ -112,9 +112,9 @@ TABLES: Final[dict[str, Columns]] = {
         ("destination_table", "STRING"),
         ("spec", "STRING"),
         ("change", "STRING"),
-        ("at", "TIMESTAMP"),
+        ("noted_at", "TIMESTAMP"),
     ),
-    SCHEMA_VERSION: (("version", "INT64"), ("at", "TIMESTAMP")),
+    SCHEMA_VERSION: (("version", "INT64"), ("noted_at", "TIMESTAMP")),
 }
 
 _SINCE: Final = 1_735_689_600_000_000  # 2025-01-01 in microseconds: ids stay readable

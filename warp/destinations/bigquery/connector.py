@@ -106,22 +106,24 @@ class BigQueryDestination:
         self._staging.belong_to(lease)
         self._transactions.forget()
         with self._session.meaning(f"adopting {unit.id}"):
-            self._adopt(lease)
-            marker = self._groups.marker(unit)
-        if marker is None:
-            raise AssertionError("the marker was just adopted")
+            marker = self._adopt(lease)
+        marker = replace(marker, fence=lease.fence, owner=lease.owner)
         return marker if marker.unit.chunk else replace(marker, unit=unit)
 
-    def _adopt(self, lease: Lease) -> None:
+    def _adopt(self, lease: Lease) -> Marker:
         unit = lease.unit
         sent = False
+        seen: list[Marker] = []
 
         def make() -> Script | None:
             nonlocal sent
-            self._groups.register(unit, position=None, phase=Phase.PLANNED)
             marker = self._groups.marker(unit)
             if marker is None:
+                self._groups.register(unit, position=None, phase=Phase.PLANNED)
+                marker = self._groups.marker(unit)
+            if marker is None:
                 raise AssertionError("the marker was just registered")
+            seen.append(marker)
             if sent and (marker.fence, marker.owner) == (lease.fence, lease.owner):
                 return None  # an earlier try, whose outcome nobody told
             if marker.fence >= lease.fence:
@@ -145,6 +147,7 @@ class BigQueryDestination:
             return script
 
         self._session.patiently(make)
+        return seen[-1]
 
     def get_schema(self, table: TableId) -> TableSchema | None:
         settings = self._selection(table)

@@ -6,14 +6,15 @@ goes on with it:
 1. the table's first marker row gets the next version and the statements to do.  In a transaction,
    so a writer of the old version is either before it or refused: until step 3 the table stands
    still;
-2. the statements run as a job whose id is the table's, the version's and the try's.  BigQuery runs
-   a job of one id once, so somebody late cannot make a table anew over rows that came since;
+2. the statements run as a job whose id stands on the row too.  BigQuery runs a job of one id once,
+   so somebody late cannot make a table anew over rows that came since;
 3. the statements are taken off the row.  Nobody is told of the version before.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -33,9 +34,9 @@ from warp.destinations.bigquery.groups import Groups
 from warp.destinations.bigquery.markers import Group
 from warp.destinations.bigquery.merge import DELETED, VERSION
 from warp.destinations.bigquery.metadata import places, storable
-from warp.destinations.bigquery.names import digest, literal, quoted
+from warp.destinations.bigquery.names import literal, quoted
 from warp.destinations.bigquery.script import Script
-from warp.destinations.bigquery.session import Session, Told
+from warp.destinations.bigquery.session import PATIENCE, Session, Told
 from warp.destinations.bigquery.spelling import KINDS, TEXTS, Spelled
 from warp.destinations.bigquery.tables import Table
 from warp.destinations.bigquery.verdicts import Verdict
@@ -64,6 +65,7 @@ class Ddl:
         self._session = session
         self._groups = groups
         self._numbers = numbers
+        self._datasets: set[str] = set()  # that are there
 
     # -- what there is
 
@@ -90,7 +92,8 @@ class Ddl:
         soft = tables.soft_name(settings.soft_delete_column)
         if soft is not None and soft.lower() not in there:
             # The table was made before deletes were configured to be soft.
-            self._session.ddl(tables.add_column(table, self._session.project, soft, "BOOL"))
+            column = (soft, "BOOL", "")
+            self._session.ddl(tables.add_columns(table, self._session.project, column))
         return self._without_dropped(settings, table, there)
 
     def _without_dropped(
@@ -120,10 +123,9 @@ class Ddl:
         def make() -> Script | None:
             group = self._groups.of_table(settings.schema, settings.table)
             have = registered(group)
-            if have is not None and have.todo:
-                self._finish(settings, have)
+            if have is not None:
+                have = self.current(settings)
                 group = self._groups.of_table(settings.schema, settings.table)
-            have = self.current(settings)
             wanted = self._decide(settings, have, change, int(group.row["schema_version"]))
             if wanted is None:
                 return None
@@ -137,7 +139,9 @@ class Ddl:
 
         self._session.patiently(make)
         faults.hit("after_register")
-        self.current(settings)
+        table = registered(self._groups.of_table(settings.schema, settings.table))
+        if table is not None and table.todo:
+            self._finish(settings, table)
         faults.hit("after_change")
 
     def _register(
@@ -148,6 +152,8 @@ class Ddl:
         table: Table,
         change: SchemaChange,
     ) -> None:
+        if table.todo:
+            table = replace(table, job=self._session.new_id())
         version = table.schema.version
         phase = group.row["phase"]
         changes: dict[str, Any] = {
@@ -173,39 +179,43 @@ class Ddl:
 
     def _finish(self, settings: TableSettings, table: Table) -> Table | None:
         """Steps 2 and 3, by whoever comes along."""
+        waits = PATIENCE.delays()
         for _ in range(5):
-            if self._session.dataset(table.place.namespace) is None:
-                self._session.make_dataset(table.place.namespace)
-            unit = markers.group_of_table(settings.schema, settings.table)
-            job = f"cartridge_warp_ddl_{digest(unit, 20)}_{table.schema.version}_{table.attempt}"
-            failed = self._session.once("; ".join(table.todo) + ";", job)
+            if table.place.namespace not in self._datasets:
+                if self._session.dataset(table.place.namespace) is None:
+                    self._session.make_dataset(table.place.namespace)
+                self._datasets.add(table.place.namespace)
+            failed = self._session.once("; ".join(table.todo) + ";", table.job)
             faults.hit("after_alter")
             if failed is None:
-                done = replace(table, todo=(), attempt=0)
+                done = replace(table, todo=(), job="")
             elif failed.verdict in (Verdict.BUSY, Verdict.CONFLICT, Verdict.QUOTA):
-                done = replace(table, attempt=table.attempt + 1)
+                done = replace(table, job=self._session.new_id())
+                time.sleep(next(waits))
             else:
                 # Under another id the next time: one that failed is not run again.
-                self._note(settings, table, replace(table, attempt=table.attempt + 1))
+                self._note(settings, table, replace(table, job=self._session.new_id()))
                 raise failed
-            self._note(settings, table, done)
-            now = registered(self._groups.of_table(settings.schema, settings.table))
+            if self._note(settings, table, done):
+                now: Table | None = done
+            else:  # somebody else went on with it
+                now = registered(self._groups.of_table(settings.schema, settings.table))
             if now is None or not now.todo:
                 return now
             table = now
         raise Told(Verdict.BUSY, f"the columns of {table.place} could not be changed five times")
 
-    def _note(self, settings: TableSettings, was: Table, becomes: Table) -> None:
+    def _note(self, settings: TableSettings, was: Table, becomes: Table) -> bool:
         def make() -> Script | None:
             group = self._groups.of_table(settings.schema, settings.table)
             now = registered(group)
             if now is None or now.text() != was.text():
-                return None  # somebody else went on with it
+                return None
             script = Script()
             self._groups.bump(script, group, spec=("STRING", becomes.text()))
             return script
 
-        self._session.patiently(make)
+        return self._session.patiently(make)
 
     # -- the changes; each answers with what shall be, or None where it is so already
 
@@ -309,7 +319,7 @@ class Ddl:
                 )
             one = adopting.typed(one, kind, there[name.lower()])
         said = tables.description(one, settings.table)
-        todo = [tables.add_column(have, self._session.project, name, one.type, said)]
+        todo = [tables.add_columns(have, self._session.project, (name, one.type, said))]
         fill = backfill.statement(have, self._session.project, one)
         if fill is not None and self._size(have) <= settings.rewrite_limit:
             todo.append(fill)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from warp.destinations.bigquery import markers, verdicts
 from warp.destinations.bigquery.markers import COLUMNS, PREFIX, Group
-from warp.destinations.bigquery.names import quoted
+from warp.destinations.bigquery.names import literal, quoted
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import Session
 from warp.model import Marker, Phase, Position, TableId, UnitKind, WorkUnit
@@ -97,7 +97,7 @@ class Groups:
         cells = []
         for column, type_ in COLUMNS:
             if column in of and of[column] is not None:
-                value = script.bind(of[column])
+                value = literal(str(of[column]))
             else:
                 value = _FIRST.get(column, f"CAST(NULL AS {type_})")
             cells.append(f"{value} AS {quoted(column)}")

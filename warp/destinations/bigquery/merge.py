@@ -242,8 +242,8 @@ def deletions(landing: Landing, script: Script) -> str:
 
 def _into_audit(landing: Landing) -> str:
     return (
-        f"INSERT INTO {landing.audit} (at, unit, position, run, source_namespace, source_table,"
-        " reason, version, key, row, row_count)"
+        f"INSERT INTO {landing.audit} (noted_at, unit, position, run, source_namespace,"
+        " source_table, reason, version, key, row, row_count)"
     )
 
 

@@ -46,7 +46,7 @@ class BigQueryDestinationOptions(BigQueryOptions):
         description="dataset of what is loaded before it is merged; emptied by itself in two days",
     )
     layout: dict[str, Layout] = Field(
-        default_factory=dict,
+        default={},
         description="partitions and clustering by `dataset.table`, patterns allowed; first wins",
     )
     decimal_type: Literal["BIGNUMERIC", "NUMERIC"] = Field(

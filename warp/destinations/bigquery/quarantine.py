@@ -34,7 +34,7 @@ def choose(choice: Choice, places: dict[str, str]) -> Script:
     if choice.states:
         states = [state.value for state in choice.states]
         conditions.append(_among(script, "IFNULL(d.state, 'waiting')", states, "STRING"))
-    conditions += _common(script, choice, "q", "q.reason", "q.at")
+    conditions += _common(script, choice, "q", "q.reason", "q.noted_at")
     _read(script, places, conditions, "q.id", whole=choice.whole, limit=choice.limit)
     return script
 
@@ -94,7 +94,9 @@ def decide(
         f" {script.bind(tried)}, {script.bind(why)})"
         for id, (state, why) in sorted(decisions.items())
     )
-    script.add(f"INSERT INTO {places['decisions']} (id, at, state, tried, error) VALUES {lines}")
+    script.add(
+        f"INSERT INTO {places['decisions']} (id, noted_at, state, tried, error) VALUES {lines}"
+    )
 
 
 def set_aside(row: Mapping[str, Any]) -> SetAside:
@@ -117,7 +119,7 @@ def set_aside(row: Mapping[str, Any]) -> SetAside:
             row["column_name"],
         ),
         Aside(row["state"]),
-        row["at"].timestamp(),
+        row["noted_at"].timestamp(),
         row["tries"],
         None if row["tried_at"] is None else row["tried_at"].timestamp(),
         row["last_error"],
@@ -128,7 +130,7 @@ def error_line(row: Mapping[str, Any]) -> ErrorLine:
     namespace = row["source_namespace"]
     return ErrorLine(
         row["id"],
-        row["at"].timestamp(),
+        row["noted_at"].timestamp(),
         row["last_at"].timestamp(),
         row["code"],
         row["error_class"],

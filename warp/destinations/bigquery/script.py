@@ -39,16 +39,16 @@ class Script:
     def add(self, statement: str) -> None:
         self.statements.append(statement)
 
-    def named(self, name: str, places: dict[str, str], **values: Any) -> None:
+    def named(self, statement: str, places: dict[str, str], /, **values: Any) -> None:
         """A statement of warp/sql/bigquery, its values bound and its tables put in."""
-        self.add(self.text(name, places, **values))
+        self.add(self.text(statement, places, **values))
 
-    def text(self, name: str, places: dict[str, str], **values: Any) -> str:
+    def text(self, statement: str, places: dict[str, str], /, **values: Any) -> str:
         bound = {
             key: self.bind(value[1], value[0]) if isinstance(value, tuple) else self.bind(value)
             for key, value in values.items()
         }
-        return load("bigquery", name).strip().format(**places, **bound)
+        return load("bigquery", statement).strip().format(**places, **bound)
 
     def require_one(self, said: str) -> None:
         """The statement before this one has changed one row, or nothing of it all remains."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import google.api_core.exceptions as google_errors
 import requests
@@ -45,8 +45,13 @@ ERRORS: Final = (google_errors.GoogleAPICallError, GoogleAuthError, *_LOST)
 _AGAIN: Final = Backoff(max_retries=3, base=0.2, cap=2.0)
 # Two transactions met on one table: whoever was cancelled lets the other one through.
 PATIENCE: Final = Backoff(max_retries=12, base=0.1, cap=5.0)
+# No retry of the library's own; its annotations do not know that this may be None.
+ONCE: Final[Any] = None
 _READERS: Final = 8  # requests at once where many small tables are read
 _DONE: Final = "DONE"
+
+
+T = TypeVar("T")
 
 
 class Told(Exception):
@@ -93,7 +98,7 @@ class Session:
 
     def close(self) -> None:
         if self._client is not None:
-            self._client.close()
+            self._client.close()  # type: ignore[no-untyped-call]
             self._client = None
 
     # -- names
@@ -118,8 +123,8 @@ class Session:
             found = self.client.query_and_wait(
                 statement,
                 job_config=self._config(script),
-                retry=None,
-                job_retry=None,
+                retry=ONCE,
+                job_retry=ONCE,
                 api_timeout=self.options.request_timeout,
             )
             self.spent.requests += 1
@@ -136,8 +141,8 @@ class Session:
             self.client.query(
                 statement,
                 job_config=config,
-                retry=None,
-                job_retry=None,
+                retry=ONCE,
+                job_retry=ONCE,
                 timeout=self.options.request_timeout,
             )
         self.spent.requests += 1
@@ -152,7 +157,7 @@ class Session:
                 found = self.client.list_rows(
                     bigquery.TableReference.from_string(place),
                     selected_fields=schema,
-                    retry=None,
+                    retry=ONCE,
                     timeout=self.options.request_timeout,
                 )
                 self.spent.requests += 1
@@ -179,7 +184,7 @@ class Session:
             with self._judged():
                 found = self.client.list_tables(
                     f"{self.project}.{self.options.metadata_schema}",
-                    retry=None,
+                    retry=ONCE,
                     timeout=self.options.request_timeout,
                 )
                 self.spent.requests += 1
@@ -200,7 +205,7 @@ class Session:
                 self.spent.requests += 1
                 return self.client.get_table(
                     f"{self.project}.{dataset}.{table}",
-                    retry=None,
+                    retry=ONCE,
                     timeout=self.options.request_timeout,
                 )
 
@@ -216,7 +221,7 @@ class Session:
             with self._judged():
                 self.spent.requests += 1
                 return self.client.get_dataset(
-                    f"{self.project}.{name}", retry=None, timeout=self.options.request_timeout
+                    f"{self.project}.{name}", retry=ONCE, timeout=self.options.request_timeout
                 )
         except Told as told:
             if told.verdict is Verdict.GONE:
@@ -232,7 +237,7 @@ class Session:
         with self._judged():
             self.spent.requests += 1
             self.client.create_dataset(
-                made, exists_ok=True, retry=None, timeout=self.options.request_timeout
+                made, exists_ok=True, retry=ONCE, timeout=self.options.request_timeout
             )
 
     def make_table(self, name: str, columns: Iterable[tuple[str, str]]) -> None:
@@ -244,7 +249,7 @@ class Session:
             with self._judged():
                 self.spent.requests += 1
                 self.client.create_table(
-                    made, exists_ok=True, retry=None, timeout=self.options.request_timeout
+                    made, exists_ok=True, retry=ONCE, timeout=self.options.request_timeout
                 )
 
         self.again(make)
@@ -255,7 +260,7 @@ class Session:
             self.client.delete_table(
                 f"{self.project}.{dataset}.{table}",
                 not_found_ok=True,
-                retry=None,
+                retry=ONCE,
                 timeout=self.options.request_timeout,
             )
 
@@ -339,8 +344,8 @@ class Session:
                 statement,
                 job_config=config,
                 job_id=job_id,
-                retry=None,
-                job_retry=None,
+                retry=ONCE,
+                job_retry=ONCE,
                 timeout=self.options.request_timeout,
             )
 
@@ -363,12 +368,12 @@ class Session:
     def _job(self, job_id: str) -> Any:
         with self._judged():
             self.spent.requests += 1
-            return self.client.get_job(job_id, retry=None, timeout=self.options.request_timeout)
+            return self.client.get_job(job_id, retry=ONCE, timeout=self.options.request_timeout)
 
     def _finish(self, job: Any) -> Any:
         """Wait for a job's end; raises what it failed by."""
         deadline = time.monotonic() + self.options.commit_timeout
-        pause = 0.02
+        pause = 0.1  # nothing here takes less
         job_id = job.job_id
         while job.state != _DONE:
             if time.monotonic() > deadline:
@@ -394,7 +399,7 @@ class Session:
 
     # -- errors
 
-    def again(self, ask: Any) -> Any:
+    def again(self, ask: Callable[[], T]) -> T:
         """Once more, after a moment, where the service was busy or did not answer."""
         waits = _AGAIN.delays()
         while True:

@@ -6,6 +6,7 @@ them: a worker that was paused over its load and lost the lease writes where nob
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import Counter
@@ -53,14 +54,15 @@ class Staging:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._owner = f"x{digest(session.new_id(), 12)}_0"
+        self._owner = f"nobody_{secrets.token_hex(8)}"
         self._pacer = _pacer(session, "")
         self._turns: Counter[TableId] = Counter()
         self._loads = 0
         self._used: set[str] = set()
 
     def belong_to(self, lease: Lease) -> None:
-        self._owner = f"{digest(lease.unit.id, 12)}_{lease.fence}"
+        # A fence is one owner's, in one metadata dataset; the rest tells those of a project apart.
+        self._owner = f"{digest(lease.unit.id, 12)}_{lease.fence}_{secrets.token_hex(4)}"
         self._pacer = _pacer(self._session, lease.unit.id)
 
     def job_id(self, batch: int, attempt: int) -> str:
