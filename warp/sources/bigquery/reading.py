@@ -120,7 +120,8 @@ def read(server: Server, taken: Taken, *, doing: str) -> Iterator[pa.RecordBatch
     with _kept(server, doing):
         # Without a timeout: it would be of the whole stream, which takes as long as its writing.
         schema: pa.Schema | None = None  # comes with the first message
-        for message in reader.read_rows(taken.name, taken.read):
+        messages: Iterable[Any] = reader.read_rows(taken.name, taken.read)  # type: ignore[no-untyped-call]
+        for message in messages:
             server.must_be_open()
             if schema is None:
                 schema = ipc.read_schema(pa.py_buffer(message.arrow_schema.serialized_schema))
@@ -175,16 +176,21 @@ def _result_of(
     server: Server, job: bigquery.QueryJob, doing: str
 ) -> bigquery.TableReference | None:
     """The table that holds a result.  Of a script it is that of its last query."""
-    if job.statement_type != "SCRIPT":
-        return job.destination
+    last: bigquery.QueryJob | None = job
+    if job.statement_type == "SCRIPT":
+        last = _last_query_of(server, job, doing)
+    result: bigquery.TableReference | None = last.destination if last is not None else None
+    return result
+
+
+def _last_query_of(server: Server, job: bigquery.QueryJob, doing: str) -> bigquery.QueryJob | None:
     with server.meaning(doing):
         found = server.client.list_jobs(
             parent_job=str(job.job_id), retry=RETRY, timeout=server.options.request_timeout
         )
         # The newest comes first.
         queries = [j for j in found if isinstance(j, bigquery.QueryJob)]
-    last = next((j for j in queries if j.statement_type == "SELECT"), None)
-    return None if last is None else last.destination
+    return next((j for j in queries if j.statement_type == "SELECT"), None)
 
 
 def _streams(

@@ -167,6 +167,6 @@ class Server:
         self.closed.set()
         with self._making:
             if self._client is not None:
-                self._client.close()
+                self._client.close()  # type: ignore[no-untyped-call]
             if self._reader is not None:
-                self._reader.transport.close()
+                self._reader.transport.close()  # type: ignore[no-untyped-call]
