@@ -213,12 +213,16 @@ def _make_impatient(session: Any, connect_timeout: float) -> None:
     """
     from requests.adapters import HTTPAdapter
 
-    class Impatient(HTTPAdapter):  # type: ignore[misc]  # no types come with it
-        def send(self, request: Any, **options: Any) -> Any:
-            if isinstance(options.get("timeout"), int | float):
-                options["timeout"] = (connect_timeout, options["timeout"])
-            return super().send(request, **options)
+    if session.is_mtls:  # whose adapter carries the certificate
+        return
+    adapter = HTTPAdapter()
+    send: Any = adapter.send
 
-    if not session.is_mtls:  # whose adapter carries the certificate
-        for scheme in ("https://", "http://"):
-            session.mount(scheme, Impatient())
+    def soon(request: Any, **options: Any) -> Any:
+        if isinstance(options.get("timeout"), int | float):
+            options["timeout"] = (connect_timeout, options["timeout"])
+        return send(request, **options)
+
+    vars(adapter)["send"] = soon
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, adapter)

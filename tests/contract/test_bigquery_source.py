@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
 
 import pytest
 from bigquery_world import World, world_at
@@ -16,7 +15,7 @@ from fix_servers import BigQueryServer
 
 from warp.model import Capture, TableId, TableSettings
 from warp.sources.bigquery import BigQuerySource
-from warp.testing.contracts import ORDERS, PollContract, select
+from warp.testing.contracts import ORDERS, PollContract, RowsContract, select
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +24,10 @@ def shop(bigquery_server: BigQueryServer) -> Iterator[World]:
         yield world
 
 
-class BigQueryContract(PollContract):
+class _Orders:
+    """The table, and how a test writes to it."""
+
     capture: Capture
-    options: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture(autouse=True)
     def _fresh(self, shop: World) -> None:
@@ -44,7 +44,7 @@ class BigQueryContract(PollContract):
 
     def make(self) -> BigQuerySource:
         self._write()
-        return self.world.source(self.select, **self.options)
+        return self.world.source(self.select)
 
     # A hundred statements would take longer than all the rest: written when somebody reads.
 
@@ -66,17 +66,15 @@ class BigQueryContract(PollContract):
             self.waiting.clear()
 
 
-class TestByComparison(BigQueryContract):
+class TestRows(_Orders, RowsContract):
+    capture = Capture.HASH
+
+
+class TestByComparison(_Orders, PollContract):
     capture = Capture.HASH
     sees_deletes = True
 
 
-class TestByComparisonOverRest(BigQueryContract):
-    capture = Capture.HASH
-    sees_deletes = True
-    options: ClassVar[dict[str, Any]] = {"storage_api": False}
-
-
-class TestByTimes(BigQueryContract):
+class TestByTimes(_Orders, PollContract):
     capture = Capture.TIMESTAMP
     sees_deletes = False

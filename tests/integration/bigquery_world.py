@@ -28,13 +28,14 @@ Event = tuple[Operation, tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Every table of one dataset."""
+    """Every table of one dataset, or the one that is named."""
 
     namespace: str
     settings: dict[str, Any] = field(default_factory=dict)
+    only: str = ""
 
     def __call__(self, table: TableId) -> TableSettings | None:
-        if table.namespace != self.namespace:
+        if table.namespace != self.namespace or self.only not in ("", table.name):
             return None
         return TableSettings(table, table, "shop", **{"capture": Capture.HASH, **self.settings})
 
@@ -51,7 +52,7 @@ class World:
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """`{d}` stands for the dataset."""
-        found = self.client.query_and_wait(statement.replace("{d}", self.dataset), job_retry=None)
+        found = self.client.query_and_wait(statement.replace("{d}", self.dataset))
         return [row.values() for row in found]
 
     def id(self, table: str) -> TableId:
@@ -75,7 +76,7 @@ class World:
         for source in self.sources:
             source.close()
         self.client.delete_dataset(self.dataset, delete_contents=True, not_found_ok=True)
-        self.client.close()
+        self.client.close()  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager

@@ -229,16 +229,16 @@ def test_a_chunk_shows_one_moment_whatever_happens_while_it_is_read(world: World
 
 
 @pytest.mark.parametrize(
-    ("type", "key"),
+    ("type", "key", "storage_api"),
     [
-        ("STRING", "CONCAT('k\\'', CAST(n AS STRING), 'ü')"),
-        ("BYTES", "CAST(CONCAT('k', CAST(n AS STRING)) AS BYTES)"),
-        ("TIMESTAMP", "TIMESTAMP_ADD(TIMESTAMP '2024-01-01 00:00:00+00', INTERVAL n HOUR)"),
-        ("DATE", "DATE_ADD(DATE '2024-01-01', INTERVAL n DAY)"),
-        ("NUMERIC", "CAST(n AS NUMERIC) / 8"),
+        ("STRING", "CONCAT('k\\'', CAST(n AS STRING), 'ü')", False),
+        ("STRING", "CONCAT('k\\'', CAST(n AS STRING), 'ü')", True),
+        ("BYTES", "CAST(CONCAT('k', CAST(n AS STRING)) AS BYTES)", True),
+        ("TIMESTAMP", "TIMESTAMP_ADD(TIMESTAMP '2024-01-01 00:00:00+00', INTERVAL n HOUR)", True),
+        ("DATE", "DATE_ADD(DATE '2024-01-01', INTERVAL n DAY)", True),
+        ("NUMERIC", "CAST(n AS NUMERIC) / 8", True),
     ],
 )
-@pytest.mark.parametrize("storage_api", [True, False])
 def test_the_chunks_of_any_key_hold_every_row_once(
     world: World, type: str, key: str, storage_api: bool
 ) -> None:
@@ -300,12 +300,10 @@ def test_doctor_finds_nothing_wrong_with_what_works(world: World, capture: Captu
         "CREATE OR REPLACE TABLE {d}.sound (id INT64, updated_at TIMESTAMP, "
         "PRIMARY KEY (id) NOT ENFORCED)"
     )
-    source = world.source(Selection(world.dataset, {"capture": capture}))
+    source = world.source(Selection(world.dataset, {"capture": capture}, "sound"))
     found = source.diagnose()
-    mine = [one for one in found if "sound" in one.subject]
-    assert mine
-    assert not [one for one in mine if one.verdict is Verdict.FAILED]
-    source.check()
+    assert {one.code for one in found} > {"bigquery-may-read", "bigquery-may-stream"}
+    assert not [one for one in found if one.verdict is Verdict.FAILED]
 
 
 @pytest.mark.parametrize(
@@ -314,7 +312,7 @@ def test_doctor_finds_nothing_wrong_with_what_works(world: World, capture: Captu
 )
 def test_doctor_refuses_what_does_not_work(world: World, capture: Capture, code: str) -> None:
     named(world, "unsound", "a")
-    source = world.source(Selection(world.dataset, {"capture": capture}))
+    source = world.source(Selection(world.dataset, {"capture": capture}, "unsound"))
     failed = {one.code for one in source.diagnose() if one.verdict is Verdict.FAILED}
     assert code in failed
     with pytest.raises(SourceRefused):

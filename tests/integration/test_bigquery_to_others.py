@@ -101,7 +101,7 @@ def fleet(
             {
                 "name": world.dataset,
                 "mode": "batch",
-                "polling_interval": "500ms",
+                "polling_interval": "2s",
                 "tables": {
                     "compared": {"change_detection": {"strategy": "hash"}},
                     "stamped": {},

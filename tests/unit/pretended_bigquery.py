@@ -93,11 +93,12 @@ class Pretended:
             return self._at_once(body)
         if method == "POST" and path == "jobs":
             return self._begun(body)
-        if found := re.fullmatch(r"jobs/([^/]+)", path):
-            if found[1] not in self.jobs:
-                return _failure((404, "notFound", f"Not found: Job p:EU.{found[1]}"))
+        found = re.fullmatch(r"(?:jobs|queries)/([^/]+)", path)
+        if found and found[1] not in self.jobs:
+            return _failure((404, "notFound", f"Not found: Job p:EU.{found[1]}"))
+        if found and path.startswith("jobs/"):
             return 200, self._job(found[1])
-        if found := re.fullmatch(r"queries/([^/]+)", path):
+        if found:
             return self._results(found[1], int(query.get("startIndex", ["0"])[0]))
         if path == "jobs":
             return 200, {"jobs": []}

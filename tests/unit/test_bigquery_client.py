@@ -70,4 +70,4 @@ def test_an_emulator_needs_no_credentials_and_may_lack_the_storage_apis() -> Non
     assert not access.has_storage
     with pytest.raises(SourceRefused, match="emulator_grpc"):
         access.reader()
-    access.client().close()
+    access.client().close()  # type: ignore[no-untyped-call]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import requests
-from google.api_core import exceptions as api
-from google.auth import exceptions as auth
+from google.api_core import exceptions
+from google.auth import exceptions as auth_exceptions
 
 from warp.errors import PositionLost, SourceRefused, SourceUnavailable, WarpError
 from warp.sources.bigquery.errors import Explainer
 
+api: Any = exceptions  # whose constructors have no types
+auth: Any = auth_exceptions
 
-def failure(kind: type[api.GoogleAPICallError], reason: str, message: str) -> Exception:
-    return kind(message, errors=[{"reason": reason, "message": message}])  # type: ignore[no-untyped-call]
+
+def failure(kind: Any, reason: str, message: str) -> Exception:
+    error: Exception = kind(message, errors=[{"reason": reason, "message": message}])
+    return error
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,9 @@ class CaptureSide:
         table = self._known(schema.table)
         doing = f"read {schema.table}"
         taken = reading.begin_query(self._server, statement, doing=doing)
-        ready = reading.wait(self._server, taken, doing=doing) or taken
         try:
-            batches = reading.read(self._server, ready, doing=doing)
+            ready = reading.wait(self._server, taken, doing=doing)
+            batches = reading.read(self._server, ready or reading.Ready(taken), doing=doing)
             for part in reading.parts(batches, lambda: rows):
                 # By place: an aggregate has no name.
                 yield [

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 from google.api_core import exceptions as api
 from google.cloud import bigquery
+from google.cloud.bigquery.table import RowIterator, _EmptyRowIterator
 
 from warp.errors import SourceRefused
 from warp.model import Cells, TableId
@@ -58,6 +59,14 @@ class Taken:
         return Taken(self.of, self.name, self.location, self.read + rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Rows that can be read now."""
+
+    taken: Taken
+    rows: RowIterator | _EmptyRowIterator | None = None  # of a job, over REST
+
+
 def table_streams(
     server: Server,
     table: TableId,
@@ -83,36 +92,43 @@ def begin_query(server: Server, statement: str, *, doing: str) -> Taken:
     return Taken("job", str(job.job_id), job.location or "")
 
 
-def wait(server: Server, taken: Taken, *, doing: str, seconds: float | None = None) -> Taken | None:
+def wait(server: Server, taken: Taken, *, doing: str, seconds: float | None = None) -> Ready | None:
     """What can be read now; None while the query still runs after so many seconds.
 
     A large result is turned into a stream: what it is turned into must be remembered, since no
     other stream need have the same order.
     """
     if taken.of == "stream":
-        return taken
+        return Ready(taken)
     with _kept(server, doing):
-        job = server.job(taken.name, taken.location or None)
+        job = server.begun(taken.name) or server.job(taken.name, taken.location or None)
     if not server.wait(job, doing=doing, seconds=seconds):
         return None
-    if taken.read or server.reader is None:
-        return taken
-    with server.meaning(doing):
+    with _kept(server, doing):
         rows = job.result(
-            page_size=1, retry=RETRY, timeout=server.options.request_timeout, job_retry=None
+            page_size=_REST_ROWS,
+            start_index=taken.read or None,
+            retry=RETRY,
+            timeout=server.options.request_timeout,
+            job_retry=None,
         )
+    if taken.read or server.reader is None or (rows.total_rows or 0) <= _SMALL_RESULT:
+        return Ready(taken, rows)
     result = _result_of(server, job, doing)
-    if (rows.total_rows or 0) <= _SMALL_RESULT or result is None:
-        return taken
+    if result is None:
+        return Ready(taken, rows)
     place = f"projects/{result.project}/datasets/{result.dataset_id}/tables/{result.table_id}"
-    streams = _streams(server, place, (), doing)
-    return streams[0] if streams else taken
+    return Ready(_streams(server, place, (), doing)[0])
 
 
-def read(server: Server, taken: Taken, *, doing: str) -> Iterator[pa.RecordBatch]:
+def read(server: Server, ready: Ready, *, doing: str) -> Iterator[pa.RecordBatch]:
     """The rows from there on.  Vanished where they are not kept any more."""
-    if taken.of == "job":
-        yield from _over_rest(server, taken, doing)
+    taken = ready.taken
+    if ready.rows is not None:
+        with _kept(server, doing):
+            for batch in ready.rows.to_arrow_iterable():
+                server.must_be_open()
+                yield batch
         return
     reader = server.reader
     if reader is None:
@@ -120,7 +136,8 @@ def read(server: Server, taken: Taken, *, doing: str) -> Iterator[pa.RecordBatch
     with _kept(server, doing):
         # Without a timeout: it would be of the whole stream, which takes as long as its writing.
         schema: pa.Schema | None = None  # comes with the first message
-        for message in reader.read_rows(taken.name, taken.read):
+        messages: Iterable[Any] = reader.read_rows(taken.name, taken.read)  # type: ignore[no-untyped-call]
+        for message in messages:
             server.must_be_open()
             if schema is None:
                 schema = ipc.read_schema(pa.py_buffer(message.arrow_schema.serialized_schema))
@@ -155,36 +172,25 @@ def cells(part: pa.Table, columns: Sequence[Declared]) -> list[Cells]:
     return [column.cells(part.column(column.name)) for column in columns]
 
 
-def _over_rest(server: Server, taken: Taken, doing: str) -> Iterator[pa.RecordBatch]:
-    with _kept(server, doing):
-        job = server.job(taken.name, taken.location or None)
-        server.wait(job, doing=doing)
-        rows = job.result(
-            page_size=_REST_ROWS,
-            start_index=taken.read,
-            retry=RETRY,
-            timeout=server.options.request_timeout,
-            job_retry=None,
-        )
-        for batch in rows.to_arrow_iterable():
-            server.must_be_open()
-            yield batch
-
-
 def _result_of(
     server: Server, job: bigquery.QueryJob, doing: str
 ) -> bigquery.TableReference | None:
     """The table that holds a result.  Of a script it is that of its last query."""
-    if job.statement_type != "SCRIPT":
-        return job.destination
+    last: bigquery.QueryJob | None = job
+    if job.statement_type == "SCRIPT":
+        last = _last_query_of(server, job, doing)
+    result: bigquery.TableReference | None = last.destination if last is not None else None
+    return result
+
+
+def _last_query_of(server: Server, job: bigquery.QueryJob, doing: str) -> bigquery.QueryJob | None:
     with server.meaning(doing):
         found = server.client.list_jobs(
             parent_job=str(job.job_id), retry=RETRY, timeout=server.options.request_timeout
         )
         # The newest comes first.
         queries = [j for j in found if isinstance(j, bigquery.QueryJob)]
-    last = next((j for j in queries if j.statement_type == "SELECT"), None)
-    return None if last is None else last.destination
+    return next((j for j in queries if j.statement_type == "SELECT"), None)
 
 
 def _streams(

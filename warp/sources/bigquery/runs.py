@@ -70,8 +70,8 @@ def _read(
     while ready is None:
         yield place, None
         ready = reading.wait(server, taken, doing=doing, seconds=_TELL_EVERY)
-    taken = ready
-    for part in reading.parts(reading.read(server, taken, doing=doing), lambda: rows):
+    taken = ready.taken
+    for part in reading.parts(reading.read(server, ready, doing=doing), lambda: rows):
         taken = taken.after(part.num_rows)
         place = _moved(place, taken)
         yield place, part

@@ -28,6 +28,7 @@ STREAM_RETRY: Final = Retry(  # of the Storage Read API
     if_exception_type(api.ServiceUnavailable), initial=0.2, maximum=2.0, timeout=8.0
 )
 _LABELS: Final = {"application": "cartridge-warp"}  # so that the project's bills tell who asked
+_REMEMBERED: Final = 8  # queries
 _FIRST_LOOK, _SLOWEST_LOOK = 0.05, 1.0  # seconds between two looks at a running job
 
 
@@ -42,6 +43,7 @@ class Server:
         self._making = threading.Lock()
         self._client: bigquery.Client | None = None
         self._reader: BigQueryReadClient | None = None
+        self._begun: dict[str, bigquery.QueryJob] = {}  # the last few, which need not be asked for
 
     def __repr__(self) -> str:
         return f"<Server {self.explainer.place}>"
@@ -103,7 +105,7 @@ class Server:
         name = f"cartridge_warp_{uuid.uuid4().hex}"
         with self.meaning(doing):
             try:
-                return self.client.query(
+                job = self.client.query(
                     statement,
                     job_config=self._config(),
                     job_id=name,
@@ -114,6 +116,8 @@ class Server:
             except api.Conflict:
                 # The request was sent twice, and the first has come through.
                 return self.job(name, None)
+        self._begun = {name: job} if len(self._begun) >= _REMEMBERED else {**self._begun, name: job}
+        return job
 
     def job(self, name: str, location: str | None) -> bigquery.QueryJob:
         found = self.client.get_job(
@@ -123,18 +127,22 @@ class Server:
             raise SourceRefused("a query was expected, found another job", place=name)
         return found
 
+    def begun(self, name: str) -> bigquery.QueryJob | None:
+        """A query of ours of just now, none of whose rows were read: it keeps its first ones."""
+        return self._begun.pop(name, None)
+
     def wait(self, job: bigquery.QueryJob, *, doing: str, seconds: float | None = None) -> bool:
         """Is it done within so many seconds?  Its failure is raised."""
         deadline = None if seconds is None else time.monotonic() + seconds
         pause = _FIRST_LOOK
         with self.meaning(doing):
             while job.state != "DONE":
-                if deadline is not None and time.monotonic() >= deadline:
-                    return False
                 self.closed.wait(pause)
                 self.must_be_open()
                 pause = min(_SLOWEST_LOOK, pause * 1.5)
                 job.reload(retry=RETRY, timeout=self.options.request_timeout)
+                if job.state != "DONE" and deadline is not None and time.monotonic() > deadline:
+                    return False
             if job.error_result is not None:
                 job.result(retry=RETRY, timeout=self.options.request_timeout, job_retry=None)
         return True
@@ -167,6 +175,6 @@ class Server:
         self.closed.set()
         with self._making:
             if self._client is not None:
-                self._client.close()
+                self._client.close()  # type: ignore[no-untyped-call]
             if self._reader is not None:
-                self._reader.transport.close()
+                self._reader.transport.close()  # type: ignore[no-untyped-call]

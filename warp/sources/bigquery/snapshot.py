@@ -168,7 +168,7 @@ def read(
 
 def _of_stream(server: Server, table: Table, taken: Taken) -> Iterator[pa.RecordBatch]:
     try:
-        yield from reading.read(server, taken, doing=f"read {table.id}")
+        yield from reading.read(server, reading.Ready(taken), doing=f"read {table.id}")
     except reading.Vanished as error:
         raise SourceRefused(
             "a stream of rows was expected, which BigQuery keeps for six hours, found it gone; run "
@@ -189,7 +189,7 @@ def _of_range(server: Server, table: Table, chunk: Chunk, at: int) -> Iterator[p
     try:
         for one in taken:
             ready = reading.wait(server, one, doing=doing)
-            yield from reading.read(server, ready or one, doing=doing)
+            yield from reading.read(server, ready or reading.Ready(one), doing=doing)
     except reading.Vanished as error:
         raise SourceUnavailable(
             "rows that are kept for six hours were expected, found them gone; the chunk is read "
