@@ -13,6 +13,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring
 from typing import Any, Final
@@ -131,32 +132,36 @@ class _Number(str):
 def json_form(text: bytes | str) -> str:
     """JSON as PostgreSQL prints a jsonb: names sorted by length, then by bytes; the last of two
     equal ones; numbers with all their digits; nothing escaped that need not be."""
-    found = json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
-    parts: list[str] = []
-    _write(found, parts)
-    return "".join(parts)
+    return _spelled(_decode(text if isinstance(text, str) else text.decode()))
 
 
-def _write(value: Any, parts: list[str]) -> None:
-    if type(value) is _Number:
-        parts.append(_number(value))
-    elif isinstance(value, str):
-        parts.append(encode_basestring(value))
-    elif isinstance(value, dict):
-        parts.append("{")
-        for place, name in enumerate(sorted(value, key=_by_length)):
-            parts.append(", " * (place > 0) + encode_basestring(name) + ": ")
-            _write(value[name], parts)
-        parts.append("}")
-    elif isinstance(value, list):
-        parts.append("[")
-        for place, item in enumerate(value):
-            if place:
-                parts.append(", ")
-            _write(item, parts)
-        parts.append("]")
-    else:
-        parts.append("null" if value is None else "true" if value else "false")
+# Made once: `json.loads` would make one for each call.
+_decode: Final = json.JSONDecoder(
+    parse_float=_Number, parse_int=_Number, parse_constant=_Number
+).decode
+
+
+def _spelled(value: Any) -> str:
+    kind = type(value)
+    if kind is _Number:
+        return _number(value)
+    if kind is str:
+        return encode_basestring(value)
+    if kind is dict:
+        named = [prefix + _spelled(value[name]) for name, prefix in _in_order(tuple(value))]
+        return "{" + ", ".join(named) + "}"
+    if kind is list:
+        return "[" + ", ".join(map(_spelled, value)) + "]"
+    return "null" if value is None else "true" if value else "false"
+
+
+@lru_cache(maxsize=1024)
+def _in_order(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The names of an object as they are printed, each with what stands before its value.
+
+    Kept, because the documents of a table have few sets of names.
+    """
+    return [(name, encode_basestring(name) + ": ") for name in sorted(names, key=_by_length)]
 
 
 def _by_length(name: str) -> tuple[int, bytes]:
