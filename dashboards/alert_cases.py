@@ -165,6 +165,14 @@ CASES: Final = (
         "web orders: rows were set aside",
     ),
     Case(
+        "CartridgeWarpDiffers",
+        [Course(m.DIFFERENCES, "0x10 3x20", TABLE)],
+        "9m",
+        "12m",
+        TABLE,
+        "web orders: 3 rows are not those of the source",
+    ),
+    Case(
         "CartridgeWarpValuesLost",
         [Course(m.CONVERSION_WARNINGS, "0x10 9x20", TABLE)],
         "9m",

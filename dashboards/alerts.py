@@ -164,6 +164,15 @@ ALERTS: Final = (
         "Rows that the destination cannot take went into quarantine. They are missing there.",
     ),
     Alert(
+        "CartridgeWarpDiffers",
+        Severity.TICKET,
+        "0m",
+        f"max by ({_TABLE}) ({m.DIFFERENCES})",
+        "> 0",
+        f"{_WHICH}: {{{{ $value }}}} rows are not those of the source",
+        "The last comparison found rows of the destination that differ, and nobody repaired them.",
+    ),
+    Alert(
         "CartridgeWarpValuesLost",
         Severity.NOTE,
         "0m",
