@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -79,14 +79,15 @@ class VerifiedCopy:
         hand = self.lease(WorkUnit.stream(SCHEMA))
         thread = threading.Thread(target=self._stream, args=(hand,))
         # Whoever compares waits for the marker of a stream that may have nothing to bring.
-        patient, pipeline.IDLE_MARKER_SECONDS = pipeline.IDLE_MARKER_SECONDS, 0.05
+        patient = PostgresDestination.traits
+        PostgresDestination.traits = replace(patient, idle_marker_seconds=0.05)
         thread.start()
         try:
             yield
         finally:
             hand.stop()
             thread.join(LIMIT)
-            pipeline.IDLE_MARKER_SECONDS = patient
+            PostgresDestination.traits = patient
         assert not self.errors, self.errors
 
     def arrived(self) -> None:

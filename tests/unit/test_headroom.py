@@ -7,12 +7,14 @@ import json
 
 import pytest
 from memory_shop import ORDERS, STREAM, Shop
+from rich.table import Table
 from structlog.testing import capture_logs
 from test_reconciler import fleet_of
 
-from commands import doctor, status
+from commands import doctor
 from coordinator import reconciler
 from coordinator.status import StatusReader
+from dashboards import plain
 from warp import headroom, metrics
 from warp.config import load
 from warp.headroom import State, state_of
@@ -151,8 +153,9 @@ def test_status_has_it_of_streams() -> None:
     found = {unit["id"]: unit["headroom"] for unit in told["units"]}
     assert found[STREAM.id]["state"] == "lost"
     assert {v for id, v in found.items() if id != STREAM.id} == {None}
-    shown = status.render(told)
-    assert "log left" in [str(c.header) for c in shown.renderables[0].columns]  # type: ignore
+    shown = plain.of_fleet(reader.look()).renderables[0]
+    assert isinstance(shown, Table)
+    assert "log left" in [str(column.header) for column in shown.columns]
     reader.close()
     fleet.reconciler.close()
 

@@ -12,7 +12,7 @@ from warp.digest.seams import Compared
 from warp.digest.sums import Sums
 from warp.errors import SourceRefused
 from warp.model import Chunk, Column
-from warp.sources.mysql.connection import identifier
+from warp.mysql_family import identifier
 from warp.sources.mysql.reading import Reader
 from warp.sources.mysql.schema import Table
 from warp.sources.mysql.snapshot import within
