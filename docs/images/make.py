@@ -16,12 +16,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pymongo
 import yaml
 
+from commands.operate import have_done
 from commands.top import FleetDesk
 from dashboards.top.app import Top
 from warp.assembly import Plugged
@@ -33,7 +35,7 @@ from warp.testing.servers import Mongod, Postgres, RedisServer
 
 HERE = Path(__file__).parent
 TTL = 4.0
-PATIENCE = 120.0
+PATIENCE = 60.0
 TABLES = {"customers": 4_000, "invoices": 9_000, "orders": 200_000}
 
 
@@ -62,7 +64,9 @@ def main() -> None:
         os.kill(int(owner(ledger, "stream:shop").split(":")[1]), 9)  # its pool starts another
         read = load(str(config), os.environ, {})
         with contextlib.closing(FleetDesk(read, Plugged(read))) as desk:
-            asyncio.run(of_the_screen(Top(desk, every=1.0)))
+            arguments = {"schema": "shop", "table": "orders"}
+            read_again = partial(have_done, read, "resync", arguments, wait=True)
+            asyncio.run(of_the_screen(Top(desk, every=1.0), read_again))
         browser.until("last !== null && last.history.length > 6", PATIENCE)
         browser.screenshot(HERE / "page.png")
 
@@ -145,28 +149,30 @@ def writing_on(database: Any) -> Iterator[None]:
         writer.join()
 
 
-async def of_the_screen(app: Top) -> None:
-    """Both sizes, while a snapshot is under way and a takeover has been seen."""
+async def of_the_screen(app: Top, read_again: Callable[[], object]) -> None:
+    """Both sizes, after a takeover has been seen, while a table is read."""
 
-    def worth_it() -> bool:
-        seen = app.picture
-        return (
-            seen is not None
-            and len(seen.trends.looks) > 4
-            and any(one.sort == "takeover" for one in seen.fleet.news)
-            and any(line.eta for line in seen.lines)
+    def taken_over() -> bool:
+        return app.picture is not None and any(
+            one.sort == "takeover" for one in app.picture.fleet.news
         )
 
+    def reading() -> bool:
+        return app.picture is not None and any(line.eta for line in app.picture.lines)
+
     async with app.run_test(size=(160, 50)) as pilot:
-        for _ in range(600):
-            if worth_it():
-                break
-            await pilot.pause(0.2)
-        else:
-            raise SystemExit("waited for a takeover while a snapshot is under way")
+        for condition in (taken_over, reading):
+            for _ in range(int(PATIENCE / 0.2)):
+                if condition():
+                    break
+                await pilot.pause(0.2)
+            else:
+                raise SystemExit(f"waited {PATIENCE:.0f} s for {condition.__name__}")
+            if condition is taken_over:
+                threading.Thread(target=read_again).start()
         (HERE / "top-160x50.svg").write_text(alone(app.export_screenshot()))
         await pilot.resize_terminal(80, 24)
-        await pilot.pause(1.5)
+        await pilot.pause(1.0)
         (HERE / "top-80x24.svg").write_text(alone(app.export_screenshot()))
 
 

@@ -21,7 +21,7 @@ import pytest
 from warp import headroom, stored
 from warp.errors import DestinationRefused, FenceBehind, LeaseLost, SchemaMoved, SourceRefused
 from warp.evolve import evolve
-from warp.interfaces import CutsRanges, DestinationConnector, SourceConnector
+from warp.interfaces import CutsRanges, DestinationConnector, SourceConnector, TellsCutShort
 from warp.model import (
     ABSENT,
     SHARED,
@@ -875,6 +875,28 @@ class DestinationContract(ABC):
         (marker,) = store.markers([UnitKind.POLL])
         assert (marker.slot, marker.phase) == (slot + 60, Phase.IDLE)
         assert Unit(self.make(), poll).marker.slot == slot + 60
+
+    def test_runs_that_were_cut_short_are_told_the_newest_first(self) -> None:
+        self.start()
+        unit = Unit(self.make(), WorkUnit.poll("shop", ORDERS))
+        if not unit.destination.traits.tells_cut_short:
+            return
+        store = unit.destination.metadata()
+        store.begin_run(unit.lease, "killed")
+        store.begin_run(unit.lease, "superseded")
+        store.end_run("superseded", status="lost", rows=0, error="a newer owner")
+        store.begin_run(unit.lease, "whole")
+        store.end_run("whole", status="done", rows=1)
+        told = cast(TellsCutShort, store).cut_short(newer_than=3600.0, limit=9)
+        assert [(run.status, run.error) for run in told] == [
+            ("lost", "a newer owner"),
+            ("abandoned", ""),
+        ]
+        assert {(run.unit, run.schema, run.worker, run.fence) for run in told} == {
+            (unit.lease.unit.id, "shop", unit.lease.owner, unit.lease.fence)
+        }
+        assert len(cast(TellsCutShort, store).cut_short(newer_than=3600.0, limit=1)) == 1
+        assert cast(TellsCutShort, store).cut_short(newer_than=-3600.0, limit=9) == []
 
     def test_a_look_finds_nothing_that_keeps_work_from_starting(self) -> None:
         destination = self.make()
