@@ -99,7 +99,7 @@ def _removal(landing: Landing, *, settled: bool) -> str:
     # that a late chunk does not bring it back.
     key = set(landing.places())
     emptied = [
-        f"{quoted(one.name)} = NULL"
+        f"{quoted(one.name)} = CAST(NULL AS {one.type})"
         for place, one in enumerate(landing.spelled)
         if place not in key
     ]
