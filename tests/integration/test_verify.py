@@ -15,7 +15,7 @@ from bson import ObjectId
 from mysql_world import Selection as MysqlSelection
 from mysql_world import World as MysqlWorld
 from mysql_world import world_at
-from postgresql_shop import Shop
+from postgresql_shop import Shop, everything
 from pymongo.database import Database
 from test_mongodb_stream import Selection as MongoSelection
 from verified_copy import FAULTS, ORDERS, SCHEMA, VerifiedCopy, copy_of, plant
@@ -26,6 +26,7 @@ from warp.destinations.postgresql.comparing import PostgresComparing
 from warp.digest.comparing import Sort
 from warp.model import Position, TableChanges, TableId, TableSettings, WorkUnit
 from warp.sources.mongodb import MongoOptions, MongoSource
+from warp.sources.postgresql import PostgresSource
 
 
 @pytest.fixture
@@ -313,12 +314,18 @@ def test_rows_of_mysql_are_compared_by_numbers_and_by_text(
         assert copy.differences(codes) == {'{"code": "K7"}': "missing"}
 
 
+def in_large_batches(table: TableId) -> TableSettings | None:
+    found = everything(table)
+    return found and replace(found, full_load_batch_size=10_000, write_batch_size=1_000)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_one_wrong_row_in_a_million_is_found_under_writes_and_nothing_else(
     copy: VerifiedCopy, shop: Shop
 ) -> None:
-    copy.rows = 100_000
+    copy.rows, copy.select = 100_000, in_large_batches
+    copy.make_source = lambda: PostgresSource(shop.options(), in_large_batches)
     shop.run(
         "insert into shop.orders select i, 'n' || i, i * 1.10, now(), i / 7.0, null"
         " from generate_series(61, 1000000) i"
