@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 import warp.headroom
 from warp.assembly import Assembly
+from warp.digest.seams import ComparedDestination
 from warp.fleet import news
 from warp.fleet.news import News
 from warp.fleet.view import FleetView, TableView, UnitView, fleet_of
@@ -19,7 +20,16 @@ from warp.interfaces import (
     SourceConnector,
     TellsCutShort,
 )
-from warp.model import SHARED, Choice, Headroom, LeasedUnit, Marker, Position, UnitKind
+from warp.model import (
+    SHARED,
+    Choice,
+    Headroom,
+    LeasedUnit,
+    Marker,
+    Position,
+    TableId,
+    UnitKind,
+)
 from warp.streams import stream_of
 
 NEWS_OF: Final = 24 * 3600.0  # seconds
@@ -129,6 +139,7 @@ class StatusReader:
                     deferred=self._metadata().deferred(),
                     left_out=[m.unit.id for m in markers if not self._is_selected(m)],
                     headroom=self._headroom_of(markers),
+                    verified=self._verified(markers),
                     news=self._news(ledger) if with_news else (),
                     lease_ttl=self._lease_ttl,
                     now=self._wall(),
@@ -180,6 +191,19 @@ class StatusReader:
                     if found is not None:
                         self._headroom[stream] = found
         return self._headroom
+
+    def _verified(self, markers: Sequence[Marker]) -> Mapping[TableId, tuple[float, int]]:
+        """Of each table that was compared with its source as a whole: when, and what differed."""
+        if not any(marker.unit.kind is UnitKind.VERIFY for marker in markers):
+            return {}  # most fleets never asked for it
+        self._metadata()
+        if self._destination is None or not self._destination.traits.compares:
+            return {}
+        found: dict[TableId, tuple[float, int]] = {}
+        for one in cast(ComparedDestination, self._destination).verifications().passes():
+            if one.complete and one.oldest is not None:  # the newest pass of a table comes first
+                found.setdefault(one.table, (one.oldest, one.differences))
+        return found
 
     def _is_selected(self, marker: Marker) -> bool:
         """A table that is not selected any more keeps its marker, and nobody waits for it."""
