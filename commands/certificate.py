@@ -73,7 +73,7 @@ def _compared(side: Side, of: Pass) -> Compared:
 
 def _place(marker: Marker) -> Place:
     position = marker.position.token if marker.position else None
-    return Place(marker.unit.id, position, marker.batch, marker.fence, marker.epoch)
+    return Place(marker.unit.id, position, marker.batch, marker.rows, marker.fence, marker.epoch)
 
 
 def check(settings: Settings, assembly: Assembly, file: Path, *, as_json: bool) -> int:
@@ -87,8 +87,8 @@ def check(settings: Settings, assembly: Assembly, file: Path, *, as_json: bool) 
     found = certificate.read(text, place=str(file))
     with contextlib.closing(assembly.bookkeeping()) as destination:
         metadata = metadata_of(destination)
-        batches = {m.unit.id: m.batch for m in metadata.markers((UnitKind.STREAM,))}
-        moved_on = any(batches.get(place.unit) != place.batch for place in found.streams)
+        rows_of = {m.unit.id: m.rows for m in metadata.markers((UnitKind.STREAM,))}
+        moved_on = any(rows_of.get(place.unit) != place.rows for place in found.streams)
         results = []
         for page in found.tables:
             table = TableId(*page.source)

@@ -16,6 +16,7 @@ from warp.errors import PositionLost
 from warp.interfaces import DestinationConnector, SourceConnector
 from warp.leases.memory import MemoryLeaseStore
 from warp.model import TableSelection, UnitKind, WorkUnit
+from warp.own_process import wait_until
 from workers.errands import Desk, recover
 
 
@@ -59,7 +60,7 @@ def test_only_rows_of_the_gap_are_written_while_the_stream_goes_on(
     shop.run("delete from shop.orders where id = 4")
     shop.run("insert into shop.orders (id, name) values (61, 'in the gap')")
     with pytest.raises(AssertionError), copy.streaming():
-        copy.arrived()
+        assert wait_until(lambda: bool(copy.errors), 60)
     assert isinstance(copy.errors.pop(), PositionLost)
     before = dict(copy.run("select id, xmin::text from shop.orders"))
 

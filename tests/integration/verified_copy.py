@@ -17,6 +17,7 @@ from postgresql_shop import Shop, everything
 from warp import pipeline, verifying
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions
 from warp.digest.seams import Kept, Pass
+from warp.errors import TransientError
 from warp.interfaces import SourceConnector
 from warp.model import Lease, Phase, TableId, TableSelection, UnitKind, WorkUnit
 from warp.own_process import wait_until
@@ -103,17 +104,25 @@ class VerifiedCopy:
             assert wait_until(reached, LIMIT)
 
     def _stream(self, hand: Hand) -> None:
-        try:
-            with closing(self.make_source()) as source, closing(self.destination()) as destination:
-                marker = destination.open(hand.lease)
-                pipeline.stream(
-                    *(source, destination, marker, hand),
-                    selection=self.select,
-                    meter=NoMeter(),
-                    idle=0.02,
-                )
-        except BaseException as error:  # noqa: BLE001 - raised by whoever follows
-            self.errors.append(error)
+        while not hand.stopping():
+            try:
+                self._follow(hand)
+            except TransientError:
+                hand.wait(0.1)  # as a worker, which keeps its lease and tries again
+            except BaseException as error:  # noqa: BLE001 - raised by whoever follows
+                self.errors.append(error)
+                return
+
+    def _follow(self, hand: Hand) -> None:
+        again = Hand(replace(hand.lease, fence=next(self.fences)))
+        with closing(self.make_source()) as source, closing(self.destination()) as destination:
+            marker = destination.open(again.lease)
+            pipeline.stream(
+                *(source, destination, marker, hand),
+                selection=self.select,
+                meter=NoMeter(),
+                idle=0.02,
+            )
 
     def verify(self, table: TableId) -> Pass:
         """One pass over a table, unit after unit."""

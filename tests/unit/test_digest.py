@@ -208,7 +208,7 @@ CERTIFICATE = Certificate(
     configuration="c",
     source="s",
     destination="d",
-    streams=(Place("stream:shop", "p", 3, 4, 0),),
+    streams=(Place("stream:shop", "p", 3, 5, 4, 0),),
     tables=(
         Page(
             *("shop", ("shop", "orders"), ("shop", "orders"), (("id", "int64"),), None),

@@ -42,6 +42,7 @@ class Place:
     unit: str
     position: str | None
     batch: int
+    rows: int  # that it had brought; unlike the batch, an idle stream leaves it as it is
     fence: int
     epoch: int
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from psycopg import sql
@@ -182,10 +183,23 @@ class PostgresComparing:
         doing = f"summing up rows of {compared.schema.table}"
         # A table that moved meanwhile says SchemaMoved, as for whoever writes to it.
         with (
-            self._session.transaction(doing, patient=True),
+            self._session.meaning(doing),
+            self._unhurried(),
             as_registered(compared.schema.table),
         ):
             return self._session.run(statement, parameters).fetchall()
+
+    @contextmanager
+    def _unhurried(self) -> Iterator[None]:
+        """Without a limit for the statement, and without a transaction: whoever takes long to read
+        a large answer would be ended as idle in it."""
+        self._session.run(b"SET statement_timeout = 0")
+        try:
+            yield
+        finally:
+            if not self._session.lost:
+                limit = round(self._session.options.statement_timeout * 1000)
+                self._session.run(f"SET statement_timeout = {limit}".encode())
 
     def _table(self, compared: Compared) -> sql.Identifier:
         place = self._settings(compared.schema.table).destination
