@@ -75,6 +75,7 @@ class TestByComparison(_Orders, PollContract):
     sees_deletes = True
 
 
+@pytest.mark.soak  # ten CPU-seconds of the emulator; a fleet polls by times in every test run
 class TestByTimes(_Orders, PollContract):
     capture = Capture.TIMESTAMP
     sees_deletes = False

@@ -80,3 +80,9 @@ def test_a_refused_right_names_the_role() -> None:
     service.answers = [Answer("SELECT 1", error=denied)]
     [found_first] = source_of(service, Capture.HASH).diagnose()
     assert "roles/bigquery.jobUser" in found_first.mend
+
+
+def test_doctor_knows_of_no_triggers() -> None:
+    source = source_of(Pretended({"orders": orders()}), Capture.TRIGGER)
+    failed = [one for one in source.diagnose() if one.verdict is Verdict.FAILED]
+    assert [one.code for one in failed] == ["bigquery-triggers"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -40,6 +41,11 @@ _CLOSED: Final = "the connector was closed"
 
 def cut(server: Server, table: Table, rows: int) -> list[Chunk]:
     """Chunks of about `rows` rows that together cover every key, the missing one too."""
+    if not table.rows:
+        # What has just streamed in is not counted yet.  To count it bills nothing.
+        name = _DIALECT.name(table.id.namespace, table.id.name)
+        [(counted,)] = server.ask(f"SELECT COUNT(*) FROM {name}", doing=f"count {table.id}")
+        table = replace(table, rows=int(counted))
     wanted = -(-table.rows // max(1, rows))
     affordable = _affordable(server, table)
     leading = table.column(table.key[0]) if table.key else None
