@@ -38,7 +38,7 @@ from warp.model import (
 )
 from warp.testing.contracts import select
 
-pytestmark = pytest.mark.xdist_group("bigquery")
+pytestmark = [pytest.mark.xdist_group("bigquery"), pytest.mark.soak]
 
 NUMBERS = itertools.count(1)
 CREATE, DELETE = Operation.CREATE, Operation.DELETE
@@ -184,30 +184,30 @@ def test_a_change_cut_short_is_finished_by_whoever_comes_next(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = Writer(warehouse)
-    writer.make(ID, Column("f", Kind.FLOAT64))
-    writer.write([1, 0.5])
+    writer.make(ID, Column("f", Kind.FLOAT64), Column("n", Kind.INT64))
+    writer.write([1, 0.5, 7])
 
     class Killed(BaseException):
         pass
 
-    def killed_at(point: str, change: Change, kind: Kind) -> None:
+    def killed_at(point: str, change: Change, column: Column) -> None:
         def hit(name: str) -> None:
             if name == point:
                 raise Killed
 
         with monkeypatch.context() as patched:
             patched.setattr(faults, "hit", hit)
-            writer.change(change, column=Column("f", kind), base=1)
+            writer.change(change, column=column, base=1)
 
-    for point, change, kind in (
-        ("after_register", Change.WIDEN_COLUMN, Kind.DECIMAL),
-        ("after_alter", Change.TEXT_COLUMN, Kind.TEXT),
+    for point, change, column in (
+        ("after_register", Change.WIDEN_COLUMN, Column("f", Kind.DECIMAL)),
+        ("after_alter", Change.TEXT_COLUMN, Column("n", Kind.TEXT)),
     ):
         with pytest.raises(Killed):
-            killed_at(point, change, kind)
-        assert writer.kinds()["f"] is kind
-    writer.write([2, "words"], version=2)
-    assert sorted(row["f"] for row in writer.rows()) == ["0.5", "words"]
+            killed_at(point, change, column)
+        assert writer.kinds()[column.name] is column.kind
+    writer.write([2, Decimal("1.5"), "words"], version=2)
+    assert sorted(row["n"] for row in writer.rows()) == ["7", "words"]
 
 
 def test_a_table_that_somebody_else_made_is_adopted_with_its_types(warehouse: Warehouse) -> None:

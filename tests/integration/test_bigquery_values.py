@@ -71,6 +71,7 @@ def test_every_kind_arrives_as_it_was(warehouse: Warehouse) -> None:
         assert found[2][f"v_{kind}"] is None, kind
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("kind", "key"),
     [
@@ -95,6 +96,7 @@ def test_a_row_is_found_again_by_a_key_of_any_kind(
     assert writer.rows() == []
 
 
+@pytest.mark.soak
 def test_a_row_with_a_value_that_bigquery_has_no_form_for_is_set_aside_and_the_rest_lands(
     warehouse: Warehouse,
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_row_with_a_value_that_bigquery_has_no_form_for_is_set_aside_and_the_r
     assert "surrogate" in found[1].row.reason
 
 
+@pytest.mark.soak
 def test_a_decimal_column_says_its_limits_and_cannot_be_widened(warehouse: Warehouse) -> None:
     writer = Writer(warehouse)
     writer.make(Column("id", Kind.INT64), Column("n", Kind.DECIMAL))
