@@ -91,6 +91,7 @@ def test_without_the_assertion_it_writes(
     assert "of the old owner" in superseded_between_load_and_transaction(warehouse, monkeypatch)
 
 
+@pytest.mark.soak
 def test_an_outcome_that_nobody_told_is_read_from_the_marker(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +111,7 @@ def test_an_outcome_that_nobody_told_is_read_from_the_marker(
     assert len(warehouse.metadata("deletion_audit")) == 1
 
 
+@pytest.mark.soak
 def test_a_transaction_that_never_arrived_is_told_so_and_can_be_written_again(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +129,7 @@ def test_a_transaction_that_never_arrived_is_told_so_and_can_be_written_again(
     assert {row["name"] for row in warehouse.rows(ORDERS)} == {"a", "b"}
 
 
+@pytest.mark.soak
 def test_a_job_that_is_sent_twice_runs_once(warehouse: Warehouse) -> None:
     session = unit_of(warehouse).destination._session  # type: ignore[attr-defined]
     runs = session.meta("sync_runs")
@@ -137,6 +140,7 @@ def test_a_job_that_is_sent_twice_runs_once(warehouse: Warehouse) -> None:
     assert len(warehouse.metadata("sync_runs")) == 1
 
 
+@pytest.mark.soak
 def test_writers_of_one_table_wait_for_each_other_and_both_land(warehouse: Warehouse) -> None:
     first = unit_of(warehouse)
     first.write("1", (CREATE, 1, 0, "there"))
@@ -164,6 +168,7 @@ def test_writers_of_one_table_wait_for_each_other_and_both_land(warehouse: Wareh
     assert {row["id"] for row in warehouse.rows(ORDERS)} == {0, 1, 2, 100, 101, 102}
 
 
+@pytest.mark.soak
 def test_a_batch_of_more_tables_than_a_transaction_may_change_lands_whole(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +191,7 @@ def test_a_batch_of_more_tables_than_a_transaction_may_change_lands_whole(
     assert (marker.batch, marker.position) == (1, Position("1", 1_000.0))
 
 
+@pytest.mark.soak
 def test_the_words_of_our_assertions_come_back(warehouse: Warehouse) -> None:
     session = unit_of(warehouse).destination._session  # type: ignore[attr-defined]
     for words in (verdicts.FENCE, verdicts.TABLE, verdicts.WHOLE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -37,14 +38,14 @@ from warp.model import (
 )
 from warp.testing.contracts import select
 
-pytestmark = pytest.mark.xdist_group("bigquery")
+pytestmark = [pytest.mark.xdist_group("bigquery"), pytest.mark.soak]
 
-TABLE = TableId("shop", "things")
+NUMBERS = itertools.count(1)
 CREATE, DELETE = Operation.CREATE, Operation.DELETE
 
 
 class Writer:
-    """A stream of one table, whose columns a test chooses."""
+    """A stream of one table of its own, whose columns a test chooses."""
 
     def __init__(self, warehouse: Warehouse, **settings: Any) -> None:
         def chosen(table: TableId) -> TableSettings | None:
@@ -52,43 +53,45 @@ class Writer:
             return found and replace(found, **settings)
 
         self.warehouse = warehouse
+        number = next(NUMBERS)
+        self.id = TableId("shop", f"things_{number}")
         self.destination: BigQueryDestination = warehouse.destination(chosen)
         self.destination.metadata().prepare()
-        table = WorkUnit.of_table("shop", TABLE)
+        table = WorkUnit.of_table("shop", self.id)
         self.destination.metadata().register(table, position=None, phase=Phase.STREAMING)
-        self.marker: Marker = self.destination.open(Lease(WorkUnit.stream("shop"), "w", 1))
+        self.marker: Marker = self.destination.open(Lease(WorkUnit.stream("shop"), "w", number))
 
     def make(self, *columns: Column, key: Sequence[str] = ("id",)) -> None:
-        schema = TableSchema(TABLE, columns, tuple(key))
+        schema = TableSchema(self.id, columns, tuple(key))
         self.change(Change.CREATE_TABLE, schema=schema)
 
     def change(self, change: Change, **what: Any) -> None:
-        self.destination.apply_schema_changes([SchemaChange(TABLE, change, **what)])
+        self.destination.apply_schema_changes([SchemaChange(self.id, change, **what)])
 
     def write(self, *rows: Sequence[Any], operation: Operation = CREATE, version: int = 1) -> None:
-        schema = self.destination.get_schema(TABLE)
+        schema = self.destination.get_schema(self.id)
         columns = [list(column) for column in zip(*rows, strict=True)]
         operations = bytearray([operation]) * len(rows)
-        part = TableChanges(TABLE, operations, [version] * len(rows), schema, columns)
+        part = TableChanges(self.id, operations, [version] * len(rows), schema, columns)
         batch = ChangeBatch([part], Position(str(self.marker.batch), 1_000.0))
         after = self.marker.advanced(batch, phase=Phase.STREAMING)
         self.written = self.destination.write_batch(batch, after)
         self.marker = after
 
     def rows(self) -> list[dict[str, Any]]:
-        found = self.warehouse.rows(TABLE)
+        found = self.warehouse.rows(self.id)
         return [{k: v for k, v in row.items() if not k.startswith("_cw_")} for row in found]
 
     def kinds(self) -> dict[str, Kind]:
-        schema = self.destination.get_schema(TABLE)
+        schema = self.destination.get_schema(self.id)
         return {c.name: c.kind for c in schema.columns} if schema else {}
 
     def table(self) -> Any:
-        place = self.warehouse.place(TABLE)
+        place = self.warehouse.place(self.id)
         return self.warehouse.client.get_table(f"{place.namespace}.{place.name}", retry=ONCE)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def warehouse(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
     with Warehouse(bigquery_server, secrets.token_hex(4)) as warehouse:
         yield warehouse
@@ -106,14 +109,14 @@ def test_names_that_bigquery_does_not_take_are_changed_and_never_collide(
     writer.write([1, *HOSTILE])
     [row] = writer.rows()
     assert sorted(map(str, row.values())) == sorted(["1", *HOSTILE])
-    assert [c.name for c in writer.destination.get_schema(TABLE).columns] == ["id", *HOSTILE]  # type: ignore[union-attr]
+    assert [c.name for c in writer.destination.get_schema(writer.id).columns] == ["id", *HOSTILE]  # type: ignore[union-attr]
     assert row["select"] == "select"
 
 
 def test_a_table_is_keyed_and_clustered_and_partitioned_as_configured(
     bigquery_server: BigQueryServer,
 ) -> None:
-    layout = {"shop_*.things": {"partition_by": "at", "granularity": "MONTH"}}
+    layout = {"shop_*.things_*": {"partition_by": "at", "granularity": "MONTH"}}
     with Warehouse(bigquery_server, secrets.token_hex(4), layout=layout) as warehouse:
         writer = Writer(warehouse)
         writer.make(ID, Column("at", Kind.DATE), Column("n", Kind.DECIMAL))
@@ -153,13 +156,13 @@ def test_a_column_of_a_table_that_is_too_large_to_make_anew_stays(warehouse: War
     writer.make(ID, Column("n", Kind.INT64))
     writer.write([1, 7])
     writer.change(Change.TEXT_COLUMN, column=Column("n", Kind.TEXT), base=1)
-    schema = writer.destination.get_schema(TABLE)
+    schema = writer.destination.get_schema(writer.id)
     assert schema is not None
     assert [(c.kind, c.fixed) for c in schema.columns] == [
         (Kind.INT64, False),
         (Kind.INT64, True),
     ]
-    [line] = writer.destination.metadata().errors(Choice())
+    [line] = writer.destination.metadata().errors(Choice(table=writer.id.name))
     assert "rewrite_limit" in line.message
 
 
@@ -181,39 +184,39 @@ def test_a_change_cut_short_is_finished_by_whoever_comes_next(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = Writer(warehouse)
-    writer.make(ID, Column("f", Kind.FLOAT64))
-    writer.write([1, 0.5])
+    writer.make(ID, Column("f", Kind.FLOAT64), Column("n", Kind.INT64))
+    writer.write([1, 0.5, 7])
 
     class Killed(BaseException):
         pass
 
-    def killed_at(point: str, change: Change, kind: Kind) -> None:
+    def killed_at(point: str, change: Change, column: Column) -> None:
         def hit(name: str) -> None:
             if name == point:
                 raise Killed
 
         with monkeypatch.context() as patched:
             patched.setattr(faults, "hit", hit)
-            writer.change(change, column=Column("f", kind), base=1)
+            writer.change(change, column=column, base=1)
 
-    for point, change, kind in (
-        ("after_register", Change.WIDEN_COLUMN, Kind.DECIMAL),
-        ("after_alter", Change.TEXT_COLUMN, Kind.TEXT),
+    for point, change, column in (
+        ("after_register", Change.WIDEN_COLUMN, Column("f", Kind.DECIMAL)),
+        ("after_alter", Change.TEXT_COLUMN, Column("n", Kind.TEXT)),
     ):
         with pytest.raises(Killed):
-            killed_at(point, change, kind)
-        assert writer.kinds()["f"] is kind
-    writer.write([2, "words"], version=2)
-    assert sorted(row["f"] for row in writer.rows()) == ["0.5", "words"]
+            killed_at(point, change, column)
+        assert writer.kinds()[column.name] is column.kind
+    writer.write([2, Decimal("1.5"), "words"], version=2)
+    assert sorted(row["n"] for row in writer.rows()) == ["7", "words"]
 
 
 def test_a_table_that_somebody_else_made_is_adopted_with_its_types(warehouse: Warehouse) -> None:
-    place = warehouse.place(TABLE)
-    warehouse.client.create_dataset(place.namespace, retry=ONCE)
+    writer = Writer(warehouse)
+    place = warehouse.place(writer.id)
+    warehouse.client.create_dataset(place.namespace, exists_ok=True, retry=ONCE)
     there = f"`{place.namespace}`.`{place.name}`"
     warehouse.query(f"CREATE TABLE {there} (id INT64 NOT NULL, n INT64, theirs STRING)")
     warehouse.query(f"INSERT INTO {there} (id, n, theirs) VALUES (1, 1, 'kept'), (9, 9, 'kept')")
-    writer = Writer(warehouse)
     writer.make(ID, Column("n", Kind.FLOAT64), Column("more", Kind.TEXT))
     assert writer.kinds() == {"id": Kind.INT64, "n": Kind.INT64, "more": Kind.TEXT}
     writer.write([1, 5, "new"])
@@ -227,12 +230,12 @@ def test_a_dropped_table_is_told_until_it_is_to_be_read_anew(warehouse: Warehous
     writer = Writer(warehouse)
     writer.make(ID)
     writer.write([1])
-    place = warehouse.place(TABLE)
+    place = warehouse.place(writer.id)
     warehouse.client.delete_table(f"{place.namespace}.{place.name}", retry=ONCE)
     with pytest.raises(DestinationRefused, match="resync"):
-        writer.destination.get_schema(TABLE)
-    writer.destination.metadata().resync("shop", TABLE, position=Position("2"))
-    assert writer.destination.get_schema(TABLE) is None
+        writer.destination.get_schema(writer.id)
+    writer.destination.metadata().resync("shop", writer.id, position=Position("2"))
+    assert writer.destination.get_schema(writer.id) is None
     writer.make(ID)
     writer.write([2])
     assert writer.rows() == [{"id": 2}]
@@ -249,4 +252,3 @@ def test_soft_deletes_keep_the_row_and_mark_it(warehouse: Warehouse) -> None:
     ]
     writer.write([1, 3], version=3)
     assert {row["id"]: row["gone"] for row in writer.rows()} == {1: False, 2: False}
-    assert warehouse.metadata("deletion_audit") == []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fix_bigquery import Warehouse
 from fix_servers import BigQueryServer
-from test_bigquery_schema import TABLE, Writer
+from test_bigquery_schema import Writer
 
 from warp.model import ABSENT, Change, Choice, Column, Kind, Operation
 
@@ -47,7 +47,7 @@ VALUES: list[tuple[Kind, Any, Any]] = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def warehouse(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
     with Warehouse(bigquery_server, secrets.token_hex(4)) as warehouse:
         yield warehouse
@@ -71,6 +71,7 @@ def test_every_kind_arrives_as_it_was(warehouse: Warehouse) -> None:
         assert found[2][f"v_{kind}"] is None, kind
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("kind", "key"),
     [
@@ -95,6 +96,7 @@ def test_a_row_is_found_again_by_a_key_of_any_kind(
     assert writer.rows() == []
 
 
+@pytest.mark.soak
 def test_a_row_with_a_value_that_bigquery_has_no_form_for_is_set_aside_and_the_rest_lands(
     warehouse: Warehouse,
 ) -> None:
@@ -102,18 +104,19 @@ def test_a_row_with_a_value_that_bigquery_has_no_form_for_is_set_aside_and_the_r
     writer.make(Column("id", Kind.INT64), Column("at", Kind.TIMESTAMP), Column("t", Kind.TEXT))
     writer.write([1, 0, "fine"], [2, 10**18, "far"], [3, 0, "half \ud800"])
     assert [row["id"] for row in writer.rows()] == [1]
-    assert writer.written.counts == {(TABLE, Operation.CREATE): 1}
-    found = writer.destination.metadata().quarantine(Choice(whole=True))
+    assert writer.written.counts == {(writer.id, Operation.CREATE): 1}
+    found = writer.destination.metadata().quarantine(Choice(table=writer.id.name, whole=True))
     assert [(a.row.key, a.row.version) for a in found] == [('{"id": 2}', 1), ('{"id": 3}', 1)]
     assert "years 1 to 9999" in found[0].row.reason
     assert "surrogate" in found[1].row.reason
 
 
+@pytest.mark.soak
 def test_a_decimal_column_says_its_limits_and_cannot_be_widened(warehouse: Warehouse) -> None:
     writer = Writer(warehouse)
     writer.make(Column("id", Kind.INT64), Column("n", Kind.DECIMAL))
     writer.change(Change.WIDEN_COLUMN, column=Column("n", Kind.DECIMAL), base=1)
-    schema = writer.destination.get_schema(TABLE)
+    schema = writer.destination.get_schema(writer.id)
     assert schema is not None
     column = schema.column("n")
     assert column is not None

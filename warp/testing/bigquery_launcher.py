@@ -8,11 +8,13 @@ Run by the emulator's own Python, never imported by ours:
 DuckDB fetches the extensions that local-bigquery needs from the network; here they come from
 wheels.  A MERGE of local-bigquery begins a transaction of its own, which DuckDB 1.5 answers by
 aborting the one around it, so that no MERGE worked inside BEGIN TRANSACTION.  And it looks for each
-table of each statement in a list of all there are, with their sizes: a third of its CPU.
+table of each statement in a list of all there are, with their sizes: a third of its CPU.  Its
+PARSE_JSON takes one argument and not BigQuery's `wide_number_mode`.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from typing import Any
@@ -54,6 +56,7 @@ class _Cursor:
         return getattr(self._cursor, name)
 
 
+_MODE = re.compile(r",\s*wide_number_mode\s*=>\s*'\w+'")
 _OBJECTS = """
     SELECT t.table_name, '{what}', 0
     FROM {catalog}.ducklake_{kind} AS t JOIN {catalog}.ducklake_schema AS s USING (schema_id)
@@ -88,9 +91,18 @@ def _objects_by(database: Any) -> Any:
 def serve() -> None:
     from local_bigquery.cli import main
     from local_bigquery.engine import database
-    from local_bigquery.jobs import merge
+    from local_bigquery.jobs import merge, query
 
     database.objects = _objects_by(database)
+    execute = query.execute
+
+    def without_modes(
+        cursor: Any, project: Any, job: Any, config: Any, *more: Any, **named: Any
+    ) -> Any:
+        plain = config.model_copy(update={"query": _MODE.sub("", config.query)})
+        return execute(cursor, project, job, plain, *more, **named)
+
+    query.execute = without_modes
     run = merge.run
     merge.run = lambda cursor, tree, context: run(_Cursor(cursor), tree, context)
     main()

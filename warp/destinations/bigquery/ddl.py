@@ -34,7 +34,7 @@ from warp.destinations.bigquery.groups import Groups
 from warp.destinations.bigquery.markers import Group
 from warp.destinations.bigquery.merge import DELETED, VERSION
 from warp.destinations.bigquery.metadata import places, storable
-from warp.destinations.bigquery.names import literal, quoted
+from warp.destinations.bigquery.names import digest, literal, quoted
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import PATIENCE, Session, Told
 from warp.destinations.bigquery.spelling import KINDS, TEXTS, Spelled
@@ -364,8 +364,11 @@ class Ddl:
         becomes = have.having(spelled)
         layout = self._session.options.layout_of(have.place)
         soft = tables.soft_name(settings.soft_delete_column)
-        statement = tables.make_anew(becomes, self._session.project, layout, soft, casts)
-        return replace(becomes, todo=(statement,))
+        project, staging = self._session.project, self._session.options.staging_dataset
+        aside = quoted(project, staging, f"anew_{digest(self._session.new_id(), 16)}")
+        return replace(
+            becomes, todo=tables.make_anew(becomes, project, layout, soft, casts, aside)
+        )
 
     def _why_not(
         self, settings: TableSettings, have: Table, old: Spelled, new: Spelled, cast: str | None

@@ -266,14 +266,12 @@ class Session:
 
     # -- jobs
 
-    def load(
-        self, table: str, file: bytes, columns: Iterable[tuple[str, str]], job_id: str
-    ) -> None:
-        """A Parquet file takes the place of all rows of a staging table."""
+    def load(self, table: str, file: bytes, job_id: str) -> None:
+        """A Parquet file, which says itself what it holds, takes the place of all rows of a staging
+        table."""
         config = bigquery.LoadJobConfig(
             source_format=bigquery.SourceFormat.PARQUET,
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-            schema=_schema(columns),
         )
         place = f"{self.project}.{self.options.staging_dataset}.{table}"
 

@@ -21,7 +21,7 @@ from warp.destinations.bigquery.quotas import Allowance, Pacer
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import Session
 from warp.destinations.bigquery.spelling import Spelled
-from warp.destinations.bigquery.staged import BESIDE, Staged, stage
+from warp.destinations.bigquery.staged import Staged, stage
 from warp.destinations.bigquery.tables import Table
 from warp.model import Cells, Lease, TableId, TableSchema
 from warp.replays import Standing
@@ -95,11 +95,10 @@ class Staging:
             time.sleep(min(wait, LONGEST_PAUSE))
 
     def load(self, name: str, part: Staged, spelled: Sequence[Spelled], *, keys: bool) -> None:
-        columns = [(f"c{place}", one.staged_type) for place, one in enumerate(spelled)]
         file = staged.parquet(part, spelled, keys=keys)
         self._loads += 1
         job = f"cartridge_warp_load_{self._owner}_{self._loads}"
-        self._session.load(name, file, [*columns, *BESIDE], job)
+        self._session.load(name, file, job)
 
     def tidy(self) -> None:
         """This unit is done; what is left otherwise goes by itself in two days."""

@@ -127,8 +127,13 @@ def make_anew(
     layout: Layout,
     soft: str | None,
     casts: Mapping[str, str],
-) -> str:
-    """The same table with other types, in one statement; `casts` are by the column's name there."""
+    aside: str,
+) -> tuple[str, str]:
+    """The same table with other types; `casts` are by the column's name there.
+
+    By way of another table, `aside`: until the last statement is done nothing has changed, so all
+    of it can be done again.
+    """
     cells = [
         f"{casts.get(one.name, quoted(one.name))} AS {quoted(one.name)}" for one in table.spelled
     ]
@@ -137,8 +142,8 @@ def make_anew(
         cells.append(quoted(soft))
     place = _place(project, table)
     return (
-        f"CREATE OR REPLACE TABLE {place} {_body(table, layout, soft)}"
-        f" AS SELECT {', '.join(cells)} FROM {place}"
+        f"CREATE OR REPLACE TABLE {aside} AS SELECT {', '.join(cells)} FROM {place}",
+        f"CREATE OR REPLACE TABLE {place} {_body(table, layout, soft)} AS SELECT * FROM {aside}",
     )
 
 
