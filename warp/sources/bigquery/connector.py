@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final, NoReturn
 
 import structlog
@@ -145,13 +145,6 @@ class BigQuerySource:
 
     def _no_log(self) -> NoReturn:
         raise SourceRefused("BigQuery has no log to follow; its tables are polled")
-
-    def observe(self) -> Mapping[str, float]:
-        """`retention_seconds`: how far back the time travel of the dataset reaches."""
-        namespace = getattr(self._selection, "namespace", None) or self._dataset
-        if namespace is None:
-            return {}
-        return {"retention_seconds": self.catalog.time_travel(namespace)}
 
     # -- the rows
 
