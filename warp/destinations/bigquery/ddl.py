@@ -366,9 +366,7 @@ class Ddl:
         soft = tables.soft_name(settings.soft_delete_column)
         project, staging = self._session.project, self._session.options.staging_dataset
         aside = quoted(project, staging, f"anew_{digest(self._session.new_id(), 16)}")
-        return replace(
-            becomes, todo=tables.make_anew(becomes, project, layout, soft, casts, aside)
-        )
+        return replace(becomes, todo=tables.make_anew(becomes, project, layout, soft, casts, aside))
 
     def _why_not(
         self, settings: TableSettings, have: Table, old: Spelled, new: Spelled, cast: str | None
