@@ -13,7 +13,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from processes import PATIENCE, eventually, fleet_between
 from pymongo.database import Database
 
-pytestmark = pytest.mark.xdist_group("bigquery")
+pytestmark = [pytest.mark.xdist_group("bigquery"), pytest.mark.soak]
 
 
 def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(
