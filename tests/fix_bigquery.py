@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from typing import Any, Self
 
+import requests
 from fix_servers import BigQueryServer
 from google.api_core.exceptions import NotFound
 
@@ -57,6 +58,13 @@ class Warehouse:
         return self._made[-1]
 
     def query(self, statement: str) -> list[dict[str, Any]]:
+        try:
+            return self._query(statement)
+        except requests.exceptions.ConnectionError:
+            # The emulator ends a connection that was idle for five seconds, perhaps just now.
+            return self._query(statement)
+
+    def _query(self, statement: str) -> list[dict[str, Any]]:
         found = self.client.query_and_wait(statement, retry=ONCE, job_retry=ONCE)
         return [dict(row.items()) for row in found]
 

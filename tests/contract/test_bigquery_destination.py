@@ -23,7 +23,6 @@ pytestmark = pytest.mark.xdist_group("bigquery")
 EVERY_TIME = {
     "test_applies_creates_updates_and_deletes",
     "test_an_old_owner_writes_neither_rows_nor_marker",
-    "test_a_late_chunk_row_never_brings_back_a_deleted_one",
 }
 # They look at what is there before anybody has prepared anything.
 _UNPREPARED = ("was_prepared", "a_look_finds")

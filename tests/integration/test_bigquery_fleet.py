@@ -13,7 +13,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from processes import PATIENCE, eventually, fleet_between
 from pymongo.database import Database
 
-pytestmark = pytest.mark.xdist_group("bigquery")
+pytestmark = [pytest.mark.xdist_group("bigquery"), pytest.mark.soak]
 
 
 def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(
@@ -39,6 +39,13 @@ def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(
             )
             return {row["_id"]: row["n"] for row in found}
 
+        def begun() -> bool:
+            try:
+                runs = warehouse.metadata("sync_runs")
+            except GoogleAPICallError:  # nobody has prepared anything yet
+                return False
+            return any(run["unit"] == f"stream:{database}" for run in runs)
+
         def equal() -> bool:
             try:
                 return there() == wanted
@@ -55,7 +62,7 @@ def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(
         ) as fleet:
             fleet.coordinator()
             workers = [fleet.worker(), fleet.worker()]
-            eventually(lambda: fleet.owner(), "an owner of the stream", 2 * PATIENCE)
+            eventually(begun, "a run of the stream", 2 * PATIENCE)
             orders.update_many({"_id": {"$lt": 50}}, {"$inc": {"n": 1000}})
             owner = fleet.owner()
             victim = next(w for w in workers if w.owns(owner))

@@ -8,6 +8,7 @@ Extended JSON elsewhere.  Done while nobody writes to the table, and harmless wh
 from __future__ import annotations
 
 import json
+import re
 from typing import Final
 
 from warp.destinations.bigquery.names import literal, quoted
@@ -40,6 +41,9 @@ _EXACT: Final[dict[Kind, tuple[str, str]]] = {
 }
 
 
+_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
 def statement(table: Table, project: str, column: Spelled) -> str | None:
     """None where nothing can have waited, or cannot be moved."""
     extra = next((one for one in table.spelled if one.column.role is Role.EXTRA), None)
@@ -47,7 +51,8 @@ def statement(table: Table, project: str, column: Spelled) -> str | None:
     if extra is None or exact is None or extra.type != "JSON" or column.column.limit is not None:
         return None
     field = column.column.source.replace("\0", "\u2400")
-    path = literal("$." + json.dumps(field, ensure_ascii=False))
+    plain = _PLAIN.fullmatch(field) is not None
+    path = literal("$." + (field if plain else json.dumps(field, ensure_ascii=False)))
     cell = quoted(extra.name)
     value = f"JSON_QUERY({cell}, {path})"
     fits, found = (part.format(v=value) for part in exact)

@@ -99,8 +99,8 @@ class Groups:
             if column in of and of[column] is not None:
                 value = literal(str(of[column]))
             else:
-                value = _FIRST.get(column, f"CAST(NULL AS {type_})")
-            cells.append(f"{value} AS {quoted(column)}")
+                value = _FIRST.get(column, "NULL")
+            cells.append(f"CAST({value} AS {type_}) AS {quoted(column)}")
         script.add(f"CREATE TABLE IF NOT EXISTS {self.quoted(name)} AS SELECT {', '.join(cells)}")
         self._session.query(script)
 
