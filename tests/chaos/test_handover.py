@@ -18,7 +18,7 @@ from warp.destinations.postgresql import merge
 
 FIRST_SEED = int(os.environ.get("CARTRIDGE_WARP_SEED", "1"))
 TRIALS = int(os.environ.get("CARTRIDGE_WARP_TRIALS", "30"))
-TWIN_TRIALS = 8  # a broken protocol is found within a few
+TWIN_TRIALS = 24  # the first wrong one ends it; on a busy machine luck may take a while
 TO_THE_END = 10_000  # rows: a chunk so late is written when the stream has nothing more to write
 
 Run = Callable[[Setting], Outcome]
