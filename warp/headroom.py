@@ -27,9 +27,6 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-ENDING: Final = frozenset({State.LOW, State.LOST})
-
-
 def ask(source: SourceConnector, position: Position) -> Headroom | None:
     """What the source keeps behind a position; None where it cannot tell such a thing.
 

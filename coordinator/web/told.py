@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from warp import headroom
 from warp.fleet.lines import Line, chosen
 from warp.fleet.picture import Picture
 from warp.fleet.view import TableView
@@ -63,7 +64,7 @@ def _line(line: Line) -> dict[str, Any]:
         "rate": line.rate,
         "history": _course(line.history),
         "lag": line.lag,
-        "headroom": line.headroom,
+        "headroom": None if line.headroom is None else headroom.short(line.headroom),
         "quarantined": line.quarantined,
         "deferred": line.deferred,
         "verified_at": line.verified_at,

@@ -26,6 +26,7 @@ SIGNS: Final = {
 }
 _BAR: Final = 5
 _WELL: Final = {Health.WELL: "green"}
+_ENDING: Final = {headroom.State.LOW: "yellow", headroom.State.LOST: "bold red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,12 @@ def _verified(line: Line, now: float, width: int) -> Text:
     return Text(words.verified(line.verified_at, line.differences, now), style=style)
 
 
-def _room(line: Line) -> str:
+def _room(line: Line, now: float, width: int) -> Text:
     """How long, or how much, its source still keeps."""
-    return words.NOTHING if line.headroom is None else headroom.short(line.headroom)
+    if line.headroom is None:
+        return Text(words.NOTHING)
+    style = _ENDING.get(headroom.state_of(line.headroom), "")
+    return Text(headroom.short(line.headroom), style=style)
 
 
 def _aside(number: int) -> Text:
@@ -142,7 +146,7 @@ LINES: Final[tuple[Column[Line], ...]] = (
     Column("rows", 7, lambda x, now, w: Text(words.count(x.rows)), 6, True),
     Column("rows/s", 6, lambda x, now, w: Text(words.count(x.rate)), 0, True),
     Column("lag", 6, _lag, 0, True),
-    Column("room", 7, lambda x, now, w: Text(_room(x)), 2, True),
+    Column("room", 7, _room, 2, True),
     Column("aside", 5, lambda x, now, w: _aside(x.quarantined), 0, True),
     Column("wait", 5, lambda x, now, w: _aside(x.deferred), 5, True),
     Column("verified", 10, _verified, 3),

@@ -92,9 +92,11 @@ def expect_the_range_alone_to_be_mended(
     expected |= {250: "wrong", 271: "stray"}
     fleet.until(lambda: there.rows() == expected, "what was written meanwhile")
     assert fleet.table("orders").within is None
-    assert there.run(
+    swept = there.run(
         "select key from cartridge_warp_metadata.deletion_audit where reason = 'sweep'"
-    ) == [({side.key: 171},)]
+    )
+    # What was deleted meanwhile goes by the stream or by the sweep, whichever comes first.
+    assert [key for (key,) in swept if key != {side.key: 140}] == [{side.key: 171}]
     chunks = [m for m in fleet.metadata.markers((UnitKind.CHUNK,)) if m.epoch == 1]
     assert len(chunks) == 3  # of 20 rows each, for some 50 ids
     assert sum(m.rows for m in chunks) <= 52

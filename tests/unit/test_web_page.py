@@ -23,7 +23,7 @@ from warp.errors import LedgerUnavailable
 from warp.fleet.picture import Picture
 from warp.fleet.view import FleetView, UnitView
 from warp.metrics import MetricsServer
-from warp.model import Phase, UnitKind
+from warp.model import Headroom, Phase, UnitKind
 from warp.own_process import wait_until
 
 
@@ -210,8 +210,10 @@ def test_a_fleet_of_thousands_is_told_by_its_worst() -> None:
         UnitView(f"stream:s{n}", UnitKind.STREAM, f"s{n}", (), Phase.STREAMING, "leased", "w")
         for n in range(2 * MOST_LINES)
     ]
-    bad = UnitView("stream:zz", UnitKind.STREAM, "zz", (), Phase.FAILED, "dead")
+    left = Headroom("its log", ratio=0.5, seconds=7200.0)
+    bad = UnitView("stream:zz", UnitKind.STREAM, "zz", (), Phase.FAILED, "dead", headroom=left)
     said = told(Picture.of(FleetView(units=(*well, bad))))
     assert len(said["lines"]) == MOST_LINES
     assert said["lines_in_all"] == 2 * MOST_LINES + 1
     assert said["lines"][0]["key"] == "stream:zz"
+    assert json.loads(json.dumps(said))["lines"][0]["headroom"] == "2 h"

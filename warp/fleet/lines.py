@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from warp import headroom
 from warp.fleet.trends import Counters, Trends
 from warp.fleet.view import FleetView, TableView, UnitView
 from warp.model import SHARED, Headroom, Phase, TableId, UnitKind
@@ -70,8 +69,6 @@ class Line:
             return Health.FAILED
         if self.phase == Phase.PAUSED:
             return Health.PAUSED
-        if self.headroom is not None and headroom.state_of(self.headroom) in headroom.ENDING:
-            return Health.LATE
         if self.lag is not None and self.lag > LATE and self.kind == UnitKind.STREAM:
             return Health.LATE
         if self.state in ("due", "absent"):

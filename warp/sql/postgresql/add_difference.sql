@@ -1,3 +1,4 @@
+-- A row that was found to differ, or is only at one of the two ends.
 insert into {meta}.differences
     (unit, schema_name, source_namespace, source_table, pass, key, kinds, sort, columns, version)
 values (%(unit)s, %(schema)s, %(namespace)s, %(table)s, %(pass)s, %(key)s, %(kinds)s, %(sort)s,

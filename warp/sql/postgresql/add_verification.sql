@@ -1,3 +1,4 @@
+-- A key range that is to be compared; one that is there already stays as it is.
 insert into {meta}.verifications (unit, schema_name, source_namespace, source_table, pass, repairs)
 values (%(unit)s, %(schema)s, %(namespace)s, %(table)s, %(pass)s, %(repairs)s)
 on conflict (unit) do nothing

@@ -1,3 +1,4 @@
+-- What became of differences: repaired, or gone by themselves.  One that was decided stays so.
 update {meta}.differences
 set state = %(state)s, decided_at = clock_timestamp()
 where id = any(%(ids)s) and state in ('open', 'repairing')
