@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import ClassVar, Final
 
@@ -10,6 +11,7 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
+from textual.geometry import Size
 from textual.message import Message
 from textual.widgets import DataTable, Footer, Input, Static
 
@@ -160,9 +162,23 @@ class Top(App[None]):
         if not self.screen_stack:  # it was on its way while the screen was left
             return
         self.picture, self._trouble = message.picture, ""
+        self._follow_the_terminal()
         self._draw()
         if isinstance(self.screen, dialogs.Detail):
             self.screen.renew(message.picture)
+
+    def _follow_the_terminal(self) -> None:
+        """Take the terminal's size, where nobody told that it has changed.
+
+        Seen once in tmux on a busy machine: the screen stayed at its old size for a minute.
+        """
+        if self.is_headless:
+            return
+        size = Size(*shutil.get_terminal_size())  # as textual itself asks when it is told
+        if size != self.size:
+            self.post_message(events.Resize(size, size))
+        elif size != self.screen.size:
+            self.screen.post_message(events.Resize(size, size))
 
     def on_unseen(self, message: Unseen) -> None:
         if not self.screen_stack:

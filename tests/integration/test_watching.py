@@ -45,8 +45,6 @@ def port_of(coordinator: Command) -> int:
     return int(found[1])
 
 
-# Twice the screen had not followed the change of its size beside other tests: to be understood.
-@pytest.mark.soak
 def test_a_takeover_is_seen_on_a_terminal_and_on_the_page(fleet: Fleet) -> None:
     """And a schema is paused, resumed, a worker drained, by keys alone."""
     coordinator = fleet.coordinator()
@@ -91,6 +89,17 @@ def test_a_takeover_is_seen_on_a_terminal_and_on_the_page(fleet: Fleet) -> None:
         terminal.press("q")
         eventually(terminal.ended, "the screen to be left")
     assert coordinator.process.poll() is None
+
+
+def test_the_screen_follows_its_terminal_though_nobody_told_that_it_changed() -> None:
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here.parent / "unit"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "TERM": "tmux-256color", "PYTHONPATH": path}
+    command = [sys.executable, str(here / "deaf_top.py")]
+    with Terminal(command, environment=environment) as terminal:
+        assert "verified" not in terminal.until("stream:", "q quit")
+        terminal.resize(160, 50)
+        terminal.until("verified")
 
 
 def marker_of(fleet: Fleet) -> tuple[str, int]:
