@@ -30,13 +30,13 @@ from postgresql_world import (
 from warp import faults
 from warp.compact import Compacted
 from warp.destinations.postgresql import session
-from warp.destinations.postgresql.carriers import stage
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.staging import Staging
 from warp.destinations.postgresql.straight import Straight, in_key_order, may
 from warp.errors import DestinationUnavailable, SchemaMoved
 from warp.model import ABSENT, UNCHANGED, Chunk, Column, Kind, Phase, TableId, TableSchema, WorkUnit
 from warp.own_process import wait_until
+from warp.staged import stage
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from warp.compact import Compacted
 from warp.destinations.postgresql.careful import Refusal
-from warp.destinations.postgresql.carriers import PARTIAL, stage
 from warp.destinations.postgresql.constraints import Reference, wanted_text
 from warp.destinations.postgresql.deferral import (
     circles,
@@ -22,6 +21,7 @@ from warp.destinations.postgresql.deferral import (
     waiting_of,
 )
 from warp.model import ABSENT, UNCHANGED, Column, Kind, Operation, TableId, TableSchema
+from warp.staged import PARTIAL, stage
 
 ORDERS, CUSTOMERS = TableId("shop", "orders"), TableId("shop", "customers")
 SCHEMA = TableSchema(

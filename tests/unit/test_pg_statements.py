@@ -11,6 +11,7 @@ from warp.destinations.postgresql import carriers, merge
 from warp.destinations.postgresql.session import fitting, name
 from warp.model import ABSENT, UNCHANGED, Column, Kind, Operation, TableId, TableSchema
 from warp.sql import load, migrations
+from warp.staged import PARTIAL, Staged, stage
 
 DIRECTORY = files("warp.sql").joinpath("postgresql")
 NAMES = sorted(f.name[:-4] for f in DIRECTORY.iterdir() if f.name.endswith(".sql"))
@@ -54,14 +55,14 @@ SCHEMA = TableSchema(
 )
 
 
-def staged(operations: bytes, *columns: list[object]) -> carriers.Staged:
+def staged(operations: bytes, *columns: list[object]) -> Staged:
     compacted = Compacted(operations, list(range(len(operations))), [*columns])
-    return carriers.stage(SCHEMA, compacted)
+    return stage(SCHEMA, compacted)
 
 
 def test_a_row_that_keeps_cells_is_marked_with_a_bitmap_of_them() -> None:
     part = staged(b"uud", [1, 2, 3], ["x", UNCHANGED, ABSENT], [0, 0, ABSENT])
-    assert part.operations == bytes([Operation.UPDATE, carriers.PARTIAL, Operation.DELETE])
+    assert part.operations == bytes([Operation.UPDATE, PARTIAL, Operation.DELETE])
     assert part.kept == [None, bytes([0b10]), None]
     assert part.left_out == frozenset()
 

@@ -19,7 +19,6 @@ from warp.destinations.bigquery.look import look
 from warp.destinations.bigquery.markers import Group
 from warp.destinations.bigquery.merge import Beside
 from warp.destinations.bigquery.metadata import BigQueryMetadata, places
-from warp.destinations.bigquery.notes import NOTHING_SAID, Said
 from warp.destinations.bigquery.options import BigQueryDestinationOptions
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import Session, Spent
@@ -53,6 +52,7 @@ from warp.model import (
     WorkUnit,
     Written,
 )
+from warp.staged import NOTHING_SAID, Said
 
 
 class BigQueryDestination:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from warp import metadata_rows
 from warp.destinations.bigquery import markers, verdicts
 from warp.destinations.bigquery.markers import COLUMNS, PREFIX, Group
 from warp.destinations.bigquery.names import literal, quoted
@@ -131,7 +132,7 @@ class Groups:
     ) -> None:
         """A new marker, where the caller has seen that there is none and bumps the group."""
         values = markers.to_values(
-            unit, position=position, phase=phase, epoch=markers.epoch_of(unit)
+            unit, position=position, phase=phase, epoch=metadata_rows.epoch_of(unit)
         )
         script.named("add_marker", {"group": self.quoted(name)}, **values, fence=("INT64", fence))
 

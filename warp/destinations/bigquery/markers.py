@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from warp import metadata_rows
 from warp.destinations.bigquery.names import digest, readable
-from warp.model import Chunk, Marker, Phase, Position, TableId, UnitKind, WorkUnit
+from warp.model import Marker, Phase, Position, TableId, UnitKind, WorkUnit
 
 PREFIX: Final = "markers_"
 
@@ -68,7 +69,7 @@ def from_row(row: Mapping[str, Any]) -> Marker:
     spec = json.loads(row["spec"]) if row["spec"] else {}
     chunk = None
     if kind is UnitKind.CHUNK and table is not None:
-        chunk = Chunk(table, spec["number"], spec["lower"], spec["upper"], spec["rows"])
+        chunk = metadata_rows.chunk_of(table, spec)
     return Marker(
         WorkUnit(row["unit"], kind, row["schema_name"], table, chunk),
         fence=row["fence"],
@@ -93,17 +94,7 @@ def to_values(
     unit: WorkUnit, *, position: Position | None = None, phase: Phase, epoch: int = 0
 ) -> dict[str, tuple[str, Any]]:
     """What a new marker is added with, each value with its type."""
-    spec = None
-    if unit.chunk is not None:
-        chunk = unit.chunk
-        spec = json.dumps(
-            {
-                "number": chunk.number,
-                "lower": chunk.lower,
-                "upper": chunk.upper,
-                "rows": chunk.rows,
-            }
-        )
+    spec = metadata_rows.spec_of(unit)
     return {
         "unit": ("STRING", unit.id),
         "kind": ("STRING", unit.kind.value),
@@ -114,7 +105,7 @@ def to_values(
         "position": ("STRING", None if position is None else position.token),
         "position_seconds": ("FLOAT64", 0.0 if position is None else position.committed_at),
         "phase": ("STRING", phase.value),
-        "spec": ("STRING", spec),
+        "spec": ("STRING", None if spec is None else json.dumps(spec)),
     }
 
 
@@ -123,11 +114,6 @@ def place_of(position: Position | None) -> dict[str, tuple[str, Any]]:
         "position": ("STRING", None if position is None else position.token),
         "position_seconds": ("FLOAT64", 0.0 if position is None else position.committed_at),
     }
-
-
-def epoch_of(unit: WorkUnit) -> int:
-    """The epoch a chunk was planned in; it is part of the unit's id."""
-    return int(unit.id.rsplit(":", 2)[1]) if unit.kind is UnitKind.CHUNK else 0
 
 
 @dataclass(frozen=True, slots=True)

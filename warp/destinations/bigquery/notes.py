@@ -20,7 +20,6 @@ from warp.model import (
     Operation,
     Position,
     QuarantinedRow,
-    Replay,
     TableId,
     TableSelection,
     TableSettings,
@@ -29,18 +28,6 @@ from warp.model import (
 from warp.streams import schema_of_table
 
 CODE: Final = "bigquery-value"
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What is said about a batch beside its rows."""
-
-    quarantined: Sequence[QuarantinedRow] = ()
-    findings: Sequence[Finding] = ()
-    replay: Replay | None = None
-
-
-NOTHING_SAID: Final = Said()
 
 
 @dataclass(slots=True)

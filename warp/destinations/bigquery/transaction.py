@@ -19,7 +19,7 @@ from warp.destinations.bigquery.markers import Group
 from warp.destinations.bigquery.merge import Beside
 from warp.destinations.bigquery.metadata import BigQueryMetadata, places
 from warp.destinations.bigquery.names import literal
-from warp.destinations.bigquery.notes import Deed, Said
+from warp.destinations.bigquery.notes import Deed
 from warp.destinations.bigquery.quotas import TABLES_OF_A_BATCH
 from warp.destinations.bigquery.replaying import Part, Replaying
 from warp.destinations.bigquery.script import Script
@@ -47,6 +47,7 @@ from warp.model import (
     UnitKind,
     WorkUnit,
 )
+from warp.staged import Said
 from warp.streams import schema_of_table
 
 

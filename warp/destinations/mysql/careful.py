@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from warp.destinations.mysql import merge
-from warp.destinations.mysql.carriers import Staged
 from warp.destinations.mysql.errors import DUPLICATE, code_of, is_of_a_value, said_by
 from warp.destinations.mysql.merge import Landing
 from warp.destinations.mysql.names import fitting
 from warp.destinations.mysql.session import Session
 from warp.model import Operation, Phase
+from warp.staged import Staged
 
 _ROUNDS: Final = 8  # a row that lands may free the unique value that another one takes
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from warp.cells import holds_marks, listed, taken, unchanged
-from warp.compact import Compacted
+from warp.cells import listed
 from warp.destinations.mysql.errors import NotAsSent
-from warp.model import UNCHANGED, Cells, Column, Kind, Operation, TableSchema
+from warp.model import UNCHANGED, Cells, Column, Kind, TableSchema
 
 TYPES: Final[Mapping[Kind, str]] = {
     Kind.BOOL: "tinyint(1)",
@@ -169,94 +168,8 @@ def limits(there: ServerColumn, kind: Kind) -> tuple[int | None, int | None]:
     return None, None
 
 
-# ---------------------------------------------------------------------------------------------
-# Changes, ready to be sent
-
-PARTIAL: Final = ord("p")
-"""Stands in the staging table for a change that keeps some cells of its row."""
-
-READS: Final = frozenset({Operation.READ.value})
-STREAMED: Final = frozenset({Operation.CREATE.value, Operation.UPDATE.value})
-
 _MARK: Final = type(UNCHANGED)
 _NONE: Final = type(None)
-_BARE: Final = (Operation.DELETE.value, Operation.TRUNCATE.value)
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """One table's changes, ready to be sent: one change per key."""
-
-    schema: TableSchema
-    carriers: Sequence[Cells]  # a column each
-    operations: bytes  # PARTIAL among them
-    versions: Sequence[int]
-    kept: Sequence[bytes | None] | None = None  # a bitmap of the cells each PARTIAL row keeps
-    left_out: frozenset[int] = frozenset()  # columns that no row of these says anything about
-    truncated_at: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.operations)
-
-    @property
-    def mixed(self) -> bool:
-        """Must the merge tell the rows apart?"""
-        met = set(self.operations)
-        return not (met <= READS or met <= STREAMED or met == {Operation.DELETE.value})
-
-    @property
-    def one_version(self) -> bool:
-        return self.versions[0] == self.versions[-1] and len(set(self.versions)) == 1
-
-    def only(self, rows: Sequence[int]) -> Staged:
-        """These of the rows, in this order, without the truncation."""
-        return Staged(
-            self.schema,
-            [taken(column, rows) for column in self.carriers],
-            bytes(self.operations[row] for row in rows),
-            [self.versions[row] for row in rows],
-            None if self.kept is None else [self.kept[row] for row in rows],
-            self.left_out,
-        )
-
-
-def stage(schema: TableSchema, changes: Compacted) -> Staged:
-    """Note which cells keep what the destination has."""
-    operations = changes.operations
-    keeping: dict[int, list[int]] = {}  # column -> rows whose cell is UNCHANGED
-    for place, values in enumerate(changes.columns):
-        if holds_marks(values):
-            rows = [row for row in unchanged(values) if operations[row] not in _BARE]
-            if rows:
-                keeping[place] = rows
-    left_out: frozenset[int] = frozenset()
-    if keeping:
-        # A column that all rows leave alone (dropped at the source) needs no bitmap.
-        said = len(operations) - sum(map(operations.count, _BARE))
-        left_out = frozenset(place for place, rows in keeping.items() if len(rows) == said)
-    bitmaps: dict[int, bytearray] = {}
-    for place, rows in keeping.items():
-        if place not in left_out:
-            for row in rows:
-                bits = bitmaps.setdefault(row, bytearray(len(schema.columns) // 8 + 1))
-                bits[place // 8] |= 1 << place % 8
-    kept: list[bytes | None] | None = None
-    if bitmaps:
-        marked = bytearray(operations)
-        kept = [None] * len(operations)
-        for row, bits in bitmaps.items():
-            marked[row] = PARTIAL
-            kept[row] = bytes(bits)
-        operations = bytes(marked)
-    return Staged(
-        schema,
-        changes.columns,
-        operations,
-        changes.versions,
-        kept,
-        left_out,
-        changes.truncated_at,
-    )
 
 
 # ---------------------------------------------------------------------------------------------

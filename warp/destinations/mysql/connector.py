@@ -13,12 +13,11 @@ from pydantic import BaseModel
 
 from warp.compact import Compacted, compact
 from warp.destinations.mysql import ddl, formless, keyless, markers, merge
-from warp.destinations.mysql.carriers import Staged, stage
 from warp.destinations.mysql.errors import LOCK_WAIT, code_of
 from warp.destinations.mysql.loading import Loader
 from warp.destinations.mysql.look import look
 from warp.destinations.mysql.metadata import MysqlMetadata
-from warp.destinations.mysql.notes import NOTHING_SAID, Deed, Notes, Said
+from warp.destinations.mysql.notes import Deed, Notes
 from warp.destinations.mysql.quarantine import Standings
 from warp.destinations.mysql.session import MysqlWriterOptions, Session
 from warp.destinations.mysql.staging import Staging
@@ -48,6 +47,7 @@ from warp.model import (
     WorkUnit,
     Written,
 )
+from warp.staged import NOTHING_SAID, Said, Staged, stage
 
 
 class MysqlDestination:

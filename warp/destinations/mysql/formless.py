@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from warp import stored
 from warp.cells import listed
-from warp.destinations.mysql.carriers import FIRST_INSTANT, LAST_INSTANT, Staged
+from warp.destinations.mysql.carriers import FIRST_INSTANT, LAST_INSTANT
 from warp.kinds import as_text
 from warp.model import Cells, Finding, Kind, Outcome
+from warp.staged import Staged
 
 
 def without(part: Staged) -> tuple[Staged, list[Finding]]:

@@ -1,4 +1,4 @@
-"""Rows of sync_markers as Markers, and back."""
+"""Rows of sync_markers as Markers, and back, as this server brings and takes them."""
 
 from __future__ import annotations
 
@@ -6,72 +6,21 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from warp.model import Chunk, Marker, Phase, Position, TableId, UnitKind, WorkUnit
+from warp import metadata_rows
+from warp.model import Marker, Phase, Position, WorkUnit
 
 
 def from_row(row: Sequence[Any]) -> Marker:
     """A marker from the columns in the order that read_markers.sql lists them."""
-    (id_, kind, schema, namespace, table_name, fence, owner, epoch, token, seconds, batch, rows,
-     phase, updated_at, schema_version, truncated_at, sweep_below, spec, follows,
-     slot) = row  # fmt: skip
-    table = None if namespace is None else TableId(namespace, table_name)
-    chunk = None
-    if spec is not None and table is not None:
-        said = json.loads(spec)
-        chunk = Chunk(table, said["number"], said["lower"], said["upper"], said["rows"])
-    return Marker(
-        WorkUnit(id_, UnitKind(kind), schema, table, chunk),
-        fence=fence,
-        owner=owner,
-        epoch=epoch,
-        position=None if token is None else Position(token, seconds),
-        batch=batch,
-        rows=rows,
-        phase=Phase(phase),
-        updated_at=updated_at,
-        schema_version=schema_version,
-        truncated_at=truncated_at,
-        sweep_below=sweep_below,
-        follows=follows or "",
-        slot=slot,
-    )
+    *plain, spec, follows, slot = row
+    said = None if spec is None else json.loads(spec)
+    return metadata_rows.marker(plain, said, follows=follows or "", slot=slot)
 
 
 def to_parameters(
     unit: WorkUnit, *, position: Position | None = None, phase: Phase, epoch: int = 0
 ) -> dict[str, Any]:
     """What add_marker.sql asks for."""
-    spec = None
-    if unit.chunk is not None:
-        chunk = unit.chunk
-        spec = json.dumps(
-            {
-                "number": chunk.number,
-                "lower": chunk.lower,
-                "upper": chunk.upper,
-                "rows": chunk.rows,
-            }
-        )
-    return {
-        "unit": unit.id,
-        "kind": unit.kind.value,
-        "schema": unit.schema,
-        "namespace": unit.table.namespace if unit.table else None,
-        "table": unit.table.name if unit.table else None,
-        "epoch": epoch,
-        "phase": phase.value,
-        "spec": spec,
-        **place(position),
-    }
-
-
-def place(position: Position | None) -> dict[str, Any]:
-    return {
-        "position": None if position is None else position.token,
-        "position_seconds": 0.0 if position is None else position.committed_at,
-    }
-
-
-def epoch_of(unit: WorkUnit) -> int:
-    """The epoch a chunk was planned in; it is part of the unit's id."""
-    return int(unit.id.rsplit(":", 2)[1]) if unit.kind == UnitKind.CHUNK else 0
+    spec = metadata_rows.spec_of(unit)
+    plain = metadata_rows.new_marker(unit, position=position, phase=phase, epoch=epoch)
+    return plain | {"spec": None if spec is None else json.dumps(spec)}

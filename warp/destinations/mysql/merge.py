@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Concatenate, Final, ParamSpec, cast
 
-from warp.destinations.mysql.carriers import PARTIAL, key_bytes, spelled
+from warp.destinations.mysql.carriers import key_bytes, spelled
 from warp.destinations.mysql.names import fitting, quoted, text_literal
 from warp.model import Kind, Operation, TableId, TableSchema
+from warp.staged import PARTIAL
 
 VERSION: Final = "`_cw_version`"
 DELETED: Final = "`_cw_deleted`"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pymysql
 
+from warp import metadata_rows
 from warp.destinations.mysql import ddl, markers, quarantine
 from warp.destinations.mysql.errors import DUPLICATE, code_of
 from warp.destinations.mysql.names import quoted
@@ -124,7 +125,7 @@ class MysqlMetadata:
 
     def _add(self, unit: WorkUnit, *, position: Position | None, phase: Phase) -> bool:
         return ddl.add_marker(
-            self._session, unit, position=position, phase=phase, epoch=markers.epoch_of(unit)
+            self._session, unit, position=position, phase=phase, epoch=metadata_rows.epoch_of(unit)
         )
 
     def add_table(self, table: WorkUnit) -> None:
@@ -235,7 +236,7 @@ class MysqlMetadata:
             again = []
             # Units first, tables last: the order in which writers take the same locks.
             moved = self._session.named(
-                "resync_stream", unit=stream.id, moves=moves, **markers.place(position)
+                "resync_stream", unit=stream.id, moves=moves, **metadata_rows.place(position)
             )
             if moved.rowcount:
                 again.append(stream)
@@ -395,4 +396,4 @@ class MysqlMetadata:
     def errors(self, choice: Choice) -> list[ErrorLine]:
         with self._session.meaning("reading the error log"):
             rows = self._session.named("read_errors", **quarantine.chosen(choice)).rows
-            return [quarantine.error_line(row) for row in rows]
+            return [metadata_rows.error_line(row) for row in rows]

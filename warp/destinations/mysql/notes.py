@@ -9,12 +9,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from warp import stored
-from warp.destinations.mysql import markers
+from warp import metadata_rows, stored
 from warp.destinations.mysql.careful import Refusal
-from warp.destinations.mysql.carriers import Staged
 from warp.destinations.mysql.session import Session, storable
 from warp.errors import DestinationRefused
 from warp.model import (
@@ -24,26 +22,14 @@ from warp.model import (
     Operation,
     Position,
     QuarantinedRow,
-    Replay,
     TableId,
     TableSelection,
     TableSettings,
     WorkUnit,
 )
 from warp.options import redact
+from warp.staged import Staged
 from warp.streams import schema_of_table
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What is said about a batch beside its rows."""
-
-    quarantined: Sequence[QuarantinedRow] = ()
-    findings: Sequence[Finding] = ()
-    replay: Replay | None = None
-
-
-NOTHING_SAID: Final = Said()
 
 
 @dataclass(slots=True)
@@ -114,7 +100,7 @@ class Notes:
                 kinds=json.dumps(dict(row.kinds)),
                 partial=row.partial,
                 column=storable(row.column),
-                **markers.place(row.position or at),
+                **metadata_rows.place(row.position or at),
             )
 
     def find(self, unit: WorkUnit, findings: Sequence[Finding], at: Position) -> None:

@@ -11,7 +11,6 @@ import pymysql
 from warp import faults
 from warp.destinations.mysql import keyless, merge
 from warp.destinations.mysql.careful import TableState
-from warp.destinations.mysql.carriers import PARTIAL, READS, STREAMED, Staged
 from warp.destinations.mysql.errors import DUPLICATE, code_of
 from warp.destinations.mysql.loading import Into, Loader, into
 from warp.destinations.mysql.merge import Landing
@@ -29,6 +28,7 @@ from warp.model import (
     UnitKind,
     WorkUnit,
 )
+from warp.staged import PARTIAL, READS, STREAMED, Staged
 
 MOST_TABLES: Final = 32
 _FEW: Final = 100  # rows

@@ -17,7 +17,6 @@ import pymysql
 
 from warp import faults
 from warp.destinations.mysql.careful import TableState
-from warp.destinations.mysql.carriers import READS, Staged
 from warp.destinations.mysql.errors import NotAsSent, is_of_a_value
 from warp.destinations.mysql.loading import Into, Loader
 from warp.destinations.mysql.merge import DELETED, VERSION, Landing
@@ -25,6 +24,7 @@ from warp.destinations.mysql.names import fitting, quoted
 from warp.destinations.mysql.session import Session
 from warp.destinations.mysql.staging import in_key_order
 from warp.model import TableId
+from warp.staged import READS, Staged
 
 # Refusals beyond the batches that landed, until a unit stops trying: rows of a chunk that is read
 # again, or of a table that is, are all there, and to load them twice helps nobody.

@@ -13,7 +13,6 @@ import pymysql
 from warp import faults
 from warp.destinations.mysql import ddl, keyless, merge
 from warp.destinations.mysql.careful import Careful, TableState
-from warp.destinations.mysql.carriers import Staged
 from warp.destinations.mysql.errors import is_moved, said_by
 from warp.destinations.mysql.merge import Landing
 from warp.destinations.mysql.notes import Deed, must_have_quarantine, quarantined
@@ -23,6 +22,7 @@ from warp.destinations.mysql.staging import Staging
 from warp.destinations.mysql.straight import Straight
 from warp.errors import SchemaMoved
 from warp.model import Marker, TableId, TableSelection, WorkUnit
+from warp.staged import Staged
 
 
 class Tables:

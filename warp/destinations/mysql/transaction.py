@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 
 import pymysql
 
-from warp import faults
+from warp import faults, metadata_rows
 from warp.destinations.mysql import keyless, markers
 from warp.destinations.mysql.careful import TableState
-from warp.destinations.mysql.carriers import Staged
 from warp.destinations.mysql.errors import is_of_a_value
 from warp.destinations.mysql.merge import Landing
 from warp.destinations.mysql.metadata import MysqlMetadata
-from warp.destinations.mysql.notes import Deed, Notes, Said
+from warp.destinations.mysql.notes import Deed, Notes
 from warp.destinations.mysql.quarantine import Replaying, Standings
 from warp.destinations.mysql.session import Session
 from warp.destinations.mysql.staging import Staging
@@ -34,6 +33,7 @@ from warp.model import (
     UnitKind,
     WorkUnit,
 )
+from warp.staged import Said, Staged
 from warp.streams import schema_of_table
 
 
@@ -172,7 +172,7 @@ class Transactions:
             batch=marker.batch,
             rows=marker.rows,
             phase=marker.phase.value,
-            **markers.place(marker.position),
+            **metadata_rows.place(marker.position),
         )
         if moved.rowcount != 1:
             found = self._metadata.fence_of(marker.unit.id)

@@ -16,7 +16,6 @@ from psycopg import sql
 
 from warp.compact import Compacted
 from warp.destinations.postgresql import constraints, merge
-from warp.destinations.postgresql.carriers import Staged, stage
 from warp.destinations.postgresql.constraints import (
     OF_A_REFERENCE,
     OF_A_RIVAL,
@@ -29,6 +28,7 @@ from warp.destinations.postgresql.constraints import (
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.session import Session, fitting
 from warp.model import ABSENT, Operation, Phase, TableId
+from warp.staged import Staged, stage
 
 # 21 two rows of one statement for one key, 22 values, 23 constraints, 54 index row too large;
 # P0, 38, 39 and 44 are what functions, triggers and views of the destination's owner raise.

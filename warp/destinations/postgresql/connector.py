@@ -14,12 +14,11 @@ from pydantic import BaseModel
 from warp.compact import Compacted, compact
 from warp.destinations.postgresql import ddl, foreseen, keyless, markers, merge
 from warp.destinations.postgresql.careful import Careful
-from warp.destinations.postgresql.carriers import Staged, stage
 from warp.destinations.postgresql.comparing import PostgresComparing
 from warp.destinations.postgresql.deferral import Deferral
 from warp.destinations.postgresql.look import look
 from warp.destinations.postgresql.metadata import PostgresMetadata
-from warp.destinations.postgresql.notes import NOTHING_SAID, Deed, Notes, Said
+from warp.destinations.postgresql.notes import Deed, Notes
 from warp.destinations.postgresql.session import PostgresOptions, Session
 from warp.destinations.postgresql.staging import Staging
 from warp.destinations.postgresql.tables import Tables, as_registered
@@ -49,6 +48,7 @@ from warp.model import (
     WorkUnit,
     Written,
 )
+from warp.staged import NOTHING_SAID, Said, Staged, stage
 
 
 class PostgresDestination:

@@ -13,10 +13,10 @@ import psycopg
 from psycopg import sql
 
 from warp import stored
-from warp.destinations.postgresql.carriers import PARTIAL
 from warp.destinations.postgresql.merge import DELETED, VERSION, Landing
 from warp.destinations.postgresql.session import Session, fitting, name, text
 from warp.model import UNCHANGED, Column, Kind, Operation, TableId
+from warp.staged import PARTIAL
 
 _AND: Final = text(" and ")
 _COMMA: Final = text(", ")

@@ -19,11 +19,10 @@ from typing import Any, Final
 import psycopg
 from psycopg.types.json import Jsonb
 
-from warp import stored
+from warp import metadata_rows, stored
 from warp.compact import Compacted
-from warp.destinations.postgresql import constraints, ddl, markers, merge
+from warp.destinations.postgresql import constraints, ddl, merge
 from warp.destinations.postgresql.careful import Careful, Refusal, TableState
-from warp.destinations.postgresql.carriers import Staged, stage
 from warp.destinations.postgresql.constraints import Reference, places_of, wanted_text
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.session import Session, fitting, storable
@@ -44,6 +43,7 @@ from warp.model import (
     WorkUnit,
 )
 from warp.options import redact
+from warp.staged import Staged, stage
 from warp.streams import schema_of_table, schemas_of
 
 LOOK_SECONDS: Final = 2.0  # between two looks of a unit at what its own schema defers
@@ -620,7 +620,10 @@ class Deferral:
             with self._session.connect().cursor() as cursor:
                 cursor.executemany(
                     self._session.statement("defer"),
-                    [self._entry(row) | markers.place(row.position or position) for row in new],
+                    [
+                        self._entry(row) | metadata_rows.place(row.position or position)
+                        for row in new
+                    ],
                 )
         done.deferred += new
         done.missing.update((row.schema.table, row.operation) for row in new if row.of_batch)

@@ -14,9 +14,10 @@ from typing import Concatenate, ParamSpec, cast
 
 from psycopg import sql
 
-from warp.destinations.postgresql.carriers import PARTIAL, TYPES
+from warp.destinations.postgresql.carriers import TYPES
 from warp.destinations.postgresql.session import literal, name, text
 from warp.model import Column, KeySpan, Kind, Operation, TableId, TableSchema
+from warp.staged import PARTIAL
 
 VERSION = sql.Identifier("_cw_version")
 DELETED = sql.Identifier("_cw_deleted")

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from warp import key_range
+from warp import key_range, metadata_rows
 from warp.destinations.postgresql import markers, quarantine
 from warp.destinations.postgresql.session import Session, name, storable, text
 from warp.errors import DestinationRefused
@@ -112,7 +112,7 @@ class PostgresMetadata:
 
     def _add(self, unit: WorkUnit, *, position: Position | None, phase: Phase) -> bool:
         parameters = markers.to_parameters(
-            unit, position=position, phase=phase, epoch=markers.epoch_of(unit)
+            unit, position=position, phase=phase, epoch=metadata_rows.epoch_of(unit)
         )
         return self._session.named("add_marker", **parameters).rowcount == 1
 
@@ -245,7 +245,7 @@ class PostgresMetadata:
             again = []
             # Units first, tables last: the order in which writers take the same locks.
             moved = self._session.named(
-                "resync_stream", unit=stream.id, moves=moves, **markers.place(position)
+                "resync_stream", unit=stream.id, moves=moves, **metadata_rows.place(position)
             )
             if moved.rowcount:
                 again.append(stream)
@@ -421,4 +421,4 @@ class PostgresMetadata:
                 k: v for k, v in quarantine.chosen(choice).items() if k not in ("states", "whole")
             }
             rows = self._session.named("read_errors", **wanted)
-            return [quarantine.error_line(row) for row in rows]
+            return [metadata_rows.error_line(row) for row in rows]

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from warp.destinations.postgresql import markers
+from warp import metadata_rows
 from warp.destinations.postgresql.deferral import Tried, Waiting
 from warp.destinations.postgresql.session import Session, storable
 from warp.model import (
@@ -21,24 +21,11 @@ from warp.model import (
     Outcome,
     Position,
     QuarantinedRow,
-    Replay,
     TableId,
     TableSelection,
     WorkUnit,
 )
 from warp.streams import schema_of_table
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What is said about a batch beside its rows."""
-
-    quarantined: Sequence[QuarantinedRow] = ()
-    findings: Sequence[Finding] = ()
-    replay: Replay | None = None
-
-
-NOTHING_SAID: Final = Said()
 
 
 @dataclass(slots=True)
@@ -92,7 +79,7 @@ class Notes:
                         "kinds": Jsonb(dict(row.kinds)),
                         "partial": row.partial,
                         "column": storable(row.column),
-                        **markers.place(row.position or at),
+                        **metadata_rows.place(row.position or at),
                     }
                     for row in rows
                 ],

@@ -12,10 +12,9 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from warp import replays, stored
+from warp import metadata_rows, replays, stored
 from warp.compact import Compacted
 from warp.destinations.postgresql import copying, merge
-from warp.destinations.postgresql.carriers import Staged, stage
 from warp.destinations.postgresql.merge import DELETED, VERSION, Landing
 from warp.destinations.postgresql.session import Session, literal, name, storable, text
 from warp.errors import LeaseLost
@@ -24,9 +23,7 @@ from warp.model import (
     Aside,
     ChangeBatch,
     Choice,
-    ErrorLine,
     Operation,
-    Position,
     QuarantinedRow,
     Replay,
     SetAside,
@@ -35,6 +32,7 @@ from warp.model import (
     WorkUnit,
 )
 from warp.replays import Standing
+from warp.staged import Staged, stage
 
 PAGE: Final = 1000  # rows looked at together while a table settles
 REPLAYED_BYTES: Final = 8 << 20  # of rows replayed together: no row is added to as many
@@ -97,7 +95,7 @@ class Replaying:
                 self.unlanded.append((landing.schema.table, operation))
             else:
                 self._became[id] = Aside.REPLAYED, ""
-                self._landing[_key_of(landing.schema, part, row)] = id, operation
+                self._landing[part.key_of(row)] = id, operation
                 lands.append(row)
         return part if len(lands) == len(part) else part.only(lands)
 
@@ -148,7 +146,7 @@ def supersede_deleted(session: Session, part: Staged) -> None:
     rows = [row for row, code in enumerate(part.operations) if code == Operation.DELETE]
     session.named(
         "supersede_deleted",
-        keys=[_key_of(part.schema, part, row) for row in rows],
+        keys=[part.key_of(row) for row in rows],
         versions=[part.versions[row] for row in rows],
         **where,
     )
@@ -288,11 +286,6 @@ def _deleted(landing: Landing) -> sql.Composed:
     )
 
 
-def _key_of(schema: TableSchema, part: Staged, row: int) -> str:
-    cells = [column[row] for column in part.carriers]
-    return stored.dump(schema.columns, cells, schema.key)
-
-
 # ---------------------------------------------------------------- reading
 
 
@@ -314,52 +307,5 @@ def chosen(choice: Choice) -> dict[str, Any]:
 
 
 def set_aside(row: Sequence[Any]) -> SetAside:
-    """A row of the quarantine from the columns in the order that read_quarantine.sql lists them."""
-    (id, schema, unit, namespace, table, key, operation, values, reason, code, token, seconds,
-     version, kinds, partial, column, state, at, tries, tried_at, last_error) = row  # fmt: skip
-    return SetAside(
-        id,
-        schema,
-        unit,
-        QuarantinedRow(
-            TableId(namespace, table),
-            key,
-            Operation(ord(operation)),
-            values,
-            reason,
-            code,
-            None if token is None else Position(token, seconds),
-            version,
-            kinds,
-            partial,
-            column,
-        ),
-        Aside(state),
-        at,
-        tries,
-        tried_at,
-        last_error,
-    )
-
-
-def error_line(row: Sequence[Any]) -> ErrorLine:
-    """A line of the error log from the columns in the order that read_errors.sql lists them."""
-    (id, at, last_at, code, error_class, message, schema, unit, namespace, table, column, key,
-     position, action, cells, original_length) = row  # fmt: skip
-    return ErrorLine(
-        id,
-        at,
-        last_at,
-        code,
-        error_class,
-        message,
-        schema,
-        unit,
-        None if namespace is None else TableId(namespace, table),
-        column,
-        key,
-        position or "",
-        action,
-        cells,
-        original_length,
-    )
+    """From the columns of read_quarantine.sql."""
+    return metadata_rows.set_aside(row, row[metadata_rows.KINDS_OF_SET_ASIDE])

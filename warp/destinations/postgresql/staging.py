@@ -9,12 +9,12 @@ from typing import Any, Final
 from warp import faults
 from warp.destinations.postgresql import constraints, copying, keyless, merge
 from warp.destinations.postgresql.careful import TableState
-from warp.destinations.postgresql.carriers import PARTIAL, READS, STREAMED, Staged
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.quarantine import supersede_deleted
 from warp.destinations.postgresql.session import Session
 from warp.errors import DestinationRefused
 from warp.model import Operation, Phase, TableSchema, TableSelection, UnitKind, WorkUnit
+from warp.staged import PARTIAL, READS, STREAMED, Staged
 
 # A commit empties every staging table of its session, so there must not be too many.
 MOST_TABLES: Final = 64

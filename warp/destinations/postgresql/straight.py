@@ -19,11 +19,12 @@ from psycopg import sql
 from warp import faults, native
 from warp.destinations.postgresql import copying
 from warp.destinations.postgresql.careful import TableState, is_of_a_value
-from warp.destinations.postgresql.carriers import READS, TYPES, Staged
+from warp.destinations.postgresql.carriers import TYPES
 from warp.destinations.postgresql.merge import DELETED, VERSION, Landing, composed
 from warp.destinations.postgresql.session import Session, fitting, text
 from warp.model import Kind, TableId
 from warp.native import Packed
+from warp.staged import READS, Staged
 
 # Refusals beyond the batches that landed, until a unit stops trying: rows of a chunk that is read
 # again, or of a table that is, are all there, and to copy them twice helps nobody.

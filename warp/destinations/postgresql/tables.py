@@ -15,7 +15,6 @@ from psycopg import sql
 from warp import faults
 from warp.destinations.postgresql import constraints, ddl, keyless, merge
 from warp.destinations.postgresql.careful import Careful, TableState
-from warp.destinations.postgresql.carriers import Staged
 from warp.destinations.postgresql.deferral import (
     Deferral,
     Waiting,
@@ -31,6 +30,7 @@ from warp.destinations.postgresql.staging import Staging
 from warp.destinations.postgresql.straight import Straight
 from warp.errors import SchemaMoved
 from warp.model import Marker, TableId, TableSelection, WorkUnit
+from warp.staged import Staged
 
 
 class Tables:

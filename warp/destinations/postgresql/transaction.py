@@ -11,14 +11,13 @@ from dataclasses import replace
 
 import psycopg
 
-from warp import faults
+from warp import faults, metadata_rows
 from warp.destinations.postgresql import keyless, markers, merge
 from warp.destinations.postgresql.careful import TableState, is_of_a_value
-from warp.destinations.postgresql.carriers import Staged
 from warp.destinations.postgresql.deferral import Deferral
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.metadata import PostgresMetadata
-from warp.destinations.postgresql.notes import Deed, Notes, Said, place_of, waits
+from warp.destinations.postgresql.notes import Deed, Notes, place_of, waits
 from warp.destinations.postgresql.quarantine import Replaying
 from warp.destinations.postgresql.session import Session
 from warp.destinations.postgresql.staging import Staging
@@ -34,6 +33,7 @@ from warp.model import (
     UnitKind,
     WorkUnit,
 )
+from warp.staged import Said, Staged
 from warp.streams import schema_of_table
 
 
@@ -196,7 +196,7 @@ class Transactions:
             batch=marker.batch,
             rows=marker.rows,
             phase=marker.phase.value,
-            **markers.place(marker.position),
+            **metadata_rows.place(marker.position),
         )
         if moved.rowcount != 1:
             found = self._metadata.fence_of(marker.unit.id)

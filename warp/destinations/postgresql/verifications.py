@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from warp import stored
+from warp import metadata_rows, stored
 from warp.destinations.postgresql import markers
 from warp.destinations.postgresql.metadata import PostgresMetadata
 from warp.destinations.postgresql.session import Session, storable
@@ -58,7 +58,7 @@ class PostgresVerifications:
                 looks=verified.looks,
                 aside=verified.aside,
                 unsettled=verified.unsettled,
-                **markers.place(verified.position),
+                **metadata_rows.place(verified.position),
             ).fetchone()
             if row is None:
                 return False
@@ -83,7 +83,7 @@ class PostgresVerifications:
     def start_anew(self, stream: WorkUnit, position: Position) -> None:
         with self._session.transaction(f"moving {stream.id}"):
             self._session.named(
-                "resync_stream", unit=stream.id, moves=True, **markers.place(position)
+                "resync_stream", unit=stream.id, moves=True, **metadata_rows.place(position)
             )
 
     def passes(self, schema: str | None = None, table: TableId | None = None) -> list[Pass]:
