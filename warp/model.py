@@ -716,10 +716,6 @@ class Cost:
         """Is a query larger than what is allowed?"""
         return self.cap is not None and max(self.snapshot, self.run or 0) > self.cap
 
-    def per_day(self, settings: TableSettings) -> int | None:
-        """Of all runs of a day, one each polling interval."""
-        return None if self.run is None else int(self.run * 86_400 / settings.polling_interval)
-
 
 class Verdict(StrEnum):
     """What a look before work starts has found."""

@@ -13,11 +13,12 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from warp.errors import ConfigError, TransientError, WarpError
-from warp.interfaces import DestinationConnector, Foresees, SourceConnector
+from warp.interfaces import DestinationConnector, Foresees, SourceConnector, TellsCosts
 from warp.model import (
     Change,
     ChangeBatch,
     Chunk,
+    Cost,
     Finding,
     Foreseen,
     Lease,
@@ -50,15 +51,6 @@ class Misfit:
     cells: int
 
 
-@dataclass(frozen=True, slots=True)
-class Billed:
-    """Bytes that a source bills for reading one table."""
-
-    snapshot: int  # once: all rows
-    run: int | None  # each run of a poll; None: nobody can tell before
-    refused: bool = False  # more than one query is allowed
-
-
 @dataclass(slots=True)
 class Forecast:
     """What would happen to one table."""
@@ -75,7 +67,7 @@ class Forecast:
     estimated: int = 0  # rows of the table, about; 0 where nobody says
     misfits: dict[str, list[Misfit]] = field(default_factory=dict)  # by column
     quarantined: int = 0  # rows set aside whole
-    billed: Billed | None = None  # where the source bills for reading
+    billed: Cost | None = None  # where the source bills for reading
     obstacle: str = ""  # why the table cannot be carried as things are
 
 
@@ -251,9 +243,8 @@ def spread(chunks: Sequence[Chunk], count: int) -> list[Chunk]:
     return [chunks[i * (len(chunks) - 1) // (count - 1)] for i in range(count)]
 
 
-def billed(source: SourceConnector, table: TableId) -> Billed | None:
+def billed(source: SourceConnector, table: TableId) -> Cost | None:
     """What reading a table costs, where the source's traits say that it `bills`; asking is free."""
-    if not getattr(source.traits, "bills", False):
+    if not source.traits.bills:
         return None
-    told = cast(Any, source).cost([table])
-    return Billed(told[0].snapshot, told[0].run, told[0].is_refused) if told else None
+    return next(iter(cast(TellsCosts, source).cost([table])), None)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 from warp.errors import ConfigError
-from warp.model import Outcome, TableSchema
+from warp.model import Cost, Outcome, TableSchema
 from warp.rehearsal import Forecast
 
 PLAN: Final = 1  # the version of the file's form
@@ -60,8 +59,18 @@ def _table(found: Forecast) -> dict[str, Any]:
         "quarantined_rows": found.quarantined,
         "quarantined_share": _share(found.quarantined, found.rows),
         "columns": [_column(found, name) for name in _names(found)],
-        "billed": None if found.billed is None else asdict(found.billed),
+        "billed": None if found.billed is None else _billed(found.billed),
         "obstacle": found.obstacle or None,
+    }
+
+
+def _billed(cost: Cost) -> dict[str, Any]:
+    """In bytes; null where nobody can tell before."""
+    return {
+        "snapshot": cost.snapshot,
+        "run": cost.run,
+        "refused": cost.is_refused,
+        "why_unknown": cost.why_unknown or None,
     }
 
 

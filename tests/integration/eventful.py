@@ -181,11 +181,18 @@ def live_through(day: Day) -> None:
     _takeover(day, coordinator, third)
     _superseded(day, third)
     _wiped(day, coordinator)
-    settle(lambda: {port_of(coordinator), port_of(third)} <= day.prometheus.scraped())
-    time.sleep(2.5)  # two scrapes more
+    asked = {port_of(coordinator), port_of(third)}
+    settle(lambda: asked <= day.prometheus.scraped().keys())
+    for _ in range(2):  # what has happened last is told twice, as rates need it
+        _scraped_again(day, asked)
     day.ended = time.time()
     third.stop()
     coordinator.stop()
+
+
+def _scraped_again(day: Day, asked: set[int]) -> None:
+    before = day.prometheus.scraped()
+    settle(lambda: all(day.prometheus.scraped()[port] != before[port] for port in asked))
 
 
 def _fill(fleet: Fleet) -> None:

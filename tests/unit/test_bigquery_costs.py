@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pretended_bigquery import ORDERS, Answer, Pretended, orders, source_of
 
+from warp import rehearsal
 from warp.model import Capture, Verdict
 from warp.sources.bigquery.costs import BILLED_AT_LEAST
 
@@ -24,6 +25,7 @@ def test_a_comparison_scans_the_table_at_both_times() -> None:
     assert (cost.table, cost.way, cost.snapshot) == (ORDERS, "comparison", PROCESSED)
     assert cost.run == 2 * PROCESSED
     assert not service.asked()  # a dry run bills nothing
+    assert rehearsal.billed(source_of(service, Capture.HASH), ORDERS) == cost  # as `plan` asks
 
 
 def test_a_run_by_times_looks_for_the_greatest_and_then_reads() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from io import StringIO
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +12,13 @@ from memory_shop import ORDERS, Shop
 from rich.console import Console
 
 from commands import plan as planning
-from warp import rehearsal, sealed
+from warp import sealed
 from warp.errors import ConfigError
 from warp.model import (
     Change,
     Chunk,
     Column,
+    Cost,
     Kind,
     Outcome,
     SchemaChange,
@@ -26,7 +26,7 @@ from warp.model import (
     TableSchema,
     TableSettings,
 )
-from warp.rehearsal import Billed, Forecast, Misfit, foreseen, rehearse, spread
+from warp.rehearsal import Forecast, Misfit, foreseen, rehearse, spread
 
 SETTINGS = TableSettings(ORDERS, ORDERS, "shop", chunk_rows=10, full_load_batch_size=2)
 
@@ -86,15 +86,14 @@ def test_a_table_that_cannot_be_carried_says_why_and_the_others_go_on() -> None:
 
 
 def test_a_source_that_bills_says_what_reading_costs() -> None:
-    source: Any = SimpleNamespace(
-        traits=SimpleNamespace(bills=True),
-        cost=lambda tables: [
-            SimpleNamespace(table=tables[0], snapshot=12, run=3, is_refused=False)
-        ],
-    )
-    assert rehearsal.billed(source, ORDERS) == Billed(12, 3)
-    [table] = document(dataclasses.replace(told(), billed=Billed(12, None, refused=True)))["tables"]
-    assert table["billed"] == {"snapshot": 12, "run": None, "refused": True}
+    cost = Cost(ORDERS, "history", 12, None, cap=10, why_unknown="no history")
+    [table] = document(dataclasses.replace(told(), billed=cost))["tables"]
+    assert table["billed"] == {
+        "snapshot": 12,
+        "run": None,
+        "refused": True,
+        "why_unknown": "no history",
+    }
     assert forecast(filled(1)).billed is None
 
 
@@ -148,7 +147,7 @@ def test_people_read_what_would_happen_and_why() -> None:
     forecast = dataclasses.replace(
         told(misfits=misfits),
         statements=["create table [odd] (id bigint)"],
-        billed=Billed(1_000, 20),
+        billed=Cost(ORDERS, "timestamp", 1_000, 20),
         quarantined=2,
         obstacle="WARP-520 no right",
     )

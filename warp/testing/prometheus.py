@@ -55,11 +55,11 @@ class Prometheus(LocalServer):
         written.write_text(json.dumps(targets))
         written.rename(self.directory / "targets.json")
 
-    def scraped(self) -> set[int]:
-        """The ports that it has had an answer from."""
+    def scraped(self) -> dict[int, str]:
+        """The ports that it has had an answer from, and when the last one came."""
         active = self._get("targets", state="active")["activeTargets"]
         return {
-            int(target["scrapeUrl"].split("/")[2].split(":")[1])
+            int(target["scrapeUrl"].split("/")[2].split(":")[1]): target["lastScrape"]
             for target in active
             if target["health"] == "up"
         }
