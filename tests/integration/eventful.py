@@ -10,7 +10,7 @@ import json
 import re
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -165,10 +165,11 @@ def live_through(day: Day) -> None:
     first = fleet.start("workers.cli", "--processes", "2", **environment)
     scraped = [port_of(coordinator), port_of(first)]
     day.prometheus.scrape({"warp": scraped})
+    _is_scraped(day, scraped)  # a rate tells what happens between two scrapes
     _all_is_there(day, coordinator, first)
     _misfits(day, first)
     _rest(day, coordinator, first)
-
+    _is_scraped(day, scraped)
     first.stop()
     dies = {"CARTRIDGE_WARP_FAULT": "after_quarantine:kill:1"}
     second = fleet.start("workers.cli", **{**environment, **dies})
@@ -181,18 +182,22 @@ def live_through(day: Day) -> None:
     _takeover(day, coordinator, third)
     _superseded(day, third)
     _wiped(day, coordinator)
-    asked = {port_of(coordinator), port_of(third)}
-    settle(lambda: asked <= day.prometheus.scraped().keys())
-    for _ in range(2):  # what has happened last is told twice, as rates need it
-        _scraped_again(day, asked)
+    _is_scraped(day, [port_of(coordinator), port_of(third)])
     day.ended = time.time()
     third.stop()
     coordinator.stop()
 
 
-def _scraped_again(day: Day, asked: set[int]) -> None:
-    before = day.prometheus.scraped()
-    settle(lambda: all(day.prometheus.scraped()[port] != before[port] for port in asked))
+def _is_scraped(day: Day, ports: Sequence[int]) -> None:
+    """Twice from now on, each of them."""
+    for _ in range(2):
+        before = day.prometheus.scraped()
+
+        def again(before: Mapping[int, str] = before) -> bool:
+            now = day.prometheus.scraped()
+            return all(port in now and now[port] != before.get(port) for port in ports)
+
+        settle(again)
 
 
 def _fill(fleet: Fleet) -> None:
