@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from typing import ClassVar, Final
@@ -120,6 +121,13 @@ class Top(App[None]):
                 yield Static(id="news")
         yield Input(placeholder="words, then Enter", id="filter", compact=True)
         yield Footer(compact=True)
+
+    def on_load(self) -> None:
+        if not self.is_headless:
+            # Where a shell has exported them, they are asked instead of the terminal, and the
+            # screen would keep their size for ever.
+            for told in ("COLUMNS", "LINES"):
+                os.environ.pop(told, None)
 
     def on_mount(self) -> None:
         self.unit_grid.focus()

@@ -91,10 +91,14 @@ def test_a_takeover_is_seen_on_a_terminal_and_on_the_page(fleet: Fleet) -> None:
     assert coordinator.process.poll() is None
 
 
-def test_the_screen_follows_its_terminal_though_nobody_told_that_it_changed() -> None:
+@pytest.mark.parametrize("exported", [{}, {"COLUMNS": "80", "LINES": "24"}])
+def test_the_screen_follows_its_terminal_though_nobody_told_that_it_changed(
+    exported: dict[str, str],
+) -> None:
+    """Nor what size a shell had exported when it changed."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parent / "unit"), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "TERM": "tmux-256color", "PYTHONPATH": path}
+    environment = {**os.environ, "TERM": "tmux-256color", "PYTHONPATH": path, **exported}
     command = [sys.executable, str(here / "deaf_top.py")]
     with Terminal(command, environment=environment) as terminal:
         assert "verified" not in terminal.until("stream:", "q quit")
