@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from array import array
 from decimal import Decimal
 from typing import Any
 
@@ -169,6 +170,17 @@ def test_what_is_said_beside_the_cells_and_after_them_is_sent_with_each_row() ->
     assert rows == one + other
 
 
+def test_rows_are_sent_in_another_order_and_never_from_outside_the_column() -> None:
+    column = packed(Kind.TEXT, ["a", None, "ccc"])
+    one_by_one = [native.packed.copy_rows([column], row, row + 1) for row in (2, 0, 1)]
+    assert native.packed.copy_rows([column], order=array("q", [2, 0, 1])) == b"".join(one_by_one)
+    for wrong in ([0, 1, 3], [-1, 0, 1]):
+        with pytest.raises(IndexError):
+            native.packed.copy_rows([column], order=array("q", wrong))
+    with pytest.raises(ValueError, match="an order of 3 rows"):
+        native.packed.copy_rows([column], order=array("q", [0]))
+
+
 @pytest.mark.parametrize("text", ["sNaN", "1E+999999", "1E-20000", "1E+131072"])
 def test_a_decimal_without_a_form_at_postgresql_is_an_error(text: str) -> None:
     column = packed(Kind.DECIMAL, [Decimal(text)])
@@ -194,6 +206,21 @@ def test_keys_are_in_order_where_sorting_would_leave_them(names: list[str]) -> N
     numbers = [len(name) for name in names]
     in_order = native.packed.in_order(packed(Kind.INT64, numbers))
     assert in_order == (numbers == sorted(set(numbers)))
+
+
+@given(st.lists(TEXTS, max_size=8, unique=True), st.lists(st.integers(-5, 5), unique=True))
+def test_rows_are_sorted_by_their_keys_as_a_list_of_them_is(
+    names: list[str], numbers: list[int]
+) -> None:
+    by_name = native.packed.sorted_rows(packed(Kind.TEXT, names))
+    assert [names[row] for row in by_name] == sorted(names)
+    by_number = native.packed.sorted_rows(packed(Kind.INT64, numbers))
+    assert [numbers[row] for row in by_number] == sorted(numbers)
+
+
+def test_rows_without_a_key_are_not_sorted() -> None:
+    with pytest.raises(ValueError, match="without blank cells"):
+        native.packed.sorted_rows(packed(Kind.INT64, [2, None, 1]))
 
 
 def test_kinds_whose_equal_values_have_several_forms_are_not_compared_by_bytes() -> None:

@@ -1,3 +1,4 @@
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, final
 
@@ -31,6 +32,7 @@ class Packed(Sequence[Any]):
 def readable(data: bytes) -> bool: ...
 def compares_by_bytes(kind: Kind) -> bool: ...
 def in_order(column: Packed) -> bool: ...
+def sorted_rows(column: Packed) -> array[int]: ...
 def last_of_each(
     columns: Sequence[Packed], operations: bytes, versions: Sequence[int]
 ) -> list[int]: ...
@@ -39,6 +41,7 @@ def copy_rows(
     start: int = 0,
     stop: int | None = None,
     *,
+    order: array[int] | None = None,
     wire: Mapping[int, str] | None = None,
     tail: bytes = b"",
     tail_fields: int = 0,

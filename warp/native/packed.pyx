@@ -12,8 +12,10 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport qsort
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from array import array
 from datetime import date
 from decimal import Decimal
 
@@ -402,9 +404,15 @@ cdef class Packed:
         """These of its rows, in this order."""
         cdef Packed made = new_packed(self.kind, len(rows))
         cdef Py_ssize_t row
+        cdef size_t length = 0
         for row in rows:
             if not 0 <= row < self.rows:
                 raise IndexError(row)
+            if self.layout == BYTES:
+                length += self.ends[row] - (self.ends[row - 1] if row else 0)
+        if length:
+            made.make_space(length)
+        for row in rows:
             made.add_from(self, row)
         return made
 
@@ -535,6 +543,59 @@ def last_of_each(columns, bytes operations not None, versions):
         return [row for row in range(rows) if not gone[row]]
     finally:
         PyMem_RawFree(table)
+
+
+cdef struct Cell:
+    const char *start
+    uint64_t length     # or the number itself, where `start` is NULL
+    Py_ssize_t row
+
+
+cdef int by_number(const void *one, const void *other) noexcept nogil:
+    cdef int64_t a = <int64_t> (<const Cell *> one).length
+    cdef int64_t b = <int64_t> (<const Cell *> other).length
+    return (a > b) - (a < b)
+
+
+cdef int by_bytes(const void *one, const void *other) noexcept nogil:
+    cdef const Cell *a = <const Cell *> one
+    cdef const Cell *b = <const Cell *> other
+    cdef int sign = memcmp(a.start, b.start, a.length if a.length < b.length else b.length)
+    return sign if sign else (a.length > b.length) - (a.length < b.length)
+
+
+def sorted_rows(Packed column):
+    """The rows in the order of their cells, by number or by bytes, each of which is there once.  No
+    NULL among them, and only of kinds that `compares_by_bytes`."""
+    cdef Py_ssize_t row
+    cdef uint64_t begin = 0
+    cdef Cell *cells
+    cdef int64_t[::1] places
+    if column.blanks:
+        raise ValueError("a column without blank cells was expected")
+    order = array("q", bytes(8 * column.rows))
+    if not column.rows:
+        return order
+    cells = <Cell *> PyMem_RawMalloc(column.rows * sizeof(Cell))
+    if cells == NULL:
+        raise MemoryError()
+    try:
+        for row in range(column.rows):
+            cells[row].row = row
+            if column.layout == BYTES:
+                cells[row].start = column.data + begin
+                cells[row].length = column.ends[row] - begin
+                begin = column.ends[row]
+            else:
+                cells[row].start = NULL
+                cells[row].length = <uint64_t> column.whole[row]
+        qsort(cells, column.rows, sizeof(Cell), by_bytes if column.layout == BYTES else by_number)
+        places = order
+        for row in range(column.rows):
+            places[row] = cells[row].row
+        return order
+    finally:
+        PyMem_RawFree(cells)
 
 
 def in_order(Packed column):
@@ -740,8 +801,19 @@ cdef int out_numeric(Out *out, const char *text, Py_ssize_t length) except -1:
     return 0
 
 
-def copy_rows(columns, Py_ssize_t start=0, stop=None, *, wire=None, bytes tail=b"", int tail_fields=0):
+def copy_rows(
+    columns,
+    Py_ssize_t start=0,
+    stop=None,
+    *,
+    const int64_t[::1] order=None,
+    wire=None,
+    bytes tail=b"",
+    int tail_fields=0,
+):
     """Rows start to stop as binary COPY takes them, without COPY_HEAD and COPY_END.
+
+    Of the columns as they are, or of their rows in another `order`, with each there once.
 
     Each cell goes as its kind is spelt at PostgreSQL; `wire` says otherwise for a column
     (place -> "int2" or "int4", of a column of whole numbers).  `tail` is added to every row: the
@@ -751,7 +823,7 @@ def copy_rows(columns, Py_ssize_t start=0, stop=None, *, wire=None, bytes tail=b
     """
     cdef list parts = list(columns)
     cdef Py_ssize_t width = len(parts)
-    cdef Py_ssize_t row, place, last, rows = len(parts[0]) if parts else 0
+    cdef Py_ssize_t number, row, place, last, rows = len(parts[0]) if parts else 0
     cdef Packed part
     cdef Out out
     cdef uint8_t state
@@ -777,13 +849,20 @@ def copy_rows(columns, Py_ssize_t start=0, stop=None, *, wire=None, bytes tail=b
             if part.layout != WHOLE:
                 raise ValueError("a column of whole numbers was expected")
     last = rows if stop is None else min(<Py_ssize_t> stop, rows)
+    if order is not None and order.shape[0] != rows:
+        raise ValueError(f"an order of {rows} rows was expected, found one of {order.shape[0]}")
     out.used = 0
     out.space = 1 << 16
     out.start = <char *> PyMem_RawMalloc(out.space)
     if out.start == NULL:
         raise MemoryError()
     try:
-        for row in range(start, last):
+        for number in range(start, last):
+            row = number
+            if order is not None:
+                row = order[number]
+                if not 0 <= row < rows:
+                    raise IndexError(row)
             out_room(&out, 2 + 12 * width + tail_length)
             out16(&out, fields)
             for place in range(width):

@@ -6,6 +6,7 @@ through psycopg where the compiled modules are not at work or a cell has no pack
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 from psycopg import Copy
 
 from warp import faults, native
+from warp.cells import taken
 from warp.destinations.postgresql.carriers import DUMPED_AS, dumped
 from warp.destinations.postgresql.session import OIDS, Session
 from warp.model import Cells, Kind
@@ -41,19 +43,23 @@ def copy(
     rows: int,
     beside: Sequence[Said] = (),
     constants: Sequence[Said] = (),
+    order: array[int] | None = None,
 ) -> None:
     """Run a COPY … FROM STDIN (FORMAT binary): the columns, what is said of each row beside them,
-    and what is the same in every row.
+    and what is the same in every row; their rows in another order where one is given.
 
     `statement` is sent as it is, without parameters: no percent sign in a name is doubled.
     """
     packed = _packed(columns, beside) if native.active() else None
     with session.connect().cursor() as cursor, cursor.copy(statement) as copying:
         if packed is None:
+            if order is not None:
+                columns = [(kind, taken(cells, order)) for kind, cells in columns]
+                beside = [(form, taken(values, order)) for form, values in beside]
             _row_by_row(copying, columns, beside, constants, rows)
         else:
             short = {len(columns) + i: form for i, (form, _) in enumerate(beside) if form in _SHORT}
-            for block in _blocks(packed, short, constants):
+            for block in _blocks(packed, short, constants, order):
                 copying.write(block)
         faults.hit("in_copy")
 
@@ -70,7 +76,10 @@ def _packed(columns: Sequence[Column], beside: Sequence[Said]) -> list[Packed] |
 
 
 def _blocks(
-    columns: Sequence[Packed], short: dict[int, str], constants: Sequence[Said]
+    columns: Sequence[Packed],
+    short: dict[int, str],
+    constants: Sequence[Said],
+    order: array[int] | None,
 ) -> Iterator[bytes]:
     rows = len(columns[0])
     size = sum(column.nbytes for column in columns) // max(1, rows) + 1
@@ -81,6 +90,7 @@ def _blocks(
             columns,
             start,
             start + step,
+            order=order,
             wire=short,
             tail=_tail(constants),
             tail_fields=len(constants),

@@ -11,6 +11,7 @@ makes the COPY fail as a whole, and the guard of the merge decides.
 
 from __future__ import annotations
 
+from array import array
 from typing import Final
 
 import psycopg
@@ -50,7 +51,7 @@ class Straight:
         left = self._left.get(of, _REFUSALS if state.epoch == 0 else 0)
         if left < 0:
             return False
-        landed = self._tried(in_key_order(part, landing), landing)
+        landed = self._tried(part, landing)
         self._left[of] = min(left + 1, _MOST) if landed else left - 1
         return landed
 
@@ -82,6 +83,7 @@ class Straight:
                 ("bool", not schema.key),
                 *[("bool", False)] * (landing.soft is not None),
             ],
+            order=key_order(part, landing),
         )
 
     def _was_right(self, part: Staged, landing: Landing) -> bool:
@@ -107,25 +109,29 @@ def may(part: Staged, landing: Landing, state: TableState) -> bool:
     return landing.of_chunk and part.versions[0] > state.truncated_at
 
 
-def in_key_order(part: Staged, landing: Landing) -> Staged:
-    """In the order in which the merge takes row locks (`Landing.in_key_order`), so that a chunk and
-    a stream do not wait for each other in a circle.
+def key_order(part: Staged, landing: Landing) -> array[int] | None:
+    """The rows in the order in which the merge takes row locks (`Landing.in_key_order`), so that a
+    chunk and a stream do not wait for each other in a circle; None where they stand in it.
 
     Python compares text as the server compares its bytes.
     """
     places = landing.places(landing.schema.key)
     if not places or any(part.schema.columns[place].kind in _UNORDERED for place in places):
-        return part
+        return None
     columns = [part.carriers[place] for place in places]
-    if len(columns) == 1 and isinstance(columns[0], Packed) and native.packed.in_order(columns[0]):
-        return part  # as sources read them, mostly
+    if len(columns) == 1 and isinstance(columns[0], Packed) and not columns[0].blank:
+        packed = columns[0]
+        if native.packed.in_order(packed):
+            return None
+        if native.packed.compares_by_bytes(packed.kind):
+            return native.packed.sorted_rows(packed)
     keys = list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
     try:
         if sorted(keys) == keys:
-            return part
-        return part.only(sorted(range(len(keys)), key=keys.__getitem__))
+            return None
+        return array("q", sorted(range(len(keys)), key=keys.__getitem__))
     except TypeError:  # a key that is NULL: the server refuses it
-        return part
+        return None
 
 
 @composed
