@@ -208,7 +208,7 @@ def test_what_is_missing_is_named(
 
 
 def test_a_server_is_not_copied_onto_itself(run: Run, hostile_postgres: str) -> None:
-    both = {end: hostile_postgres for end in ("--source", "--destination")}
+    both = dict.fromkeys(("--source", "--destination"), hostile_postgres)
     done = run("init", "--yes", "--output", "-", *(part for pair in both.items() for part in pair))
     assert done.returncode == 0, done.stderr
     (schema,) = yaml.safe_load(done.stdout)["schemas"]
