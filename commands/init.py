@@ -112,7 +112,9 @@ class Nobody:
 @click.option("--source", metavar="URL", default="", help="Where changes come from.")
 @click.option("--destination", metavar="URL", default="", help="Where they go.")
 @click.option("--redis", metavar="URL", default="", help="Where the ledger is, if anywhere yet.")
-@click.option("--schema", "schemas", metavar="NAME", multiple=True, help="May be repeated.")
+@click.option(
+    "--schema", "schemas", metavar="NAME", multiple=True, help="Only this; may be repeated."
+)
 @click.option(
     "--table",
     "tables",
