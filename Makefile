@@ -45,6 +45,7 @@ check: $(READY) ## Format, lint, types, import contracts, containers, workflows,
 	$(BIN)/python -m warp.metrics_reference | diff docs/operations/metrics.md -
 	$(BIN)/python -m commands.reference | diff docs/cli.md -
 	$(BIN)/python -m dashboards --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(READY) ## Ours beside the floor and peers, and where its time goes; two hours (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(or $(ARGS),side_by_side --profile --save)

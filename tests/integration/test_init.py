@@ -242,7 +242,7 @@ def test_the_dialogue_in_a_real_terminal(
 
     def asked(**more: str) -> Terminal:
         command = [sys.executable, "-m", "commands.cli", "init", "--output", str(file)]
-        return Terminal(command, columns=120, lines=50, environment=environment(more))
+        return Terminal(command, columns=200, lines=50, environment=environment(more))
 
     with asked() as terminal:
         terminal.until("Source (mongodb://")
