@@ -17,7 +17,7 @@ WIDTH: Final = 860
 _LINE: Final = 18
 _STYLE: Final = (
     "text{font:13px system-ui,sans-serif;fill:#24292f}.t{font-weight:600}.s{fill:#57606a;"
-    "font-size:12px}.m{text-anchor:middle}.b{fill:#f6f8fa;stroke:#8c959f}"
+    "font-size:12px}.m{text-anchor:middle}.e{text-anchor:end}.b{fill:#f6f8fa;stroke:#8c959f}"
     ".o{fill:#ddf4ff;stroke:#1f6feb}.w{fill:#fff8c5;stroke:#bf8700}.x{fill:#ffebe9;stroke:#d1242f}"
     ".a{stroke:#57606a;stroke-width:1.5;fill:none;marker-end:url(#e)}"
     ".l{stroke:#8c959f;stroke-dasharray:4 4;fill:none}"
@@ -88,9 +88,9 @@ def parts() -> Sheet:
     sheet.box(400, 148, 300, 62, ["worker processes", "each runs some units at once"], "b")
     sheet.box(20, 148, 200, 62, ["source", "its log, its tables"], "b")
     sheet.arrow((220, 170), (398, 170))
-    sheet.text(310, 162, "changes, chunks", "s m")
+    sheet.text(280, 162, "changes, chunks", "s m")
     sheet.arrow((398, 194), (222, 194))
-    sheet.text(310, 211, "may forget, at last", "s m")
+    sheet.text(280, 211, "may forget, at last", "s m")
     sheet.box(
         230,
         256,
@@ -100,8 +100,8 @@ def parts() -> Sheet:
         "o",
     )
     sheet.arrow((550, 210), (550, 254))
-    sheet.arrow((320, 254), (320, 88))
-    sheet.text(310, 130, "markers: the truth", "s m")
+    sheet.arrow((350, 254), (350, 88))
+    sheet.text(340, 120, "markers: the truth", "s e")
     return sheet
 
 
@@ -152,7 +152,7 @@ def takeover() -> Sheet:
     step(344, a, there, "… where fence = 7", over=ledger)
     sheet.arrow((there, 378), (a, 378))
     sheet.text((a + ledger) / 2, 372, "no such row: rolled back", "s m")
-    sheet.text(a, 406, "drops the unit, claims other work", "s m")
+    sheet.text(a + 10, 402, "drops the unit, claims other work", "s")
     return sheet
 
 
@@ -165,7 +165,7 @@ def snapshot() -> Sheet:
     for number, (x, version) in enumerate([(310, "S1"), (430, "S2"), (550, "S3")], 1):
         sheet.box(x, 128, 108, 52, [f"chunk {number}", f"as of {version}"], "b")
         sheet.arrow((x + 54, 180), (x + 54, 222))
-    sheet.arrow((535, 108), (535, 126))
+    sheet.arrow((664, 108), (664, 222))
     sheet.box(
         300,
         224,
