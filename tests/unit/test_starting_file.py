@@ -70,6 +70,13 @@ def test_a_secret_is_in_a_variable_and_not_in_the_file(url: str, written: str) -
     assert set(address.variables.values()) == held
 
 
+def test_without_the_variable_the_password_would_be_in_the_file() -> None:
+    url = f"mongodb://u:{SECRET}@h/d"
+    destination = Address.of("postgresql://h/w", "destination")
+    assert SECRET in text(Starting(Address(url), destination, (Chosen("shop", ()),)))
+    assert SECRET not in text(Starting(Address.of(url, "source"), destination, ()))
+
+
 def test_a_password_beside_a_variable_is_left_to_the_person() -> None:
     with pytest.raises(ConfigError, match="password as") as caught:
         Address.of(f"mongodb://u:{SECRET}@${{HOST}}/", "source")
