@@ -23,8 +23,6 @@ LOADED = re.compile(
 # Without these the theme's script has nothing to fetch from elsewhere: diagrams, stars, versions.
 NOT_USED = re.compile(r"class=[\"'](?:[\w ]*\b)?mermaid\b|data-md-component=[\"']?source\b")
 
-pytestmark = pytest.mark.soak
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,6 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.soak
 def test_nothing_that_a_page_loads_is_elsewhere(site: Path) -> None:
     files = [file for kind in ("*.html", "*.css", "*.svg") for file in site.rglob(kind)]
     assert len(files) > 50
@@ -50,6 +49,21 @@ def test_nothing_that_a_page_loads_is_elsewhere(site: Path) -> None:
         assert file.suffix != ".html" or not NOT_USED.search(text), file
 
 
+@pytest.mark.parametrize(
+    "loads",
+    [
+        '<script src="https://unpkg.com/x.js">',
+        "<link rel=preconnect href=https://fonts.gstatic.com>",
+        "@import url(//cdn.example.org/a.css)",
+        "src:url('http://example.org/a.woff')",
+    ],
+)
+def test_what_is_loaded_from_elsewhere_would_be_found(loads: str) -> None:
+    assert LOADED.search(loads)
+    assert not LOADED.search('<a href="https://example.org"> <script src="assets/a.js">')
+
+
+@pytest.mark.soak
 def test_a_browser_asks_nobody_else(site: Path) -> None:
     with Browser() as browser:
         for page in ("index.html", "concepts.html", "errors.html"):
