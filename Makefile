@@ -13,7 +13,7 @@ BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick soak asan docs bigquery-acceptance pictures format native image clean
+.PHONY: help demo test check bench bench-quick soak asan docs site bigquery-acceptance pictures format native image clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,9 @@ check: $(READY) ## Format, lint, types, import contracts, containers, workflows,
 	$(BIN)/python -m warp.types_reference | diff docs/types.md -
 	$(BIN)/python -m warp.errors_reference | diff docs/errors.md -
 	$(BIN)/python -m warp.metrics_reference | diff docs/operations/metrics.md -
+	$(BIN)/python -m commands.reference | diff docs/cli.md -
 	$(BIN)/python -m dashboards --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(READY) ## Ours beside the floor and peers, and where its time goes; two hours (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(or $(ARGS),side_by_side --profile --save)
@@ -71,7 +73,13 @@ docs: $(READY) ## Write the generated documents, dashboards and alert rules anew
 	$(BIN)/python -m warp.types_reference > docs/types.md
 	$(BIN)/python -m warp.errors_reference > docs/errors.md
 	$(BIN)/python -m warp.metrics_reference > docs/operations/metrics.md
+	$(BIN)/python -m commands.reference > docs/cli.md
+	$(BIN)/python docs/images/diagrams.py
 	$(BIN)/python -m dashboards
+
+site: $(READY) ## The documentation as a site, into build/site; a broken link fails it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 pictures: $(READY) ## Take the pictures of docs/images anew, from a real run
 	$(BIN)/python docs/images/make.py

@@ -80,6 +80,7 @@ class Group(click.Group):
         "demo": "commands.demo",
         "drain": "commands.drain",
         "errors": "commands.errors",
+        "init": "commands.init",
         "quarantine": "commands.quarantine",
         "repair": "commands.repair",
         "verify": "commands.verify",

@@ -23,6 +23,7 @@ from workers.nursery import Nursery
 
 # prometheus_client is not among them: it must be imported when its directory is known.
 _IMPORTED = (
+    "commands.init",
     "commands.single",
     "commands.operate",
     "commands.quarantine",

@@ -59,6 +59,7 @@ class SourceTraits:
     headroom: bool = False  # it can tell what it still keeps: see `TellsHeadroom`
     ranges: bool = False  # it can cut a range of keys: see `CutsRanges`
     compares: bool = False  # its rows can be verified: see warp.digest.seams
+    estimates: bool = False  # it knows about how many rows there are: see `EstimatesRows`
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,17 @@ class CutsRanges(Protocol):
         """As `chunks`, of the keys in a range: the chunks cover every row of it.
 
         Rows beside it may be in them too, and there may be none.
+        """
+        ...
+
+
+class EstimatesRows(Protocol):
+    """What a source can do besides whose `traits.estimates` says so."""
+
+    def rows_about(self, tables: Sequence[TableId]) -> dict[TableId, int]:
+        """About how many rows each table has, without reading them; for people to see.
+
+        A table that the server has no figure of is left out.
         """
         ...
 

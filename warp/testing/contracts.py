@@ -21,7 +21,13 @@ import pytest
 from warp import headroom, stored
 from warp.errors import DestinationRefused, FenceBehind, LeaseLost, SchemaMoved, SourceRefused
 from warp.evolve import evolve
-from warp.interfaces import CutsRanges, DestinationConnector, SourceConnector, TellsCutShort
+from warp.interfaces import (
+    CutsRanges,
+    DestinationConnector,
+    EstimatesRows,
+    SourceConnector,
+    TellsCutShort,
+)
 from warp.model import (
     ABSENT,
     SHARED,
@@ -985,6 +991,14 @@ class RowsContract(_OneTable):
         assert source.tables() == [ORDERS]
         schema = source.get_schema([ORDERS])[ORDERS]
         assert len(schema.key) == 1
+        source.close()
+
+    def test_about_how_many_rows_there_are_is_told_where_a_source_knows(self) -> None:
+        self.put(1, "a")
+        source = self.make()
+        if source.traits.estimates:
+            found = cast(EstimatesRows, source).rows_about([ORDERS])
+            assert [table for table in found if found[table] >= 0] == [ORDERS]
         source.close()
 
     def test_the_chunks_hold_every_row_once(self) -> None:

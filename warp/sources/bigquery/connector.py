@@ -46,7 +46,7 @@ class BigQuerySource:
 
     Options: ClassVar[type[BaseModel]] = BigQuerySourceOptions
     # BigQuery remembers the changes of each table, but has no log that waits to be followed.
-    traits: ClassVar[SourceTraits] = SourceTraits(streams=False, bills=True)
+    traits: ClassVar[SourceTraits] = SourceTraits(streams=False, bills=True, estimates=True)
 
     def __init__(
         self,
@@ -96,6 +96,9 @@ class BigQuerySource:
                     self._warned.add(table)
                     log.warning("left_out", table=str(table), why=f"it is a {kind}")
         return sorted(found)
+
+    def rows_about(self, tables: Sequence[TableId]) -> dict[TableId, int]:
+        return {id: table.rows for id, table in self.catalog.find(tables).items()}
 
     def get_schema(self, tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
         found = self.catalog.find(tables)

@@ -74,7 +74,7 @@ class MongoSource:
 
     Options: ClassVar[type[BaseModel]] = MongoOptions
     traits: ClassVar[SourceTraits] = SourceTraits(
-        schemaless=True, headroom=True, ranges=True, compares=True
+        schemaless=True, headroom=True, ranges=True, compares=True, estimates=True
     )
 
     def __init__(self, options: MongoOptions, selection: TableSelection) -> None:
@@ -205,6 +205,13 @@ class MongoSource:
         if table not in self._warned and not table.name.startswith("system."):
             self._warned.add(table)
             log.warning("left out: it has no change stream", table=str(table), type=kind)
+
+    def rows_about(self, tables: Sequence[TableId]) -> dict[TableId, int]:
+        """What the collections' metadata says, which is not exact after a crash."""
+        with translated("estimate how many documents there are"):
+            return {
+                t: int(self._client[t.namespace].command({"count": t.name})["n"]) for t in tables
+            }
 
     def get_schema(self, tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
         present: set[TableId] = set()

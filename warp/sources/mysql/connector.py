@@ -55,7 +55,12 @@ class MysqlSource:
     Options: ClassVar[type[BaseModel]] = MysqlOptions
     # A dump thread sends the whole log, so a second stream costs as much as the first.
     traits: ClassVar[SourceTraits] = SourceTraits(
-        follows_twice=False, full_rows=False, headroom=True, ranges=True, compares=True
+        follows_twice=False,
+        full_rows=False,
+        headroom=True,
+        ranges=True,
+        compares=True,
+        estimates=True,
     )
 
     def __init__(self, options: MysqlOptions, selection: TableSelection) -> None:
@@ -125,6 +130,13 @@ class MysqlSource:
     def get_schema(self, tables: Sequence[TableId]) -> dict[TableId, TableSchema]:
         described = ((table, self.described(table)) for table in tables)
         return {table: found.proposal() for table, found in described if found is not None}
+
+    def rows_about(self, tables: Sequence[TableId]) -> dict[TableId, int]:
+        wanted = set(tables)
+        counted: dict[TableId, int] = {}
+        for database in sorted({table.namespace for table in wanted}):
+            counted |= schema.rows_about(self._connection, database)
+        return {table: rows for table, rows in counted.items() if table in wanted}
 
     def described(self, table: TableId) -> schema.Table | None:
         """A table as it is now, for whoever composes statements about it."""

@@ -63,6 +63,7 @@ class PostgresSource:
         headroom=True,
         ranges=True,
         compares=True,
+        estimates=True,
     )
 
     def __init__(self, options: PostgresSourceOptions, selection: TableSelection) -> None:
@@ -153,6 +154,15 @@ class PostgresSource:
                 place=str(id),
             )
         return found, self.catalog.shapes([found.oid])[found.oid]
+
+    def rows_about(self, tables: Sequence[TableId]) -> dict[TableId, int]:
+        found: dict[TableId, int] = {}
+        for id, table in self.catalog.find(tables).items():
+            ((counted, _),) = self.server.ask(
+                "estimate", {"oid": table.oid}, doing=f"estimate the size of {id}"
+            )
+            found[id] = counted
+        return found
 
     # -- the log
 
