@@ -13,7 +13,7 @@ from postgresql_world import META, ORDERS, World
 
 from warp import pipeline
 from warp.destinations.postgresql import PostgresDestination
-from warp.destinations.postgresql.quarantine import Replaying
+from warp.destinations.sql.quarantine import Replaying
 from warp.model import ChangeBatch, Lease, Marker, Operation, Written
 from warp.model import WorkUnit as Unit
 from warp.testing.memory import MemorySource, MemorySourceOptions

@@ -37,7 +37,6 @@ from warp.model import (
     Finding,
     Lease,
     Marker,
-    Operation,
     Phase,
     QuarantinedRow,
     Replay,
@@ -52,7 +51,7 @@ from warp.model import (
     WorkUnit,
     Written,
 )
-from warp.staged import NOTHING_SAID, Said
+from warp.staged import NOTHING_SAID, Said, counted
 
 
 class BigQueryDestination:
@@ -203,10 +202,7 @@ class BigQueryDestination:
             transactions.write(batch, marker, Said(quarantined, findings, replay))
         self._tidy_up_after(marker)
         deed = transactions.deed
-        counts: Counter[tuple[TableId, Operation]] = Counter()
-        for changes in batch.changes:
-            for code in set(changes.operations):
-                counts[changes.table, Operation(code)] += changes.operations.count(code)
+        counts = counted(batch)
         counts.subtract(deed.missing)
         for what in transactions.replaying.unlanded if transactions.replaying else ():
             counts[what] -= 1

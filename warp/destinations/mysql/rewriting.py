@@ -62,7 +62,7 @@ class Rewriting:
                 f"select {cells} from {self._table} as d where {condition} and {after}"
                 f" order by {order} limit {PAGE}",
                 parameters,
-            ).rows
+            ).fetchall()
             if not rows:
                 return
             columns = [
@@ -82,11 +82,7 @@ class Rewriting:
             next(iter(rows_of([Into("", c)], [[cell]], 1))).replace("%", "%%")
             for c, cell in zip(self._key, key, strict=True)
         ]
-        either = []
-        for place in range(len(names)):
-            same = [f"{n} = {v}" for n, v in zip(names[:place], values[:place], strict=True)]
-            either.append(" and ".join([*same, f"{names[place]} > {values[place]}"]))
-        return f"({' or '.join(f'({one})' for one in either)})"
+        return merge.beyond(names, values, ">")
 
     def write(
         self,
@@ -108,7 +104,12 @@ class Rewriting:
             self._schema.key,
         )
         landing = Landing(
-            schema, self._place, "cw_again", None, self._session.meta, self._session.collation
+            schema,
+            self._place,
+            "cw_again",
+            None,
+            self._session.meta,
+            collation=self._session.collation,
         )
         self._session.run(merge.drop_staging(landing))
         self._session.run(merge.staging_table(landing))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -67,8 +68,11 @@ class Answer:
     rowcount: int  # found by an UPDATE, changed or not
     warnings: int
 
-    def first(self) -> tuple[Any, ...] | None:
+    def fetchone(self) -> tuple[Any, ...] | None:
         return self.rows[0] if self.rows else None
+
+    def fetchall(self) -> Sequence[tuple[Any, ...]]:
+        return self.rows
 
 
 def storable(value: str) -> str:
@@ -150,6 +154,34 @@ class Session:
     def named(self, name: str, /, **parameters: Any) -> Answer:
         return self.run(self.statement(name), parameters)
 
+    def each(self, name: str, rows: Sequence[Parameters]) -> None:
+        for row in rows:
+            self.run(self.statement(name), row)
+
+    def begin(self) -> None:
+        self.run("BEGIN")
+
+    def commit(self) -> None:
+        self.run("COMMIT")
+
+    def savepoint(self, name: str) -> None:
+        self.run(f"SAVEPOINT {name}")
+
+    def release(self, name: str) -> None:
+        self.run(f"RELEASE SAVEPOINT {name}")
+
+    def back_to(self, name: str) -> None:
+        self.run(f"ROLLBACK TO SAVEPOINT {name}")
+
+    def storable(self, text: str) -> str:
+        return storable(text)
+
+    def to_json(self, value: Any) -> str:
+        return json.dumps(value)
+
+    def of_json(self, stored: Any) -> Any:
+        return json.loads(stored)
+
     def _escaped(self, value: Any) -> str:
         driver = self.connect()
         if isinstance(value, list | tuple):
@@ -180,10 +212,10 @@ class Session:
     @contextmanager
     def block(self) -> Iterator[None]:
         """BEGIN … COMMIT, or ROLLBACK where anything is raised."""
-        self.run("BEGIN")
+        self.begin()
         try:
             yield
-            self.run("COMMIT")
+            self.commit()
         except BaseException:
             self.rollback()
             raise

@@ -10,13 +10,14 @@ import pymysql
 
 from warp import faults
 from warp.destinations.mysql import keyless, merge
-from warp.destinations.mysql.careful import TableState
 from warp.destinations.mysql.errors import DUPLICATE, code_of
 from warp.destinations.mysql.loading import Into, Loader, into
 from warp.destinations.mysql.merge import Landing
 from warp.destinations.mysql.names import fitting
-from warp.destinations.mysql.quarantine import supersede_deleted
 from warp.destinations.mysql.session import Session
+from warp.destinations.sql.landing import TableState
+from warp.destinations.sql.quarantine import supersede_deleted
+from warp.destinations.sql.straight import in_key_order
 from warp.errors import DestinationRefused
 from warp.model import (
     Kind,
@@ -34,8 +35,6 @@ MOST_TABLES: Final = 32
 _FEW: Final = 100  # rows
 # Another writer of the table inserts a row between our look and our insert: looked at again.
 _LOOKS: Final = 3
-# Their order in Python is not the server's, or they cannot be compared (a decimal NaN).
-_UNORDERED: Final = frozenset({Kind.FLOAT32, Kind.FLOAT64, Kind.DECIMAL})
 
 
 class Staging:
@@ -78,9 +77,9 @@ class Staging:
             f"cw_{self._numbers}",
             None if settings.soft_delete_column is None else fitting(settings.soft_delete_column),
             self._session.meta,
-            self._session.collation,
             unit.id,
             unit.kind is UnitKind.CHUNK and self._has_its_key(settings.destination, schema),
+            collation=self._session.collation,
         )
         self._session.run(merge.staging_table(made))
         self._landings[key] = made
@@ -90,7 +89,7 @@ class Staging:
         """Would a row be refused whose key is there already?  Somebody may have dropped the key."""
         found = self._session.named(
             "table_key", namespace=fitting(place.namespace), table=fitting(place.name)
-        ).rows
+        ).fetchall()
         return {name for name, _ in found} == set(schema.key)
 
     def drop_old(self) -> None:
@@ -176,18 +175,3 @@ class Staging:
             except pymysql.err.IntegrityError as error:
                 if code_of(error) != DUPLICATE or look == _LOOKS:
                     raise
-
-
-def in_key_order(part: Staged, landing: Landing) -> Staged:
-    """Writers that take row locks in one order do not wait for each other in a circle."""
-    places = landing.places(landing.schema.key)
-    if not places or any(part.schema.columns[place].kind in _UNORDERED for place in places):
-        return part
-    columns = [part.carriers[place] for place in places]
-    keys = list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
-    try:
-        if sorted(keys) == keys:
-            return part
-        return part.only(sorted(range(len(keys)), key=keys.__getitem__))
-    except TypeError:  # a key that is NULL: the server refuses it
-        return part

@@ -27,6 +27,7 @@ from warp.destinations.postgresql.constraints import (
 )
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.session import Session, fitting
+from warp.destinations.sql.landing import TableState, deletes_first
 from warp.model import ABSENT, Operation, Phase, TableId
 from warp.staged import Staged, stage
 
@@ -39,18 +40,6 @@ _ROUNDS: Final = 8
 _MANY: Final = 8  # rows, for which a query costs less than halving them
 _CHAIN: Final = 20  # rows that refer to rows that refer to … a missing one
 _AT_ONCE: Final = 500  # keys to delete, where a truncation was refused
-
-
-@dataclass(frozen=True, slots=True)
-class TableState:
-    """A table's own marker row, as a write transaction finds and locks it."""
-
-    unit: str
-    epoch: int
-    phase: Phase
-    schema_version: int
-    truncated_at: int
-    waiting: bool = False  # do changes of it wait in deferred_rows?
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +89,7 @@ class Careful:
         known: Constraints | None = None
         vacating = False
         for turn in range(_ROUNDS + 1):
-            rest = [row for row in _deletes_first(part) if row not in apart]
+            rest = [row for row in deletes_first(part) if row not in apart]
             if not rest:
                 break
             last = turn == _ROUNDS  # judges each row as it is, so that none is left undecided
@@ -319,11 +308,6 @@ class _Attempt:
             if found is not None:
                 refused += self.halved(half, found)
         return refused
-
-
-def _deletes_first(part: Staged) -> list[int]:
-    # A value that a deleted row held is free for the rows that come after.
-    return sorted(range(len(part)), key=lambda row: part.operations[row] != Operation.DELETE)
 
 
 def _refusal(row: int, error: BaseException) -> Refusal:

@@ -8,11 +8,12 @@ from typing import Any
 
 from psycopg import sql
 
-from warp.destinations.postgresql import markers, witness
+from warp.destinations.postgresql import witness
 from warp.destinations.postgresql.carriers import TYPES
 from warp.destinations.postgresql.merge import DELETED, VERSION
 from warp.destinations.postgresql.session import Session, literal, name, text
 from warp.destinations.postgresql.tables import as_registered
+from warp.destinations.sql import markers
 from warp.digest import servers
 from warp.digest.canonical import HASH_BYTES
 from warp.digest.comparing import Key, Stored
@@ -59,7 +60,7 @@ class PostgresComparing:
                     row = self._session.run(statement, parameters).fetchone()
                 found.append(Sums.told(*(row or (0, 0, 0))))
             streams = self._session.named("read_markers", kinds=[UnitKind.STREAM.value])
-            return found, [markers.from_row(row) for row in streams]
+            return found, [markers.from_row(self._session, row) for row in streams]
 
     def recount(
         self,

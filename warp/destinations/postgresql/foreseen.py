@@ -11,6 +11,7 @@ from psycopg import sql
 
 from warp.destinations.postgresql import ddl, room
 from warp.destinations.postgresql.session import Session, fitting, name, text
+from warp.destinations.sql import ddl as shared
 from warp.model import Change, Column, Foreseen, Role, SchemaChange, TableSchema, TableSettings
 
 
@@ -30,7 +31,7 @@ def foresee(
     if change.change is Change.ADD_COLUMN:
         return _added(session, settings, have, column)
     old = have.column(column.name)
-    if old is None or old.fixed or ddl.holds_all_of(old, column):
+    if old is None or old.fixed or shared.holds_all_of(old, column):
         return Foreseen(have)
     if change.change is Change.RETYPE_KEY:
         return _told([ddl.tagging(settings, old)], _with(have, column))
@@ -71,8 +72,7 @@ def _added(
 
 
 def _with(have: TableSchema, column: Column) -> TableSchema:
-    columns = tuple(column if c.name == column.name else c for c in have.columns)
-    return replace(have, columns=columns)
+    return replace(have, columns=shared.with_column(have, column))
 
 
 def _told(statements: list[sql.Composed], schema: TableSchema) -> Foreseen:

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from warp import faults
 from warp.destinations.postgresql import constraints, copying, keyless, merge
-from warp.destinations.postgresql.careful import TableState
 from warp.destinations.postgresql.merge import Landing
-from warp.destinations.postgresql.quarantine import supersede_deleted
 from warp.destinations.postgresql.session import Session
+from warp.destinations.sql.landing import TableState
+from warp.destinations.sql.quarantine import supersede_deleted
 from warp.errors import DestinationRefused
 from warp.model import Operation, Phase, TableSchema, TableSelection, UnitKind, WorkUnit
 from warp.staged import PARTIAL, READS, STREAMED, Staged
@@ -55,8 +55,8 @@ class Staging:
             settings.soft_delete_column,
             self._session.options.metadata_schema,
             unit.id,
-            awaited,
             unit.kind is UnitKind.CHUNK,
+            awaited,
         )
         self._session.run(merge.staging_table(made.staging, kinds))
         self._landings[key] = made
