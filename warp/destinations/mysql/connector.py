@@ -8,7 +8,8 @@ from typing import ClassVar
 import pymysql
 from pydantic import BaseModel
 
-from warp.destinations.mysql import ddl, formless, merge
+from warp.destinations.mysql import ddl, foreseen, formless, merge
+from warp.destinations.mysql.comparing import MysqlComparing
 from warp.destinations.mysql.errors import LOCK_WAIT, code_of
 from warp.destinations.mysql.keyless import Keyless
 from warp.destinations.mysql.loading import Loader
@@ -27,6 +28,7 @@ from warp.model import (
     ChangeBatch,
     Diagnosis,
     Finding,
+    Foreseen,
     Lease,
     Marker,
     SchemaChange,
@@ -43,12 +45,12 @@ class MysqlDestination(SqlDestination[Session, MysqlMetadata, Transactions]):
 
     Options: ClassVar[type[BaseModel]] = MysqlWriterOptions
     traits: ClassVar[DestinationTraits] = DestinationTraits(
-        atomic_marker=True, transactional_ddl=False, best_batch_rows=2_000
+        best_batch_rows=2_000, ranges=True, foresees=True, compares=True, tells_cut_short=True
     )
 
     def __init__(self, options: MysqlWriterOptions, selection: TableSelection) -> None:
         session = Session(options)
-        loader = Loader(session)
+        self._loader = loader = Loader(session)
         self._staging = staging = Staging(session, selection, loader)
         standings, keyless = Standings(session, loader), Keyless(session, selection)
         straight = Straight(session, loader)
@@ -101,11 +103,19 @@ class MysqlDestination(SqlDestination[Session, MysqlMetadata, Transactions]):
             if code_of(error) not in _GONE:
                 raise
 
+    def _registered(self, settings: TableSettings) -> TableSchema | None:
+        return ddl.registered(self._session, settings)
+
     def _current(self, settings: TableSettings) -> TableSchema | None:
         return ddl.current(self._session, settings)
 
     def _change(self, settings: TableSettings, change: SchemaChange) -> None:
         ddl.apply(self._session, settings, change)
+
+    def _foresee(
+        self, settings: TableSettings, have: TableSchema | None, change: SchemaChange
+    ) -> Foreseen:
+        return foreseen.foresee(self._session, settings, have, change)
 
     def _missing(self, part: Staged, unit: WorkUnit) -> Iterable[Sequence[int]]:
         landing = self._staging.landing(part.schema, unit)
@@ -122,6 +132,9 @@ class MysqlDestination(SqlDestination[Session, MysqlMetadata, Transactions]):
     def deferred_due(self, schema: str) -> bool:
         """Nothing waits for other rows here: see `Session`."""
         return False
+
+    def comparing(self) -> MysqlComparing:
+        return MysqlComparing(self._session, self._selection, self._loader)
 
 
 _GONE = frozenset({1094, 1095})  # no such connection any more, or somebody else's by now

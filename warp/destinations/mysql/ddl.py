@@ -9,7 +9,7 @@ that its successor does not finish.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import pymysql
 
 from warp import faults
 from warp.destinations.mysql import backfill, columns, retyping, room
+from warp.destinations.mysql.carriers import MOST_DIGITS, ServerColumn
 from warp.destinations.mysql.errors import DUPLICATE, LOCK_WAIT, ROW_TOO_LARGE, code_of
 from warp.destinations.mysql.names import fitting, quoted
 from warp.destinations.mysql.session import Session
@@ -73,10 +74,9 @@ def current(session: Session, settings: TableSettings) -> TableSchema | None:
     schema = registered(session, settings)
     if schema is None:
         return None
-    soft = settings.soft_delete_column
-    if soft is not None and fitting(soft) not in columns.there(session, settings):
-        # The table was made before deletes were configured to be soft.
-        _add_ours(session, settings, adopted=False)
+    if settings.soft_delete_column is not None:
+        # The table may have been made before deletes were configured to be soft.
+        session.run_all(adding_ours(settings, columns.there(session, settings)))
     backfill.finish(session, settings, schema)
     return schema
 
@@ -151,24 +151,11 @@ def _create(
     there = columns.there(making, settings)
     if there:
         return _adopt(making, settings, wanted, there)
-    space = fitting(place.namespace)
-    if making.named("look_at_schema", schema=space).fetchone() is None:
-        making.run(
-            f"create database if not exists {quoted(space)}"
-            f" default character set utf8mb4 collate {making.collation}"
-        )
-    wanted = _placed(room.fitted(wanted))
-    parts = [columns.definition(making, settings, wanted, c.name) for c in wanted.columns]
-    parts += [text for _, text in columns.of_ours(settings)]
-    if wanted.key:
-        parts.append(f"primary key ({', '.join(map(quoted, wanted.key))})")
-    said = columns.comment(f"kept equal to {settings.table} by cartridge-warp"[:2048])
+    if database := making_database(making, settings):
+        making.run(database)
+    wanted = placed(room.fitted(wanted))
     try:
-        making.run(
-            f"create table if not exists {table(settings)} ({', '.join(parts)}) engine = InnoDB"
-            f" row_format = dynamic default character set utf8mb4 collate {making.collation}"
-            f" comment {said}"
-        )
+        making.run(creating(making, settings, wanted))
     except pymysql.err.Error as error:
         if code_of(error) not in ROW_TOO_LARGE:
             raise
@@ -180,7 +167,32 @@ def _create(
     return wanted
 
 
-def _placed(schema: TableSchema) -> TableSchema:
+def making_database(session: Session, settings: TableSettings) -> str:
+    """The statement that makes the table's database; empty where it is there."""
+    space = fitting(settings.destination.namespace)
+    if session.named("look_at_schema", schema=space).fetchone() is not None:
+        return ""
+    return (
+        f"create database if not exists {quoted(space)}"
+        f" default character set utf8mb4 collate {session.collation}"
+    )
+
+
+def creating(session: Session, settings: TableSettings, wanted: TableSchema) -> str:
+    """The statement that makes a table."""
+    parts = [columns.definition(session, settings, wanted, c.name) for c in wanted.columns]
+    parts += [text for _, text in columns.of_ours(settings)]
+    if wanted.key:
+        parts.append(f"primary key ({', '.join(map(quoted, wanted.key))})")
+    said = columns.comment(f"kept equal to {settings.table} by cartridge-warp"[:2048])
+    return (
+        f"create table if not exists {table(settings)} ({', '.join(parts)}) engine = InnoDB"
+        f" row_format = dynamic default character set utf8mb4 collate {session.collation}"
+        f" comment {said}"
+    )
+
+
+def placed(schema: TableSchema) -> TableSchema:
     placed = columns.placed(schema.columns, _RESERVED)
     names = dict(zip(schema.names(), (c.name for c in placed), strict=True))
     return replace(schema, columns=placed, key=tuple(names[name] for name in schema.key))
@@ -195,21 +207,39 @@ def _correct(
     there = columns.there(making, settings)
     if there["_cw_version"].has_default:  # somebody else made it
         return _adopt(making, settings, wanted, there)
-    wanted = _placed(room.fitted(wanted))
+    wanted = placed(room.fitted(wanted))
     for column in wanted.columns:
-        text = columns.definition(making, settings, wanted, column.name)
         if column.name not in there:
-            making.run(f"alter table {table(settings)} add column {text}")
+            making.run(adding(making, settings, wanted, column))
         elif (old := have.column(column.name)) is None or old.kind != column.kind:
+            text = columns.definition(making, settings, wanted, column.name)
             making.run(f"alter table {table(settings)} modify column {text}")
     return wanted
 
 
 def _adopt(
-    making: Session, settings: TableSettings, wanted: TableSchema, there: dict[str, Any]
+    making: Session,
+    settings: TableSettings,
+    wanted: TableSchema,
+    there: Mapping[str, ServerColumn],
 ) -> TableSchema:
-    """A table somebody else made: its types stand, and what we need is added to it."""
-    wanted = _placed(wanted)
+    schema, statements = adopting(making, settings, wanted, there)
+    for statement in statements:
+        making.run(statement)
+    return schema
+
+
+def adopting(
+    making: Session,
+    settings: TableSettings,
+    wanted: TableSchema,
+    there: Mapping[str, ServerColumn],
+) -> tuple[TableSchema, list[str]]:
+    """A table somebody else made: its types stand, and what we need is added to it.
+
+    What it becomes, and the statements for it.
+    """
+    wanted = placed(wanted)
     place = settings.destination
     where = {"namespace": fitting(place.namespace), "table": fitting(place.name)}
     kind, engine = making.named("table_kind", **where).fetchone() or ("", "")
@@ -242,13 +272,13 @@ def _adopt(
     shared.may_be_null(settings, blocking, "ALTER TABLE … MODIFY … NULL")
     by_lower = {name.lower(): column for name, column in there.items()}
     kept: list[Column] = []
+    statements: list[str] = []
     for column in wanted.columns:
         at = by_lower.get(column.name.lower())
         if at is None:
             if column.role is Role.FIELD and not room.has_room(kept, column.kind):
                 continue  # its values stay in `_extra`
-            text = columns.definition(making, settings, wanted, column.name)
-            making.run(f"alter table {table(settings)} add column {text}")
+            statements.append(adding(making, settings, wanted, column))
             kept.append(column)
         elif (as_there := columns.as_there(column, at)) is not None:
             kept.append(as_there)
@@ -258,15 +288,25 @@ def _adopt(
                 f"be written exactly, found {at.spelled}; change its type, or drop the column",
                 place=str(place),
             )
-    _add_ours(making, settings, adopted=True)
-    return TableSchema(settings.table, tuple(kept), key)
+    statements += adding_ours(settings, there, adopted=True)
+    return TableSchema(settings.table, tuple(kept), key), statements
 
 
-def _add_ours(session: Session, settings: TableSettings, *, adopted: bool) -> None:
-    there = {name.lower() for name in columns.there(session, settings)}
-    for name, text in columns.of_ours(settings, adopted=adopted):
-        if name.lower() not in there:
-            session.run(f"alter table {table(settings)} add column {text}")
+def adding(session: Session, settings: TableSettings, schema: TableSchema, column: Column) -> str:
+    text = columns.definition(session, settings, schema, column.name)
+    return f"alter table {table(settings)} add column {text}"
+
+
+def adding_ours(
+    settings: TableSettings, there: Iterable[str], *, adopted: bool = False
+) -> list[str]:
+    """The statements for those of our own columns that the table has not got."""
+    have = {name.lower() for name in there}
+    return [
+        f"alter table {table(settings)} add column {text}"
+        for name, text in columns.of_ours(settings, adopted=adopted)
+        if name.lower() not in have
+    ]
 
 
 def _add(
@@ -283,8 +323,7 @@ def _add(
         has_room = room.has_room(have.columns, column.kind)
         try:
             if has_room:
-                text = columns.definition(making, settings, wanted, column.name)
-                making.run(f"alter table {table(settings)} add column {text}")
+                making.run(adding(making, settings, wanted, column))
         except pymysql.err.Error as error:
             if code_of(error) not in ROW_TOO_LARGE:
                 raise
@@ -317,11 +356,7 @@ def _retype(
     old = have.column(wanted.name)
     if old is None or old.fixed or shared.holds_all_of(old, wanted):
         return None
-    why_not = _too_large(making, settings, old, wanted)
-    if why_not is None and old.kind == wanted.kind and old.limit == 65:
-        why_not = "no DECIMAL of this server has more than 65 digits, or 30 after the point"
-    if why_not is None and old.name in have.key and wanted.kind in _TEXTS and old.kind == Kind.TEXT:
-        why_not = "an index takes no longer text"
+    why_not = why_not_retyped(making, settings, have, old, wanted)
     if why_not is None:
         why_not = retyping.retype(making, settings, have, old, wanted)
     made = replace(wanted, limit=None, scale=None)
@@ -329,6 +364,19 @@ def _retype(
         made = replace(old, fixed=True)
         shared.log_kept(making, settings, old, wanted.kind, why_not)
     return replace(have, columns=shared.with_column(have, made))
+
+
+def why_not_retyped(
+    session: Session, settings: TableSettings, have: TableSchema, old: Column, wanted: Column
+) -> str | None:
+    """Why a column is not even tried to be changed."""
+    if why_not := _too_large(session, settings, old, wanted):
+        return why_not
+    if old.kind == wanted.kind and old.limit == MOST_DIGITS:
+        return "no DECIMAL of this server has more than 65 digits, or 30 after the point"
+    if old.name in have.key and wanted.kind in _TEXTS and old.kind == Kind.TEXT:
+        return "an index takes no longer text"
+    return None
 
 
 def _too_large(

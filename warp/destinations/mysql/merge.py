@@ -314,19 +314,42 @@ def _keeps(place: int) -> str:
     return f"ord(substring(s.kept, {place // 8 + 1}, 1)) & {1 << place % 8}"
 
 
+def gone(landing: Landing) -> str:
+    """Is a row of the alias `d` a tombstone, or soft-deleted?"""
+    if landing.soft is None:
+        return f"d.{DELETED}"
+    return f"(d.{DELETED} or coalesce(d.{quoted(landing.soft)}, false))"
+
+
 @composed
 def present(landing: Landing) -> list[str]:
     """What the table has of each staged key; the staged row's number stands where its version
     would."""
-    gone = f"d.{DELETED}"
-    if landing.soft is not None:
-        gone = f"(d.{DELETED} or coalesce(d.{quoted(landing.soft)}, false))"
-    return [f"select s.v, d.{VERSION}, {gone} from {_joined(landing)}"]
+    return [f"select s.v, d.{VERSION}, {gone(landing)} from {_joined(landing)}"]
 
 
 @composed
-def deleted(landing: Landing) -> list[str]:
-    """Deletions of the staged keys in the audit, as it writes a key."""
+def whole(landing: Landing, *, cells: str) -> list[str]:
+    """As `present`, with these cells of each row."""
+    return [f"select s.v, d.{VERSION}, {gone(landing)}, {cells} from {_joined(landing)}"]
+
+
+@composed
+def hold_places(landing: Landing) -> list[str]:
+    """A tombstone of the parameter `version` for each staged key of which there is nothing."""
+    key = [quoted(column) for column in landing.schema.key]
+    cells = [f"s.c{place}" for place in landing.places(landing.schema.key)]
+    return [
+        f"insert into {landing.table} ({', '.join([*key, VERSION, DELETED])})"
+        f" select {', '.join([*cells, '%(version)s', 'true'])}"
+        f" from {landing.staged} as s left join {landing.table} as d on {landing.same_key}"
+        f" where d.{VERSION} is null"
+    ]
+
+
+@composed
+def deleted(landing: Landing, *, since: str = "version >= %(oldest)s") -> list[str]:
+    """Deletions of the staged keys in the audit, as it writes a key; `since` says from where on."""
     schema = landing.schema
     key = _object(
         landing,
@@ -340,7 +363,7 @@ def deleted(landing: Landing) -> list[str]:
         f" {quoted(landing.meta, 'deletion_audit')} as a"
         f" on a.source_namespace = {text_literal(schema.table.namespace)}"
         f" and a.source_table = {text_literal(schema.table.name)}"
-        f" and a.version >= %(oldest)s and a.`key` = {key} group by s.v"
+        f" and a.{since} and a.`key` = {key} group by s.v"
     ]
 
 

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
+import pymysql
+
 from warp import metadata_rows
 from warp.destinations.mysql import ddl
+from warp.destinations.mysql.errors import SAME_INDEX, code_of
 from warp.destinations.mysql.names import quoted
 from warp.destinations.mysql.session import Session
 from warp.destinations.sql.metadata import SqlMetadata
@@ -59,7 +62,11 @@ class MysqlMetadata(SqlMetadata[Session]):
             raise self._too_new(have, steps[-1].version, meta)
         for step in steps[have:]:
             for statement in filter(None, map(str.strip, step.text.split(";\n"))):
-                self._session.run(self._session.compose(statement.rstrip(";")))
+                try:
+                    self._session.run(self._session.compose(statement.rstrip(";")))
+                except pymysql.err.Error as error:
+                    if code_of(error) != SAME_INDEX:  # made by a process that was killed
+                        raise
             self._session.run(
                 f"insert into {quoted(meta, 'schema_version')} (version, name)"
                 " values (%(version)s, %(name)s)",

@@ -25,7 +25,6 @@ from warp.destinations.postgresql.tables import Tables, as_registered
 from warp.destinations.postgresql.transaction import Transactions
 from warp.destinations.sql import markers
 from warp.destinations.sql.connector import SqlDestination
-from warp.destinations.sql.verifications import SqlVerifications
 from warp.interfaces import DestinationTraits
 from warp.model import (
     ChangeBatch,
@@ -34,7 +33,6 @@ from warp.model import (
     Lease,
     Marker,
     SchemaChange,
-    TableId,
     TableSchema,
     TableSelection,
     TableSettings,
@@ -81,23 +79,19 @@ class PostgresDestination(SqlDestination[Session, PostgresMetadata, Transactions
             row = self._session.named("adopt_marker", **mine).fetchone()
         return None if row is None else markers.from_row(self._session, row)
 
+    def _registered(self, settings: TableSettings) -> TableSchema | None:
+        return ddl.registered(self._session, settings)
+
     def _current(self, settings: TableSettings) -> TableSchema | None:
         return ddl.current(self._session, settings)
 
     def _change(self, settings: TableSettings, change: SchemaChange) -> None:
         ddl.apply(self._session, settings, change)
 
-    def standing(self, table: TableId) -> TableSchema | None:
-        settings = self._selection(table)
-        if settings is None or not self._metadata.prepared():
-            return None
-        with self._session.meaning(f"reading the schema of {settings.destination}"):
-            return ddl.registered(self._session, settings)
-
-    def foresee(self, have: TableSchema | None, change: SchemaChange) -> Foreseen:
-        settings = self._settings_of(change.table)
-        with self._session.meaning(f"looking at {settings.destination}"):
-            return foreseen.foresee(self._session, settings, have, change)
+    def _foresee(
+        self, settings: TableSettings, have: TableSchema | None, change: SchemaChange
+    ) -> Foreseen:
+        return foreseen.foresee(self._session, settings, have, change)
 
     def _missing(self, part: Staged, unit: WorkUnit) -> Iterable[Sequence[int]]:
         landing = self._staging.landing(part.schema, unit)
@@ -134,6 +128,3 @@ class PostgresDestination(SqlDestination[Session, PostgresMetadata, Transactions
 
     def comparing(self) -> PostgresComparing:
         return PostgresComparing(self._session, self._selection)
-
-    def verifications(self) -> SqlVerifications:
-        return SqlVerifications(self._session, self._metadata)

@@ -16,6 +16,7 @@ from warp.destinations.sql.keyless import Keyless
 from warp.destinations.sql.metadata import SqlMetadata
 from warp.destinations.sql.session import Session
 from warp.destinations.sql.transaction import SqlTransactions
+from warp.destinations.sql.verifications import SqlVerifications
 from warp.diagnosis import refuse
 from warp.errors import DestinationRefused, FenceBehind
 from warp.interfaces import DestinationTraits
@@ -23,6 +24,7 @@ from warp.model import (
     ChangeBatch,
     Diagnosis,
     Finding,
+    Foreseen,
     Lease,
     Marker,
     Phase,
@@ -76,7 +78,17 @@ class SqlDestination(ABC, Generic[S, M, T]):
         """Raise the fence; a predecessor that was paused inside its transaction is ended."""
 
     @abstractmethod
-    def _current(self, settings: TableSettings) -> TableSchema | None: ...
+    def _registered(self, settings: TableSettings) -> TableSchema | None:
+        """The table as it was last registered."""
+
+    @abstractmethod
+    def _current(self, settings: TableSettings) -> TableSchema | None:
+        """The same, after finishing what configuration or a killed process left to do."""
+
+    @abstractmethod
+    def _foresee(
+        self, settings: TableSettings, have: TableSchema | None, change: SchemaChange
+    ) -> Foreseen: ...
 
     @abstractmethod
     def _change(self, settings: TableSettings, change: SchemaChange) -> None: ...
@@ -125,6 +137,18 @@ class SqlDestination(ABC, Generic[S, M, T]):
             return None
         with self._session.meaning(f"reading the schema of {settings.destination}"):
             return self._current(settings)
+
+    def standing(self, table: TableId) -> TableSchema | None:
+        settings = self._selection(table)
+        if settings is None or not self._metadata.prepared():
+            return None
+        with self._session.meaning(f"reading the schema of {settings.destination}"):
+            return self._registered(settings)
+
+    def foresee(self, have: TableSchema | None, change: SchemaChange) -> Foreseen:
+        settings = self._settings_of(change.table)
+        with self._session.meaning(f"looking at {settings.destination}"):
+            return self._foresee(settings, have, change)
 
     def missing(self, changes: TableChanges) -> list[int]:
         """By one statement over the staged keys, in a transaction that changes nothing."""
@@ -177,6 +201,9 @@ class SqlDestination(ABC, Generic[S, M, T]):
 
     def metadata(self) -> M:
         return self._metadata
+
+    def verifications(self) -> SqlVerifications:
+        return SqlVerifications(self._session, self._metadata)
 
     def close(self) -> None:
         self._session.close()
