@@ -25,6 +25,7 @@ from warp.destinations.bigquery.session import Session, Spent
 from warp.destinations.bigquery.staging import Staging
 from warp.destinations.bigquery.tables import Table
 from warp.destinations.bigquery.transaction import Transactions
+from warp.destinations.sql.landing import selected
 from warp.diagnosis import refuse
 from warp.errors import DestinationRefused, FenceBehind
 from warp.interfaces import DestinationTraits
@@ -234,12 +235,7 @@ class BigQueryDestination:
         self._session.close()
 
     def _settings_of(self, table: TableId) -> TableSettings:
-        settings = self._selection(table)
-        if settings is None:
-            raise DestinationRefused(
-                f"{table} is not selected by the configuration", place=self._session.place
-            )
-        return settings
+        return selected(self._selection, table, place=self._session.place)
 
     # -- what the metadata does with rows, in its own transactions
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from warp.destinations.mysql import merge
 from warp.destinations.mysql.errors import DUPLICATE, code_of, is_of_a_value, said_by
@@ -17,6 +17,7 @@ from warp.destinations.mysql.names import fitting
 from warp.destinations.mysql.session import Session
 from warp.destinations.sql import refused
 from warp.destinations.sql.landing import TableState, deletes_first
+from warp.destinations.sql.staging import SqlStaging
 from warp.model import QuarantinedRow
 from warp.staged import Staged
 
@@ -37,19 +38,10 @@ class Refusal:
         return f"MYSQL {self.number}" if self.number else "conversion"
 
 
-class Writes(Protocol):
-    """What the destination does with staged rows."""
-
-    def copy(
-        self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None
-    ) -> None: ...
-    def merge(self, part: Staged, landing: Landing, state: TableState) -> None: ...
-
-
 class Careful:
     """Lands what can land of one table's changes."""
 
-    def __init__(self, session: Session, writes: Writes) -> None:
+    def __init__(self, session: Session, writes: SqlStaging[Session, Landing]) -> None:
         self._session = session
         self._writes = writes
 

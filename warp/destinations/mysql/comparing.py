@@ -18,21 +18,19 @@ from warp.destinations.mysql.names import fitting, quoted
 from warp.destinations.mysql.session import Session
 from warp.destinations.mysql.tables import as_registered
 from warp.destinations.sql import markers
+from warp.destinations.sql.landing import selected
 from warp.digest import canonical, servers
 from warp.digest.canonical import HASH_BYTES
 from warp.digest.comparing import Key, Stored
 from warp.digest.seams import EVERYTHING, Bound, Compared, KeyRange
 from warp.digest.sums import LEAVES, Sums, leaves_of, total
-from warp.errors import DestinationRefused
 from warp.model import (
     Cells,
     Column,
     Kind,
     Marker,
-    TableId,
     TableSchema,
     TableSelection,
-    TableSettings,
     UnitKind,
 )
 
@@ -254,7 +252,7 @@ class MysqlComparing:
         schema = compared.schema
         found = self._landings.get(schema)
         if found is None:
-            settings = self._settings(schema.table)
+            settings = selected(self._selection, schema.table, place=self._session.place)
             soft = settings.soft_delete_column
             found = self._landings[schema] = Landing(
                 TableSchema(schema.table, compared.key, schema.key),
@@ -284,14 +282,6 @@ class MysqlComparing:
             as_registered(table),
         ):
             yield
-
-    def _settings(self, table: TableId) -> TableSettings:
-        settings = self._selection(table)
-        if settings is None:
-            raise DestinationRefused(
-                f"{table} is not selected by the configuration", place=self._session.place
-            )
-        return settings
 
     def _from(self, compared: Compared, where: KeyRange) -> str:
         """The live rows of a key range."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -17,8 +16,8 @@ from warp.destinations.mysql.names import fitting
 from warp.destinations.mysql.session import Session
 from warp.destinations.sql.landing import TableState
 from warp.destinations.sql.quarantine import supersede_deleted
+from warp.destinations.sql.staging import SqlStaging
 from warp.destinations.sql.straight import in_key_order
-from warp.errors import DestinationRefused
 from warp.model import (
     Kind,
     Operation,
@@ -26,30 +25,25 @@ from warp.model import (
     TableId,
     TableSchema,
     TableSelection,
+    TableSettings,
     UnitKind,
     WorkUnit,
 )
 from warp.staged import PARTIAL, READS, STREAMED, Staged
 
-MOST_TABLES: Final = 32
 _FEW: Final = 100  # rows
 # Another writer of the table inserts a row between our look and our insert: looked at again.
 _LOOKS: Final = 3
 
 
-class Staging:
-    """The temporary tables of one connection, each for one version of a table and one unit.
+class Staging(SqlStaging[Session, Landing]):
+    """Neither making nor dropping a temporary table ends a transaction, where a TRUNCATE does."""
 
-    Neither making nor dropping one ends a transaction, where a TRUNCATE of one does.
-    """
+    MOST_TABLES = 32
 
     def __init__(self, session: Session, selection: TableSelection, loader: Loader) -> None:
-        self._session = session
-        self._selection = selection
+        super().__init__(session, selection)
         self._loader = loader
-        # By table, version, kinds and unit; the one not used for the longest time first.
-        self._landings: OrderedDict[tuple[Any, ...], Landing] = OrderedDict()
-        self._numbers = 0
         self._filled: dict[Landing, int] = {}  # with about how many rows
         session.renewed.append(self._forget)
 
@@ -57,33 +51,26 @@ class Staging:
         self._landings.clear()
         self._filled.clear()
 
-    def landing(self, schema: TableSchema, unit: WorkUnit) -> Landing:
-        """The table to write to, with its staging table on this connection."""
-        kinds = tuple((column.name, column.kind) for column in schema.columns)
-        key = (schema.table, schema.version, kinds, unit.id)
-        made = self._landings.get(key)
-        if made is not None:
-            self._landings.move_to_end(key)
-            return made
-        settings = self._selection(schema.table)
-        if settings is None:
-            raise DestinationRefused(
-                f"{schema.table} is not selected by the configuration", place=self._session.place
-            )
-        self._numbers += 1
+    def _make(
+        self, name: str, schema: TableSchema, settings: TableSettings, unit: WorkUnit
+    ) -> Landing:
+        soft = settings.soft_delete_column
         made = Landing(
             schema,
             settings.destination,
-            f"cw_{self._numbers}",
-            None if settings.soft_delete_column is None else fitting(settings.soft_delete_column),
+            name,
+            None if soft is None else fitting(soft),
             self._session.meta,
             unit.id,
             unit.kind is UnitKind.CHUNK and self._has_its_key(settings.destination, schema),
             collation=self._session.collation,
         )
         self._session.run(merge.staging_table(made))
-        self._landings[key] = made
         return made
+
+    def _drop(self, landing: Landing) -> None:
+        self._filled.pop(landing, None)
+        self._session.run(merge.drop_staging(landing))
 
     def _has_its_key(self, place: TableId, schema: TableSchema) -> bool:
         """Would a row be refused whose key is there already?  Somebody may have dropped the key."""
@@ -91,13 +78,6 @@ class Staging:
             "table_key", namespace=fitting(place.namespace), table=fitting(place.name)
         ).fetchall()
         return {name for name, _ in found} == set(schema.key)
-
-    def drop_old(self) -> None:
-        """Before a transaction: no more tables than are worth their memory."""
-        while len(self._landings) > MOST_TABLES:
-            _, oldest = self._landings.popitem(last=False)
-            self._filled.pop(oldest, None)
-            self._session.run(merge.drop_staging(oldest))
 
     def empty(self, landing: Landing) -> None:
         """Not by TRUNCATE, which would end the transaction, and not by a DELETE of many rows, which
@@ -110,7 +90,6 @@ class Staging:
             self._session.run(merge.empty_staging(landing))
 
     def copy(self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None) -> None:
-        """Rows into the emptied staging table; with numbers, all that tells them apart."""
         self.empty(landing)
         if numbers is None:
             part = in_key_order(part, landing)
@@ -133,10 +112,6 @@ class Staging:
         self._loader.load(landing.staged, places, columns, rows=len(part))
 
     def merge(self, part: Staged, landing: Landing, state: TableState) -> None:
-        """Staged rows into their table: deletes, then the others.
-
-        Deletes first: a unique value that one of them frees may be what another row takes.
-        """
         one_version = part.one_version
         parameters = {"after": state.truncated_at, "version": part.versions[0]}
         if not part.schema.key:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
@@ -28,6 +28,7 @@ from warp.destinations.postgresql.constraints import (
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.session import Session, fitting
 from warp.destinations.sql.landing import TableState, deletes_first
+from warp.destinations.sql.staging import SqlStaging
 from warp.model import ABSENT, Operation, Phase, TableId
 from warp.staged import Staged, stage
 
@@ -56,15 +57,6 @@ class Refusal:
     place: TableId | None = None  # the destination's table that must change first
 
 
-class Writes(Protocol):
-    """What the destination does with staged rows."""
-
-    def copy(
-        self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None
-    ) -> None: ...
-    def merge(self, part: Staged, landing: Landing, state: TableState) -> None: ...
-
-
 def is_of_a_value(error: BaseException) -> bool:
     """Is it one row's fault, so that the others can land without it?"""
     if isinstance(error, psycopg.Error) and error.sqlstate:
@@ -75,7 +67,7 @@ def is_of_a_value(error: BaseException) -> bool:
 class Careful:
     """Lands what can land of one table's changes."""
 
-    def __init__(self, session: Session, writes: Writes) -> None:
+    def __init__(self, session: Session, writes: SqlStaging[Session, Landing]) -> None:
         self._session = session
         self._writes = writes
 

@@ -14,12 +14,12 @@ from warp.destinations.postgresql.merge import DELETED, VERSION
 from warp.destinations.postgresql.session import Session, literal, name, text
 from warp.destinations.postgresql.tables import as_registered
 from warp.destinations.sql import markers
+from warp.destinations.sql.landing import selected
 from warp.digest import servers
 from warp.digest.canonical import HASH_BYTES
 from warp.digest.comparing import Key, Stored
 from warp.digest.seams import EVERYTHING, Bound, Compared, KeyRange
 from warp.digest.sums import Sums
-from warp.errors import DestinationRefused
 from warp.kinds import as_text
 from warp.model import (
     Cells,
@@ -210,12 +210,7 @@ class PostgresComparing:
         return name(place.namespace, place.name)
 
     def _settings(self, table: TableId) -> TableSettings:
-        settings = self._selection(table)
-        if settings is None:
-            raise DestinationRefused(
-                f"{table} is not selected by the configuration", place=self._session.place
-            )
-        return settings
+        return selected(self._selection, table, place=self._session.place)
 
     def _gone(self, table: TableId) -> sql.Composed:
         soft = self._settings(table).soft_delete_column

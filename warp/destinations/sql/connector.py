@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from warp.compact import Compacted, compact
 from warp.destinations.sql.keyless import Keyless
+from warp.destinations.sql.landing import selected
 from warp.destinations.sql.metadata import SqlMetadata
 from warp.destinations.sql.session import Session
 from warp.destinations.sql.transaction import SqlTransactions
@@ -209,12 +210,7 @@ class SqlDestination(ABC, Generic[S, M, T]):
         self._session.close()
 
     def _settings_of(self, table: TableId) -> TableSettings:
-        settings = self._selection(table)
-        if settings is None:
-            raise DestinationRefused(
-                f"{table} is not selected by the configuration", place=self._session.place
-            )
-        return settings
+        return selected(self._selection, table, place=self._session.place)
 
 
 def _staged(changes: TableChanges) -> Staged:

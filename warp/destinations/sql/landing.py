@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from warp.model import Operation, Phase, TableId, TableSchema
+from warp.errors import DestinationRefused
+from warp.model import Operation, Phase, TableId, TableSchema, TableSelection, TableSettings
 from warp.staged import Staged
 
 
@@ -38,6 +39,14 @@ class TableState:
     schema_version: int
     truncated_at: int
     waiting: bool = False  # do changes of it wait for other rows?
+
+
+def selected(selection: TableSelection, table: TableId, *, place: str) -> TableSettings:
+    """The settings of a table that somebody wants written."""
+    settings = selection(table)
+    if settings is None:
+        raise DestinationRefused(f"{table} is not selected by the configuration", place=place)
+    return settings
 
 
 def deletes_first(part: Staged) -> list[int]:

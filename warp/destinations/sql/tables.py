@@ -7,7 +7,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from warp import faults
 from warp.destinations.sql.keyless import Keyless
@@ -15,6 +15,7 @@ from warp.destinations.sql.landing import Landing, TableState
 from warp.destinations.sql.notes import Deed
 from warp.destinations.sql.quarantine import Replaying, Standings
 from warp.destinations.sql.session import Session
+from warp.destinations.sql.staging import SqlStaging
 from warp.destinations.sql.straight import Straight
 from warp.model import Marker, TableId, TableSchema, TableSelection, TableSettings, WorkUnit
 from warp.staged import Staged
@@ -24,14 +25,6 @@ L = TypeVar("L", bound=Landing)
 D = TypeVar("D", bound=Deed)
 
 
-class Staging(Protocol[L]):
-    """Staging tables of one connection."""
-
-    def landing(self, schema: TableSchema, unit: WorkUnit) -> L: ...
-    def copy(self, part: Staged, landing: L) -> None: ...
-    def merge(self, part: Staged, landing: L, state: TableState) -> None: ...
-
-
 class SqlTables(ABC, Generic[S, L, D]):
     """Lands changes within a write transaction that holds their table's own row."""
 
@@ -39,7 +32,7 @@ class SqlTables(ABC, Generic[S, L, D]):
         self,
         session: S,
         selection: TableSelection,
-        staging: Staging[L],
+        staging: SqlStaging[S, L],
         straight: Straight[Any, L],
         standings: Standings[Any, L],
         keyless: Keyless[Any],
