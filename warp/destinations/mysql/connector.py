@@ -8,9 +8,10 @@ from typing import ClassVar
 import pymysql
 from pydantic import BaseModel
 
-from warp.destinations.mysql import ddl, foreseen, formless, merge
+from warp.destinations.mysql import ddl, formless, merge
 from warp.destinations.mysql.comparing import MysqlComparing
 from warp.destinations.mysql.errors import LOCK_WAIT, code_of
+from warp.destinations.mysql.foreseen import Foreseeing
 from warp.destinations.mysql.keyless import Keyless
 from warp.destinations.mysql.loading import Loader
 from warp.destinations.mysql.look import look
@@ -28,7 +29,6 @@ from warp.model import (
     ChangeBatch,
     Diagnosis,
     Finding,
-    Foreseen,
     Lease,
     Marker,
     SchemaChange,
@@ -112,10 +112,8 @@ class MysqlDestination(SqlDestination[Session, MysqlMetadata, Transactions]):
     def _change(self, settings: TableSettings, change: SchemaChange) -> None:
         ddl.apply(self._session, settings, change)
 
-    def _foresee(
-        self, settings: TableSettings, have: TableSchema | None, change: SchemaChange
-    ) -> Foreseen:
-        return foreseen.foresee(self._session, settings, have, change)
+    def _foreseeing(self, settings: TableSettings) -> Foreseeing:
+        return Foreseeing(self._session, settings)
 
     def _missing(self, part: Staged, unit: WorkUnit) -> Iterable[Sequence[int]]:
         landing = self._staging.landing(part.schema, unit)

@@ -1,7 +1,4 @@
-"""What a schema change would do, told without doing it: the statements, and the table after them.
-
-The same pieces compose them as for the change itself (`ddl`); nothing here locks or writes.
-"""
+"""The statements of a schema change on MySQL, told without running them."""
 
 from __future__ import annotations
 
@@ -11,74 +8,54 @@ from dataclasses import replace
 from warp.destinations.mysql import columns, ddl, retyping, room
 from warp.destinations.mysql.carriers import MOST_DIGITS, MOST_SCALE, TEXTS, key_bytes
 from warp.destinations.mysql.session import Session
-from warp.destinations.sql import ddl as shared
-from warp.model import (
-    Change,
-    Column,
-    Foreseen,
-    Kind,
-    Role,
-    SchemaChange,
-    TableSchema,
-    TableSettings,
-)
+from warp.destinations.sql import foreseen
+from warp.destinations.sql.ddl import no_such_key
+from warp.destinations.sql.foreseen import kept, with_column
+from warp.model import Column, Foreseen, Kind, Role, TableSchema
 
 
-def foresee(
-    session: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
-) -> Foreseen:
-    """`have` is the table as it would be by then, which may not be there yet."""
-    if change.change is Change.CREATE_TABLE:
-        if change.schema is None:
-            raise AssertionError("CREATE_TABLE carries a schema")
-        if have is not None and not have.is_guess:
+class Foreseeing(foreseen.Foreseeing[Session]):
+    def _created(self, wanted: TableSchema) -> Foreseen:
+        session, settings = self._session, self._settings
+        if there := columns.there(session, settings):
+            schema, statements = ddl.adopting(session, settings, wanted, there)
+            return _told(statements, schema)
+        wanted = ddl.placed(room.fitted(wanted))
+        made = [ddl.making_database(session, settings), ddl.creating(session, settings, wanted)]
+        return _told([statement for statement in made if statement], _as_made(wanted))
+
+    def _added(self, have: TableSchema, column: Column) -> Foreseen:
+        if any(c.source == column.source for c in have.columns):
             return Foreseen(have)
-        return _created(session, settings, change.schema)
-    have, column = shared.of_existing(settings, have, change)
-    if change.change is Change.ADD_COLUMN:
-        return _added(session, settings, have, column)
-    old = have.column(column.name)
-    if old is None or old.fixed or shared.holds_all_of(old, column):
-        return Foreseen(have)
-    rekeys = change.change is Change.RETYPE_KEY
-    why_not = None if rekeys else ddl.why_not_retyped(session, settings, have, old, column)
-    if why_not is None and not retyping.by_server(old.kind, column.kind):
-        why_not = retyping.why_not_copied(have, old, column)
-    if why_not is not None and rekeys:
-        raise shared.no_such_key(settings, column.kind, old.kind, why_not)
-    if why_not is not None:
-        return Foreseen(_with(have, replace(old, fixed=True)))
-    made = replace(old, kind=column.kind) if rekeys else column
-    statements = retyping.statements(session, settings, have, old, column)
-    return _told(statements, _as_made(_with(have, made)))
+        taken = [*have.names(), *(name for name, _ in columns.of_ours(self._settings))]
+        [column] = columns.placed([column], taken)
+        if not room.has_room(have.columns, column.kind) and any(
+            c.role is not Role.FIELD for c in have.columns
+        ):
+            return Foreseen(have)  # the field stays in `_extra`
+        wanted = replace(have, columns=(*have.columns, column))
+        statement = ddl.adding(self._session, self._settings, wanted, column)
+        return _told([statement], _as_made(wanted))
 
+    def _rekeyed(self, have: TableSchema, old: Column, wanted: Column) -> Foreseen:
+        if why_not := self._why_not_copied(have, old, wanted):
+            raise no_such_key(self._settings, wanted.kind, old.kind, why_not)
+        return self._told(have, old, replace(old, kind=wanted.kind))
 
-def _created(session: Session, settings: TableSettings, wanted: TableSchema) -> Foreseen:
-    if there := columns.there(session, settings):
-        schema, statements = ddl.adopting(session, settings, wanted, there)
-        return _told(statements, schema)
-    wanted = ddl.placed(room.fitted(wanted))
-    made = [ddl.making_database(session, settings), ddl.creating(session, settings, wanted)]
-    return _told([statement for statement in made if statement], _as_made(wanted))
+    def _retyped(self, have: TableSchema, old: Column, wanted: Column) -> Foreseen:
+        why_not = ddl.why_not_retyped(self._session, self._settings, have, old, wanted)
+        if why_not or self._why_not_copied(have, old, wanted):
+            return kept(have, old)
+        return self._told(have, old, wanted)
 
+    def _why_not_copied(self, have: TableSchema, old: Column, wanted: Column) -> str | None:
+        if retyping.by_server(old.kind, wanted.kind):
+            return None
+        return retyping.why_not_copied(have, old, wanted)
 
-def _added(
-    session: Session, settings: TableSettings, have: TableSchema, column: Column
-) -> Foreseen:
-    if any(c.source == column.source for c in have.columns):
-        return Foreseen(have)
-    taken = [*have.names(), *(name for name, _ in columns.of_ours(settings))]
-    [column] = columns.placed([column], taken)
-    if not room.has_room(have.columns, column.kind) and any(
-        c.role is not Role.FIELD for c in have.columns
-    ):
-        return Foreseen(have)  # the field stays in `_extra`
-    wanted = replace(have, columns=(*have.columns, column))
-    return _told([ddl.adding(session, settings, wanted, column)], _as_made(wanted))
-
-
-def _with(have: TableSchema, column: Column) -> TableSchema:
-    return replace(have, columns=shared.with_column(have, column))
+    def _told(self, have: TableSchema, old: Column, wanted: Column) -> Foreseen:
+        statements = retyping.statements(self._session, self._settings, have, old, wanted)
+        return _told(statements, _as_made(with_column(have, wanted)))
 
 
 def _as_made(schema: TableSchema) -> TableSchema:

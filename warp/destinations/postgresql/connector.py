@@ -10,10 +10,11 @@ from typing import ClassVar
 from psycopg.errors import LockNotAvailable
 from pydantic import BaseModel
 
-from warp.destinations.postgresql import ddl, foreseen, merge
+from warp.destinations.postgresql import ddl, merge
 from warp.destinations.postgresql.careful import Careful
 from warp.destinations.postgresql.comparing import PostgresComparing
 from warp.destinations.postgresql.deferral import Deferral
+from warp.destinations.postgresql.foreseen import Foreseeing
 from warp.destinations.postgresql.keyless import Keyless
 from warp.destinations.postgresql.look import look
 from warp.destinations.postgresql.metadata import PostgresMetadata
@@ -29,7 +30,6 @@ from warp.interfaces import DestinationTraits
 from warp.model import (
     ChangeBatch,
     Diagnosis,
-    Foreseen,
     Lease,
     Marker,
     SchemaChange,
@@ -88,10 +88,8 @@ class PostgresDestination(SqlDestination[Session, PostgresMetadata, Transactions
     def _change(self, settings: TableSettings, change: SchemaChange) -> None:
         ddl.apply(self._session, settings, change)
 
-    def _foresee(
-        self, settings: TableSettings, have: TableSchema | None, change: SchemaChange
-    ) -> Foreseen:
-        return foreseen.foresee(self._session, settings, have, change)
+    def _foreseeing(self, settings: TableSettings) -> Foreseeing:
+        return Foreseeing(self._session, settings)
 
     def _missing(self, part: Staged, unit: WorkUnit) -> Iterable[Sequence[int]]:
         landing = self._staging.landing(part.schema, unit)

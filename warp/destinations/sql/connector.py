@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel
 
 from warp.compact import Compacted, compact
+from warp.destinations.sql.foreseen import Foreseeing
 from warp.destinations.sql.keyless import Keyless
 from warp.destinations.sql.landing import selected
 from warp.destinations.sql.metadata import SqlMetadata
@@ -87,9 +88,7 @@ class SqlDestination(ABC, Generic[S, M, T]):
         """The same, after finishing what configuration or a killed process left to do."""
 
     @abstractmethod
-    def _foresee(
-        self, settings: TableSettings, have: TableSchema | None, change: SchemaChange
-    ) -> Foreseen: ...
+    def _foreseeing(self, settings: TableSettings) -> Foreseeing[S]: ...
 
     @abstractmethod
     def _change(self, settings: TableSettings, change: SchemaChange) -> None: ...
@@ -149,7 +148,7 @@ class SqlDestination(ABC, Generic[S, M, T]):
     def foresee(self, have: TableSchema | None, change: SchemaChange) -> Foreseen:
         settings = self._settings_of(change.table)
         with self._session.meaning(f"looking at {settings.destination}"):
-            return self._foresee(settings, have, change)
+            return self._foreseeing(settings).foresee(have, change)
 
     def missing(self, changes: TableChanges) -> list[int]:
         """By one statement over the staged keys, in a transaction that changes nothing."""
