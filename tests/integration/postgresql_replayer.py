@@ -76,7 +76,7 @@ def settle_after_the_commit() -> None:
         return written
 
     Replaying.settle = lambda self: None  # type: ignore[method-assign]
-    PostgresDestination.write_batch = write_batch  # type: ignore[method-assign]
+    PostgresDestination.write_batch = write_batch  # type: ignore[method-assign, assignment]
 
 
 def main(url: str, broken: str) -> None:

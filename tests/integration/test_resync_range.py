@@ -174,10 +174,9 @@ def test_a_sweep_of_the_whole_table_would_take_rows_that_nobody_has_read(
 def test_soft_deletes_survive_and_slips_change_nothing(
     sides: Sides, pg_warehouse: str, tmp_path: Path
 ) -> None:
-    soft = {"deletion_strategy": "soft"}
     with (
         sides("postgresql") as side,
-        running(side, pg_warehouse, tmp_path, **soft) as (
+        running(side, pg_warehouse, tmp_path, deletion_strategy="soft") as (
             fleet,
             there,
         ),

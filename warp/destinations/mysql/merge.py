@@ -182,10 +182,12 @@ def delete(landing: Landing, *, settled: bool, all_rows: bool, one_version: bool
             f" d.{VERSION} = {version} where {found}"
         )
         return steps
-    # The rows stay locked, so the values in the audit are the ones that then go.
+    # The rows stay locked, so the values in the audit are the ones that then go.  A tombstone in a
+    # settled table holds the place of a row that a correction is to bring: its end must be told.
+    last = [*chosen, older] if settled else [*chosen, older, f"not d.{DELETED}"]
     steps.append(
         _audit(landing, "delete", version)
-        + f" from {_joined(landing)} where {_all([*chosen, older, f'not d.{DELETED}'])} for update"
+        + f" from {_joined(landing)} where {_all(last)} for update"
     )
     if settled:
         # By its name: an alias would be looked for in the session's own database; it has none.
