@@ -146,6 +146,7 @@ def test_a_range_is_read_anew_in_a_mariadb(
                     expect_the_range_alone_to_be_mended(side, fleet, there)
                     return
                 damage(there)
+                side.put(290, "beside it")  # the log goes on, so that the rest is older
                 resync(fleet, side, "id >= 100 and id < 200")
                 fleet.until_complete("orders", epoch=1)
                 assert 250 not in there.rows()  # it was there, and is at the source
