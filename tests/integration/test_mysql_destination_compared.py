@@ -401,6 +401,22 @@ def test_a_row_deleted_since_the_first_look_is_told_as_gone(world: World) -> Non
     assert (one and (one.version, one.gone), two) == ((7, True), None)
 
 
+def test_metadata_whose_migration_was_cut_short_is_moved_forward_by_the_next(world: World) -> None:
+    """No statement of one is undone on this server, so each may meet what it makes."""
+    metadata = world.destination().metadata()
+    metadata.prepare()
+    before = world.of_meta("version", "schema_version", "order by 1")
+    world.ask(f"delete from {world.meta}.schema_version where version > 1")
+    metadata.prepare()
+    assert world.of_meta("version", "schema_version", "order by 1") == before
+    # As after the version before: it has none of the tables of this one.
+    world.ask(f"delete from {world.meta}.schema_version where version > 1")
+    world.ask(f"drop table {world.meta}.verifications, {world.meta}.differences")
+    world.ask(f"alter table {world.meta}.sync_runs drop index sync_runs_cut_short")
+    metadata.prepare()
+    assert world.of_meta("count(*)", "verifications") == [(0,)]
+
+
 # ---------------------------------------------------------------- what a plan says
 
 
