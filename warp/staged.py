@@ -4,6 +4,7 @@ of a batch beside its rows.  Pure.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +12,17 @@ from typing import Final
 from warp import stored
 from warp.cells import holds_marks, taken, unchanged
 from warp.compact import Compacted
-from warp.model import Cells, Finding, Kind, Operation, QuarantinedRow, Replay, TableSchema
+from warp.model import (
+    Cells,
+    ChangeBatch,
+    Finding,
+    Kind,
+    Operation,
+    QuarantinedRow,
+    Replay,
+    TableId,
+    TableSchema,
+)
 
 PARTIAL: Final = ord("p")
 """Stands in the staging table for a change that keeps some cells of its row."""
@@ -32,6 +43,15 @@ class Said:
 
 
 NOTHING_SAID: Final = Said()
+
+
+def counted(batch: ChangeBatch) -> Counter[tuple[TableId, Operation]]:
+    """The rows of a batch by table and operation."""
+    counts: Counter[tuple[TableId, Operation]] = Counter()
+    for changes in batch.changes:
+        for code in set(changes.operations):
+            counts[changes.table, Operation(code)] += changes.operations.count(code)
+    return counts
 
 
 @dataclass(frozen=True, slots=True)

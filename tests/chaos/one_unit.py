@@ -16,8 +16,8 @@ from typing import Any
 
 from warp import faults, pipeline
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions, session
-from warp.destinations.postgresql.notes import Notes
 from warp.destinations.postgresql.transaction import Transactions
+from warp.destinations.sql.notes import Notes
 from warp.errors import DestinationUnavailable, WarpError
 from warp.model import (
     ChangeBatch,

@@ -19,6 +19,7 @@ from one_unit import run
 from watched import History, Watched, write_history
 
 import warp.destinations.postgresql
+import warp.destinations.sql
 
 POINTS = (
     "before_marker",
@@ -58,10 +59,11 @@ def case(history: History, postgres: Any) -> Iterator[Case]:
 
 
 def test_every_fault_point_of_a_write_is_tried() -> None:
-    package = Path(warp.destinations.postgresql.__file__).parent
+    packages = (warp.destinations.postgresql, warp.destinations.sql)
+    files = [file for package in packages for file in Path(package.__path__[0]).glob("*.py")]
     # Those of a change of schema are tried in tests/integration/test_postgresql_evolution.py.
     elsewhere = ("ddl.py", "backfill.py")
-    text = "".join(f.read_text() for f in package.glob("*.py") if f.name not in elsewhere)
+    text = "".join(f.read_text() for f in files if f.name not in elsewhere)
     assert set(re.findall(r'faults\.hit\("(\w+)"\)', text)) == set(POINTS)
 
 

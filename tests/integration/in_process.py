@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from warp.interfaces import MetadataStore
 from warp.leases.memory import MemoryLeaseStore
 from warp.metrics import Meters
 from warp.model import Marker, Phase, UnitKind
+from warp.mysql_family import identifier
 from warp.own_process import wait_until
 from warp.retry import Backoff
 from workers.errands import Desk
@@ -186,3 +188,26 @@ class There:
     def rows(self) -> dict[int, str]:
         found = self.run("select {key}, v from {table} where not _cw_deleted")
         return {int(id): v for id, v in found}
+
+    def swept(self) -> list[Any]:
+        """The keys of rows that a sweep has removed."""
+        query = "select key from cartridge_warp_metadata.deletion_audit where reason = 'sweep'"
+        return [key for (key,) in self.run(query)]
+
+
+class ThereInMysql(There):
+    """In a MySQL or MariaDB."""
+
+    def __init__(self, url: str, side: Side, metadata: str) -> None:
+        self.url = url
+        self.names = {"table": identifier(side.namespace, "orders"), "key": identifier(side.key)}
+        self.metadata = identifier(metadata)
+
+    def run(self, statement: str, *values: Any) -> list[Any]:
+        with mysql_client(self.url) as connection, connection.cursor() as cursor:
+            cursor.execute(statement.format(**self.names), values or None)
+            return list(cursor.fetchall())
+
+    def swept(self) -> list[Any]:
+        query = f"select `key` from {self.metadata}.deletion_audit where reason = 'sweep'"
+        return [json.loads(key) for (key,) in self.run(query)]

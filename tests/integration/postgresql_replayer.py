@@ -13,7 +13,7 @@ from postgresql_world import META, ORDERS, World
 
 from warp import pipeline
 from warp.destinations.postgresql import PostgresDestination
-from warp.destinations.postgresql.quarantine import Replaying
+from warp.destinations.sql.quarantine import Replaying
 from warp.model import ChangeBatch, Lease, Marker, Operation, Written
 from warp.model import WorkUnit as Unit
 from warp.testing.memory import MemorySource, MemorySourceOptions
@@ -76,7 +76,7 @@ def settle_after_the_commit() -> None:
         return written
 
     Replaying.settle = lambda self: None  # type: ignore[method-assign]
-    PostgresDestination.write_batch = write_batch  # type: ignore[method-assign]
+    PostgresDestination.write_batch = write_batch  # type: ignore[method-assign, assignment]
 
 
 def main(url: str, broken: str) -> None:

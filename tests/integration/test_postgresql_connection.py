@@ -36,7 +36,7 @@ def refused(world: World, url: str) -> WarpError:
         destination.check()
     assert time.monotonic() - started < 10
     for secret in (SECRET, "s3cr"):
-        assert secret not in f"{caught.value!s}{caught.value!r}{destination._options!r}"
+        assert secret not in f"{caught.value!s}{caught.value!r}{destination._session.options!r}"
     return caught.value
 
 

@@ -13,6 +13,7 @@ import pytest
 from postgresql_world import META, ORDERS, World
 
 import warp.destinations.postgresql
+import warp.destinations.sql
 from warp import faults
 from warp.destinations.postgresql import ddl
 from warp.model import Change, Column, Kind, SchemaChange
@@ -33,8 +34,11 @@ def run(world: World, fence: int, fault: str = "") -> int:
 
 
 def test_every_fault_point_of_a_change_is_tried() -> None:
-    package = Path(warp.destinations.postgresql.__file__).parent
-    text = "".join((package / name).read_text() for name in ("ddl.py", "backfill.py"))
+    text = "".join(
+        (Path(package.__path__[0]) / name).read_text()
+        for package in (warp.destinations.postgresql, warp.destinations.sql)
+        for name in ("ddl.py", "backfill.py")
+    )
     assert set(re.findall(r'faults\.hit\("(\w+)"\)', text)) == set(POINTS)
 
 

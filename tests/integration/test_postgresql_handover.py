@@ -25,8 +25,9 @@ from postgresql_world import (
     World,
 )
 
-from warp.destinations.postgresql import careful, merge
+from warp.destinations.postgresql import merge
 from warp.destinations.postgresql.staging import Staging
+from warp.destinations.sql.landing import TableState
 from warp.errors import DestinationUnavailable
 from warp.model import ABSENT, Chunk, Phase, WorkUnit
 
@@ -222,7 +223,7 @@ def test_without_the_version_of_the_truncation_late_chunks_bring_its_rows_back(
 ) -> None:
     land = Staging.merge
 
-    def forgetful(self: Any, part: Any, landing: Any, state: careful.TableState) -> None:
+    def forgetful(self: Any, part: Any, landing: Any, state: TableState) -> None:
         land(self, part, landing, replace(state, truncated_at=-1))
 
     monkeypatch.setattr(Staging, "merge", forgetful)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from postgresql_world import ORDERS, READ, SCHEMA, TRUNCATE, Unit, World
 
-from warp.destinations.postgresql import keyless
+from warp.destinations.postgresql.keyless import Keyless
 from warp.model import (
     Aside,
     Change,
@@ -72,7 +72,7 @@ def test_without_forgetting_what_was_cut_short_rows_would_come_twice(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broken twin."""
-    monkeypatch.setattr(keyless, "forget", lambda session, settings: None)
+    monkeypatch.setattr(Keyless, "forget", lambda self, settings: None)
     a_run_is_cut_short_and_done_again(world)
     assert world.rows() == [(1, "a"), (1, "a"), (2, "b"), (2, "b")]
 

@@ -29,7 +29,8 @@ from postgresql_world import (
 from test_postgresql_fence import POINTS, edited
 
 from warp import faults, replays, stored
-from warp.destinations.postgresql import quarantine, staging
+from warp.destinations.postgresql import metadata as bookkeeping
+from warp.destinations.postgresql import staging
 from warp.model import (
     ABSENT,
     Aside,
@@ -160,7 +161,7 @@ def test_with_the_state_in_a_transaction_of_its_own_a_row_lands_twice(world: Wor
 
 def test_large_rows_come_a_few_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee 9."""
-    monkeypatch.setattr(quarantine, "REPLAYED_BYTES", 1000)
+    monkeypatch.setattr(bookkeeping, "REPLAYED_BYTES", 1000)
     unit = world.settled()
     refuse(world)
     unit.write("1", *((CREATE, n, n, "bad" + "x" * (2000 if n == 3 else 450)) for n in range(1, 7)))

@@ -32,7 +32,8 @@ from warp.compact import Compacted
 from warp.destinations.postgresql import session
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.staging import Staging
-from warp.destinations.postgresql.straight import Straight, key_order, may
+from warp.destinations.postgresql.straight import Straight
+from warp.destinations.sql.straight import key_order, may
 from warp.errors import DestinationUnavailable, SchemaMoved
 from warp.model import ABSENT, UNCHANGED, Chunk, Column, Kind, Phase, TableId, TableSchema, WorkUnit
 from warp.own_process import wait_until

@@ -39,7 +39,7 @@ class OneCopy:
         return self.copy.make_source()
 
     def destination(self, schema: str) -> DestinationConnector:
-        return self.copy.destination()
+        return cast(DestinationConnector, self.copy.destination())
 
 
 @pytest.fixture

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fix_servers import Server
-from in_process import Live, Side, There, live, of_mongodb, of_mysql, of_postgresql, settings_of
+from in_process import (
+    Live,
+    Side,
+    There,
+    ThereInMysql,
+    live,
+    of_mongodb,
+    of_mysql,
+    of_postgresql,
+    settings_of,
+)
 from postgresql_shop import Shop
 from psycopg import sql
 from pymongo.database import Database
 
+from warp.destinations.mysql import merge as mysql_merge
 from warp.destinations.postgresql import merge
 from warp.destinations.postgresql.merge import Landing
 from warp.errors import ConfigError, DestinationRefused
@@ -47,17 +59,21 @@ def sides(request: pytest.FixtureRequest) -> Sides:
 
 @contextlib.contextmanager
 def running(
-    side: Side, warehouse: str, tmp_path: Path, **schema: Any
+    side: Side, warehouse: str, tmp_path: Path, there: There | None = None, **schema: Any
 ) -> Iterator[tuple[Live, There]]:
     for id in range(0, 300, 2):
         side.put(id, f"v{id}")
+    destination = {"type": "postgresql", "connection_string": warehouse}
+    if isinstance(there, ThereInMysql):
+        meta = there.metadata.strip("`")
+        destination = {"type": "mysql", "connection_string": warehouse, "metadata_schema": meta}
     tree = {
         "source": side.tree,
-        "destination": {"type": "postgresql", "connection_string": warehouse},
+        "destination": destination,
         "schemas": [{"name": side.namespace, "chunk_rows": 20, **schema}],
     }
     with live(settings_of(tmp_path, tree)) as fleet:
-        there = There(warehouse, side)
+        there = there or There(warehouse, side)
         fleet.until_complete("orders")
         fleet.until(lambda: there.rows() == side.rows(), "the first rows")
         yield fleet, there
@@ -92,11 +108,8 @@ def expect_the_range_alone_to_be_mended(
     expected |= {250: "wrong", 271: "stray"}
     fleet.until(lambda: there.rows() == expected, "what was written meanwhile")
     assert fleet.table("orders").within is None
-    swept = there.run(
-        "select key from cartridge_warp_metadata.deletion_audit where reason = 'sweep'"
-    )
     # What was deleted meanwhile goes by the stream or by the sweep, whichever comes first.
-    assert [key for (key,) in swept if key != {side.key: 140}] == [{side.key: 171}]
+    assert [key for key in there.swept() if key != {side.key: 140}] == [{side.key: 171}]
     chunks = [m for m in fleet.metadata.markers((UnitKind.CHUNK,)) if m.epoch == 1]
     assert len(chunks) == 3  # of 20 rows each, for some 50 ids
     assert sum(m.rows for m in chunks) <= 52
@@ -114,6 +127,32 @@ def test_a_range_is_read_anew_beside_the_stream(
         fleet.until_complete("orders", epoch=2)
         assert 1001 not in there.rows()
         assert there.rows()[271] == "stray"
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_range_is_read_anew_in_a_mariadb(
+    sides: Sides, mariadb: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twin: bool
+) -> None:
+    """In the twin stale rows are those of any key."""
+    stale = mysql_merge.stale
+    if twin:
+        monkeypatch.setattr(mysql_merge, "stale", lambda of, _, *row: stale(of, None, *row))
+    meta = f"meta_{secrets.token_hex(4)}"
+    with sides("postgresql") as side:
+        there = ThereInMysql(mariadb.url, side, meta)
+        try:
+            with running(side, mariadb.url, tmp_path, there) as (fleet, _):
+                if not twin:
+                    expect_the_range_alone_to_be_mended(side, fleet, there)
+                    return
+                damage(there)
+                side.put(290, "beside it")  # the log goes on, so that the rest is older
+                resync(fleet, side, "id >= 100 and id < 200")
+                fleet.until_complete("orders", epoch=1)
+                assert 250 not in there.rows()  # it was there, and is at the source
+        finally:
+            for database in (meta, side.namespace):
+                there.run(f"drop database if exists {database}")
 
 
 def test_a_sweep_of_the_whole_table_would_take_rows_that_nobody_has_read(
@@ -136,10 +175,9 @@ def test_a_sweep_of_the_whole_table_would_take_rows_that_nobody_has_read(
 def test_soft_deletes_survive_and_slips_change_nothing(
     sides: Sides, pg_warehouse: str, tmp_path: Path
 ) -> None:
-    soft = {"deletion_strategy": "soft"}
     with (
         sides("postgresql") as side,
-        running(side, pg_warehouse, tmp_path, **soft) as (
+        running(side, pg_warehouse, tmp_path, deletion_strategy="soft") as (
             fleet,
             there,
         ),

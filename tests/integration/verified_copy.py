@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from postgresql_copy import Hand
@@ -16,7 +16,7 @@ from postgresql_shop import Shop, everything
 
 from warp import pipeline, verifying
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions
-from warp.digest.seams import Kept, Pass
+from warp.digest.seams import Kept, Pass, Verifications
 from warp.errors import TransientError
 from warp.interfaces import SourceConnector
 from warp.model import Lease, Phase, TableId, TableSelection, UnitKind, WorkUnit
@@ -30,6 +30,8 @@ SCHEMA = "shop"
 
 @dataclass
 class VerifiedCopy:
+    Destination: ClassVar[Any] = PostgresDestination
+
     make_source: Callable[[], SourceConnector]
     select: TableSelection
     url: str  # of the destination
@@ -37,10 +39,13 @@ class VerifiedCopy:
 
     def __post_init__(self) -> None:
         self.fences = itertools.count(int(time.time() * 1_000_000), 1_000)
-        self.looking = psycopg.connect(self.url, autocommit=True)
+        self.looking = self.connect()
         self.errors: list[BaseException] = []
 
-    def destination(self) -> PostgresDestination:
+    def connect(self) -> Any:
+        return psycopg.connect(self.url, autocommit=True)
+
+    def destination(self) -> Any:
         options = PostgresOptions.model_validate({"connection_string": self.url})
         return PostgresDestination(options, self.select)
 
@@ -80,15 +85,15 @@ class VerifiedCopy:
         hand = self.lease(WorkUnit.stream(SCHEMA))
         thread = threading.Thread(target=self._stream, args=(hand,))
         # Whoever compares waits for the marker of a stream that may have nothing to bring.
-        patient = PostgresDestination.traits
-        PostgresDestination.traits = replace(patient, idle_marker_seconds=0.05)
+        patient = self.Destination.traits
+        self.Destination.traits = replace(patient, idle_marker_seconds=0.05)
         thread.start()
         try:
             yield
         finally:
             hand.stop()
             thread.join(LIMIT)
-            PostgresDestination.traits = patient
+            self.Destination.traits = patient
         assert not self.errors, self.errors
 
     def arrived(self) -> None:
@@ -131,13 +136,11 @@ class VerifiedCopy:
             assert units
             for unit in units:
                 self.work(source, destination, unit)
-            found = destination.verifications().passes(SCHEMA, table)[0]
+            found: Pass = destination.verifications().passes(SCHEMA, table)[0]
             assert found.complete
             return found
 
-    def work(
-        self, source: SourceConnector, destination: PostgresDestination, unit: WorkUnit
-    ) -> None:
+    def work(self, source: SourceConnector, destination: Any, unit: WorkUnit) -> None:
         hand = self.lease(unit)
         marker = destination.open(hand.lease)
         assert verifying.verify(source, destination, marker, hand, selection=self.select)
@@ -148,7 +151,8 @@ class VerifiedCopy:
 
     def kept(self, table: TableId) -> list[Kept]:
         with closing(self.destination()) as destination:
-            return destination.verifications().open_differences(SCHEMA, table, after=0, limit=1000)
+            there: Verifications = destination.verifications()
+            return there.open_differences(SCHEMA, table, after=0, limit=1000)
 
     def replay(self, table: TableId) -> None:
         """Land what waits for its table's replay unit."""
@@ -178,9 +182,7 @@ FAULTS = {
 }
 
 
-@contextmanager
-def copy_of(shop: Shop, url: str) -> Iterator[VerifiedCopy]:
-    """Sixty orders of a PostgreSQL."""
+def sixty_orders(shop: Shop) -> None:
     shop.fresh()
     shop.run(
         "create table shop.orders (id bigint primary key, name text, price numeric(12,2),"
@@ -191,6 +193,12 @@ def copy_of(shop: Shop, url: str) -> Iterator[VerifiedCopy]:
         " interval '1 s', i / 7.0, jsonb_build_object('bb', i, 'a', i * 1.5)"
         " from generate_series(1, 60) i"
     )
+
+
+@contextmanager
+def copy_of(shop: Shop, url: str) -> Iterator[VerifiedCopy]:
+    """Sixty orders of a PostgreSQL."""
+    sixty_orders(shop)
     made = VerifiedCopy(lambda: PostgresSource(shop.options(), everything), everything, url)
     with closing(made):
         yield made

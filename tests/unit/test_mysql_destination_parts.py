@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from warp.destinations.mysql import look, names, room
 from warp.destinations.mysql.backfill import exact, taken_out
 from warp.destinations.mysql.carriers import key_bytes
-from warp.destinations.mysql.quarantine import ids_within
+from warp.destinations.mysql.metadata import ids_within
 from warp.destinations.mysql.session import MysqlWriterOptions, Session
 from warp.errors import DestinationRefused, DestinationUnavailable, WarpError
 from warp.model import Column, Kind, Role, TableId, TableSchema, Verdict

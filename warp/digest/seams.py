@@ -154,6 +154,11 @@ class Comparing(Protocol):
         """Key and hash of every row of some leaves."""
         ...
 
+    def kept(self, compared: Compared, cells: Sequence[Cells]) -> Sequence[Cells]:
+        """Cells of the compared columns, as rows that were written have them: NULL where this
+        server has no form for a value."""
+        ...
+
     def look(self, compared: Compared, keys: Sequence[Cells]) -> list[Stored | None]:
         """What there is of each key, tombstones and soft-deleted rows too; `keys` are columns.
 

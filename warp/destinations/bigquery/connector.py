@@ -25,6 +25,7 @@ from warp.destinations.bigquery.session import Session, Spent
 from warp.destinations.bigquery.staging import Staging
 from warp.destinations.bigquery.tables import Table
 from warp.destinations.bigquery.transaction import Transactions
+from warp.destinations.sql.landing import selected
 from warp.diagnosis import refuse
 from warp.errors import DestinationRefused, FenceBehind
 from warp.interfaces import DestinationTraits
@@ -37,7 +38,6 @@ from warp.model import (
     Finding,
     Lease,
     Marker,
-    Operation,
     Phase,
     QuarantinedRow,
     Replay,
@@ -52,7 +52,7 @@ from warp.model import (
     WorkUnit,
     Written,
 )
-from warp.staged import NOTHING_SAID, Said
+from warp.staged import NOTHING_SAID, Said, counted
 
 
 class BigQueryDestination:
@@ -203,10 +203,7 @@ class BigQueryDestination:
             transactions.write(batch, marker, Said(quarantined, findings, replay))
         self._tidy_up_after(marker)
         deed = transactions.deed
-        counts: Counter[tuple[TableId, Operation]] = Counter()
-        for changes in batch.changes:
-            for code in set(changes.operations):
-                counts[changes.table, Operation(code)] += changes.operations.count(code)
+        counts = counted(batch)
         counts.subtract(deed.missing)
         for what in transactions.replaying.unlanded if transactions.replaying else ():
             counts[what] -= 1
@@ -238,12 +235,7 @@ class BigQueryDestination:
         self._session.close()
 
     def _settings_of(self, table: TableId) -> TableSettings:
-        settings = self._selection(table)
-        if settings is None:
-            raise DestinationRefused(
-                f"{table} is not selected by the configuration", place=self._session.place
-            )
-        return settings
+        return selected(self._selection, table, place=self._session.place)
 
     # -- what the metadata does with rows, in its own transactions
 

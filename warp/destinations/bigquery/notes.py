@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from warp import stored
@@ -20,7 +18,6 @@ from warp.model import (
     Operation,
     Position,
     QuarantinedRow,
-    TableId,
     TableSelection,
     TableSettings,
     WorkUnit,
@@ -28,14 +25,6 @@ from warp.model import (
 from warp.streams import schema_of_table
 
 CODE: Final = "bigquery-value"
-
-
-@dataclass(slots=True)
-class Deed:
-    """What a transaction did with the rows that it did not simply land."""
-
-    aside: list[QuarantinedRow] = field(default_factory=list)
-    missing: Counter[tuple[TableId, Operation]] = field(default_factory=Counter)
 
 
 def refused(part: Staged, row: int, why: str, settings: TableSettings | None) -> QuarantinedRow:

@@ -19,7 +19,6 @@ from warp.destinations.bigquery.markers import Group
 from warp.destinations.bigquery.merge import Beside
 from warp.destinations.bigquery.metadata import BigQueryMetadata, places
 from warp.destinations.bigquery.names import literal
-from warp.destinations.bigquery.notes import Deed
 from warp.destinations.bigquery.quotas import TABLES_OF_A_BATCH
 from warp.destinations.bigquery.replaying import Part, Replaying
 from warp.destinations.bigquery.script import Script
@@ -28,6 +27,7 @@ from warp.destinations.bigquery.staged import stage
 from warp.destinations.bigquery.staging import Staging
 from warp.destinations.bigquery.tables import Table
 from warp.destinations.bigquery.verdicts import Verdict
+from warp.destinations.sql.notes import Deed
 from warp.errors import (
     DestinationRefused,
     DestinationUnavailable,

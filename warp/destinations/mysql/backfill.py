@@ -1,7 +1,4 @@
-"""Values that waited in `_extra` for a column, moved into it once there is one.
-
-Only a value whose JSON type fits the column exactly is moved; anything else stays where it is.
-"""
+"""Values moved out of `_extra` by us, which read what the server's JSON would make doubles of."""
 
 from __future__ import annotations
 
@@ -9,16 +6,17 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
 
-from warp import faults
 from warp.destinations.mysql.names import quoted, text_literal
 from warp.destinations.mysql.rewriting import Rewriting
 from warp.destinations.mysql.session import Session
-from warp.model import Column, Kind, Role, TableSchema, TableSettings, WorkUnit
+from warp.destinations.sql import backfill as shared
+from warp.model import Column, Kind, TableSchema, TableSettings
 
 _INT32: Final = range(-(1 << 31), 1 << 31)
 _INT64: Final = range(-(1 << 63), 1 << 63)
@@ -28,30 +26,21 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 
 
 def finish(session: Session, settings: TableSettings, schema: TableSchema | None) -> None:
-    """Fill every column of the table that is still to be filled, unless somebody else is at it.
+    def fill(extra: Column, column: Column) -> None:
+        if schema is not None and column.kind in _EXACT:
+            _fill(Rewriting(session, settings, schema), extra, column)
 
-    Also what a process that was killed half-way left to do.
-    """
-    unit = WorkUnit.of_table(settings.schema, settings.table).id
-    extra = None
-    if schema is not None:
-        extra = next((c for c in schema.columns if c.role == Role.EXTRA), None)
-    if schema is None or extra is None:
-        return
-    waiting = session.named("unfilled_columns", unit=unit).rows
-    if not waiting:
-        return
+    shared.finish(session, settings, schema, alone=lambda unit: _alone(session, unit), fill=fill)
+
+
+@contextmanager
+def _alone(session: Session, unit: str) -> Iterator[bool]:
     lock = f"cartridge-warp {sha256(unit.encode()).hexdigest()[:32]}"
-    if session.run("select get_lock(%(lock)s, 0)", {"lock": lock}).rows != ((1,),):
+    if session.run("select get_lock(%(lock)s, 0)", {"lock": lock}).fetchall() != ((1,),):
+        yield False
         return
     try:
-        for version, column_name in waiting:
-            column = schema.column(column_name)
-            faults.hit("before_fill")
-            if column is not None and column.kind in _EXACT:
-                _fill(Rewriting(session, settings, schema), extra, column)
-            faults.hit("after_fill")
-            session.named("column_filled", unit=unit, version=version)
+        yield True
     finally:
         if not session.lost:
             session.run("select release_lock(%(lock)s)", {"lock": lock})

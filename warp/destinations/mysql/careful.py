@@ -8,28 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from warp.destinations.mysql import merge
 from warp.destinations.mysql.errors import DUPLICATE, code_of, is_of_a_value, said_by
 from warp.destinations.mysql.merge import Landing
 from warp.destinations.mysql.names import fitting
 from warp.destinations.mysql.session import Session
-from warp.model import Operation, Phase
+from warp.destinations.sql import refused
+from warp.destinations.sql.landing import TableState, deletes_first
+from warp.destinations.sql.staging import SqlStaging
+from warp.model import QuarantinedRow
 from warp.staged import Staged
 
 _ROUNDS: Final = 8  # a row that lands may free the unique value that another one takes
-
-
-@dataclass(frozen=True, slots=True)
-class TableState:
-    """A table's own marker row, as a write transaction finds and locks it."""
-
-    unit: str
-    epoch: int
-    phase: Phase
-    schema_version: int
-    truncated_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +38,16 @@ class Refusal:
         return f"MYSQL {self.number}" if self.number else "conversion"
 
 
-class Writes(Protocol):
-    """What the destination does with staged rows."""
-
-    def copy(
-        self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None
-    ) -> None: ...
-    def merge(self, part: Staged, landing: Landing, state: TableState) -> None: ...
-
-
 class Careful:
     """Lands what can land of one table's changes."""
 
-    def __init__(self, session: Session, writes: Writes) -> None:
+    def __init__(self, session: Session, writes: SqlStaging[Session, Landing]) -> None:
         self._session = session
         self._writes = writes
 
     def land(self, part: Staged, landing: Landing, state: TableState) -> list[Refusal]:
         """Land the rows; returns those that were refused, each alone."""
-        rows = _deletes_first(part)
+        rows = deletes_first(part)
         error = self._lands(part, rows, landing, state)
         refused = [] if error is None else self._halved(part, rows, landing, state, error)
         for _ in range(_ROUNDS):
@@ -122,7 +105,9 @@ class Careful:
             table=fitting(landing.place.name),
         )
         ours = set(landing.schema.names()) - set(landing.schema.key)
-        columns = tuple(str(name) for name, nullable in unique.rows if nullable and name in ours)
+        columns = tuple(
+            str(name) for name, nullable in unique.fetchall() if nullable and name in ours
+        )
         if columns:
             self._writes.copy(part, landing, range(len(part)))
             self._session.run_all(
@@ -149,6 +134,14 @@ class Careful:
         return refused
 
 
-def _deletes_first(part: Staged) -> list[int]:
-    # A value that a deleted row held is free for the rows that come after.
-    return sorted(range(len(part)), key=lambda row: part.operations[row] != Operation.DELETE)
+def quarantined(part: Staged, refusal: Refusal) -> QuarantinedRow:
+    """The refused row of a part."""
+    row = refusal.row
+    return refused.quarantined(
+        part.schema,
+        [column[row] for column in part.carriers],
+        refused.operation_of(part, row),
+        part.versions[row],
+        reason=refusal.reason,
+        code=refusal.code,
+    )

@@ -41,6 +41,8 @@ IN_HEX: Final = frozenset({Kind.BYTES, Kind.UUID})
 _ESCAPED: Final = frozenset({*TEXTS, Kind.OBJECTID})
 _BARE_NUMBERS: Final = frozenset({Kind.BOOL, Kind.INT32, Kind.INT64})
 
+MOST_DIGITS: Final = 65  # of a DECIMAL
+MOST_SCALE: Final = 30  # of them after the point
 MOST_KEY_BYTES: Final = 3072  # of an index; a character is four bytes of it
 _KEY_BYTES: Final[Mapping[Kind, int]] = {
     Kind.BOOL: 1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -11,7 +10,7 @@ from warp.destinations.mysql.carriers import ServerColumn, key_bytes, kind_there
 from warp.destinations.mysql.names import fitting, quoted, unlike
 from warp.destinations.mysql.session import Session
 from warp.errors import DestinationRefused
-from warp.model import Column, Kind, Role, TableSchema, TableSettings
+from warp.model import Column, Kind, TableSchema, TableSettings
 
 _COMMENT: Final = 1024  # characters; longer ones are refused
 _QUOTES: Final = str.maketrans({"\\": "\\\\", "'": "''", "\0": "\u2400"})
@@ -22,7 +21,7 @@ def there(session: Session, settings: TableSettings) -> dict[str, ServerColumn]:
     place = settings.destination
     rows = session.named(
         "table_columns", namespace=fitting(place.namespace), table=fitting(place.name)
-    ).rows
+    ).fetchall()
     return {row[0]: _server_column(row) for row in rows}
 
 
@@ -116,41 +115,3 @@ def of_ours(settings: TableSettings, *, adopted: bool = False) -> list[tuple[str
         name = fitting(settings.soft_delete_column)
         columns.append((name, f"{quoted(name)} tinyint(1) not null default 0"))
     return columns
-
-
-def to_json(columns: Iterable[Column]) -> str:
-    return json.dumps(
-        [
-            {
-                "name": column.name,
-                "kind": column.kind.value,
-                "source": column.source,
-                "role": column.role.value,
-                "comment": column.comment,
-                **({"fixed": True} if column.fixed else {}),
-            }
-            for column in columns
-        ]
-    )
-
-
-def from_json(text: str) -> list[Column]:
-    return [
-        Column(
-            stored["name"],
-            Kind(stored["kind"]),
-            stored["source"],
-            Role(stored["role"]),
-            stored["comment"],
-            fixed=stored.get("fixed", False),
-        )
-        for stored in json.loads(text)
-    ]
-
-
-def key_to_json(key: Sequence[str]) -> str:
-    return json.dumps(list(key))
-
-
-def key_from_json(text: str) -> tuple[str, ...]:
-    return tuple(json.loads(text))

@@ -9,24 +9,23 @@ that its successor does not finish.
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from itertools import count
 from typing import Any, Final
 
 import pymysql
 
 from warp import faults
-from warp.destinations.mysql import backfill, columns, markers, retyping, room
+from warp.destinations.mysql import backfill, columns, retyping, room
+from warp.destinations.mysql.carriers import MOST_DIGITS, ServerColumn
 from warp.destinations.mysql.errors import DUPLICATE, LOCK_WAIT, ROW_TOO_LARGE, code_of
 from warp.destinations.mysql.names import fitting, quoted
-from warp.destinations.mysql.session import Session, storable
-from warp.errors import DestinationRefused, DestinationUnavailable, SchemaBusy
-from warp.kinds import Relation, relation
+from warp.destinations.mysql.session import Session
+from warp.destinations.sql import ddl as shared
+from warp.destinations.sql import markers
+from warp.destinations.sql.ddl import unit_of
+from warp.errors import DestinationRefused
 from warp.model import (
-    SHARED,
     Change,
     Column,
     Kind,
@@ -45,39 +44,27 @@ _RESERVED: Final = ("_cw_version", "_cw_deleted")
 _TEXTS: Final = frozenset({Kind.TEXT, Kind.TAGGED, Kind.OBJECTID})
 
 
-def unit_of(settings: TableSettings) -> WorkUnit:
-    return WorkUnit.of_table(settings.schema, settings.table)
-
-
 def registered(session: Session, settings: TableSettings) -> TableSchema | None:
     """The table as it was last registered, without columns that somebody has dropped since.
 
     None where it was never made, or was dropped and is to be read anew.
     """
     unit = unit_of(settings)
-    row = session.named("registered_schema", unit=unit.id).first()
+    row = session.named("registered_schema", unit=unit.id).fetchone()
     if row is None:
         return None
     version, stored, named, phase = row
     there = columns.there(session, settings)
     if not there:
-        if phase == Phase.PLANNED.value:
-            return None
-        raise DestinationRefused(
-            f"expected the table {settings.destination}, found it dropped; "
-            f"run `cartridge-warp resync {settings.table}` to read it anew",
-            place=unit.id,
-        )
+        shared.must_be_there(settings, phase)
+        return None
     kept = tuple(
-        columns.refreshed(c, there[c.name]) for c in columns.from_json(stored) if c.name in there
+        columns.refreshed(c, there[c.name])
+        for c in shared.columns_of(session, stored)
+        if c.name in there
     )
-    key = columns.key_from_json(named)
-    if missing := set(key) - {c.name for c in kept}:
-        raise DestinationRefused(
-            f"expected the key columns {sorted(missing)} in {settings.destination}, found them "
-            f"dropped; drop the table and run `cartridge-warp resync {settings.table}`",
-            place=unit.id,
-        )
+    key = tuple(session.of_json(named))
+    shared.must_have_its_key(settings, key, kept)
     full = not room.has_room(kept)
     return TableSchema(settings.table, kept, key, version, full)
 
@@ -87,30 +74,23 @@ def current(session: Session, settings: TableSettings) -> TableSchema | None:
     schema = registered(session, settings)
     if schema is None:
         return None
-    soft = settings.soft_delete_column
-    if soft is not None and fitting(soft) not in columns.there(session, settings):
-        # The table was made before deletes were configured to be soft.
-        _add_ours(session, settings, adopted=False)
+    if settings.soft_delete_column is not None:
+        # The table may have been made before deletes were configured to be soft.
+        session.run_all(adding_ours(settings, columns.there(session, settings)))
     backfill.finish(session, settings, schema)
     return schema
 
 
 def apply(session: Session, settings: TableSettings, change: SchemaChange) -> None:
     """Make one change, or find it made."""
-    for attempt in count(1):
-        try:
-            _apply_once(session, settings, change)
-            break
-        except DestinationUnavailable as error:
-            if error.__cause__ is None or code_of(error.__cause__) != LOCK_WAIT:
-                raise
-            if attempt == LOCK_TRIES:
-                raise SchemaBusy(
-                    f"expected to change the table within {LOCK_TRIES} tries, found it in use each "
-                    "time; end the long transaction that reads it (SHOW PROCESSLIST), or wait",
-                    place=str(settings.destination),
-                ) from error
-        time.sleep(LOCK_PAUSE * random.uniform(0.5, 1.5))  # holding no lock
+    shared.insist(
+        lambda: _apply_once(session, settings, change),
+        settings,
+        is_of_a_lock=lambda error: code_of(error) == LOCK_WAIT,
+        tries=LOCK_TRIES,
+        pause=LOCK_PAUSE,
+        who="SHOW PROCESSLIST",
+    )
     backfill.finish(session, settings, registered(session, settings))
 
 
@@ -119,17 +99,18 @@ def _apply_once(session: Session, settings: TableSettings, change: SchemaChange)
     add_marker(session, unit, phase=Phase.PLANNED)
     doing = f"{change.change} on {settings.destination}"
     with session.transaction(doing, patient=True), session.beside() as making:
-        row = session.named("read_marker", unit=unit.id).first()
+        row = session.named("read_marker", unit=unit.id).fetchone()
         if row is None:
             raise AssertionError("the marker was just added")
-        version = markers.from_row(row).schema_version + 1
+        version = markers.from_row(session, row).schema_version + 1
         have = registered(session, settings)
         with making.patience():
             making.run(LOCK_PATIENCE)
             schema = _MAKERS[change.change](making, settings, have, change)
         faults.hit("after_alter")
         if schema is not None:
-            _register(session, settings, replace(schema, version=version), change)
+            schema = replace(schema, version=version)
+            shared.register(session, settings, schema, change, fitting)
         faults.hit("after_register")
     faults.hit("after_change")
 
@@ -137,10 +118,10 @@ def _apply_once(session: Session, settings: TableSettings, change: SchemaChange)
 def add_marker(session: Session, unit: WorkUnit, **given: Any) -> bool:
     """A unit's first marker; False where it has one.  Asked for first: an insert would wait for a
     predecessor that was paused in its transaction."""
-    if session.named("peek_fence", unit=unit.id).first() is not None:
+    if session.named("peek_fence", unit=unit.id).fetchone() is not None:
         return False
     try:
-        session.named("add_marker", **markers.to_parameters(unit, **given))
+        session.named("add_marker", **markers.to_parameters(session, unit, **given))
     except pymysql.err.IntegrityError as error:
         if code_of(error) != DUPLICATE:
             raise
@@ -170,24 +151,11 @@ def _create(
     there = columns.there(making, settings)
     if there:
         return _adopt(making, settings, wanted, there)
-    space = fitting(place.namespace)
-    if making.named("look_at_schema", schema=space).first() is None:
-        making.run(
-            f"create database if not exists {quoted(space)}"
-            f" default character set utf8mb4 collate {making.collation}"
-        )
-    wanted = _placed(room.fitted(wanted))
-    parts = [columns.definition(making, settings, wanted, c.name) for c in wanted.columns]
-    parts += [text for _, text in columns.of_ours(settings)]
-    if wanted.key:
-        parts.append(f"primary key ({', '.join(map(quoted, wanted.key))})")
-    said = columns.comment(f"kept equal to {settings.table} by cartridge-warp"[:2048])
+    if database := making_database(making, settings):
+        making.run(database)
+    wanted = placed(room.fitted(wanted))
     try:
-        making.run(
-            f"create table if not exists {table(settings)} ({', '.join(parts)}) engine = InnoDB"
-            f" row_format = dynamic default character set utf8mb4 collate {making.collation}"
-            f" comment {said}"
-        )
+        making.run(creating(making, settings, wanted))
     except pymysql.err.Error as error:
         if code_of(error) not in ROW_TOO_LARGE:
             raise
@@ -199,7 +167,32 @@ def _create(
     return wanted
 
 
-def _placed(schema: TableSchema) -> TableSchema:
+def making_database(session: Session, settings: TableSettings) -> str:
+    """The statement that makes the table's database; empty where it is there."""
+    space = fitting(settings.destination.namespace)
+    if session.named("look_at_schema", schema=space).fetchone() is not None:
+        return ""
+    return (
+        f"create database if not exists {quoted(space)}"
+        f" default character set utf8mb4 collate {session.collation}"
+    )
+
+
+def creating(session: Session, settings: TableSettings, wanted: TableSchema) -> str:
+    """The statement that makes a table."""
+    parts = [columns.definition(session, settings, wanted, c.name) for c in wanted.columns]
+    parts += [text for _, text in columns.of_ours(settings)]
+    if wanted.key:
+        parts.append(f"primary key ({', '.join(map(quoted, wanted.key))})")
+    said = columns.comment(f"kept equal to {settings.table} by cartridge-warp"[:2048])
+    return (
+        f"create table if not exists {table(settings)} ({', '.join(parts)}) engine = InnoDB"
+        f" row_format = dynamic default character set utf8mb4 collate {session.collation}"
+        f" comment {said}"
+    )
+
+
+def placed(schema: TableSchema) -> TableSchema:
     placed = columns.placed(schema.columns, _RESERVED)
     names = dict(zip(schema.names(), (c.name for c in placed), strict=True))
     return replace(schema, columns=placed, key=tuple(names[name] for name in schema.key))
@@ -209,43 +202,56 @@ def _correct(
     making: Session, settings: TableSettings, have: TableSchema, wanted: TableSchema
 ) -> TableSchema | None:
     """Columns for the first documents of a table that was made without having seen one."""
-    if making.run(f"select 1 from {table(settings)} limit 1").rows:
+    if making.run(f"select 1 from {table(settings)} limit 1").fetchall():
         return None  # it has rows of its own by now: they stay as they are
     there = columns.there(making, settings)
     if there["_cw_version"].has_default:  # somebody else made it
         return _adopt(making, settings, wanted, there)
-    wanted = _placed(room.fitted(wanted))
+    wanted = placed(room.fitted(wanted))
     for column in wanted.columns:
-        text = columns.definition(making, settings, wanted, column.name)
         if column.name not in there:
-            making.run(f"alter table {table(settings)} add column {text}")
+            making.run(adding(making, settings, wanted, column))
         elif (old := have.column(column.name)) is None or old.kind != column.kind:
+            text = columns.definition(making, settings, wanted, column.name)
             making.run(f"alter table {table(settings)} modify column {text}")
     return wanted
 
 
 def _adopt(
-    making: Session, settings: TableSettings, wanted: TableSchema, there: dict[str, Any]
+    making: Session,
+    settings: TableSettings,
+    wanted: TableSchema,
+    there: Mapping[str, ServerColumn],
 ) -> TableSchema:
-    """A table somebody else made: its types stand, and what we need is added to it."""
-    wanted = _placed(wanted)
+    schema, statements = adopting(making, settings, wanted, there)
+    for statement in statements:
+        making.run(statement)
+    return schema
+
+
+def adopting(
+    making: Session,
+    settings: TableSettings,
+    wanted: TableSchema,
+    there: Mapping[str, ServerColumn],
+) -> tuple[TableSchema, list[str]]:
+    """A table somebody else made: its types stand, and what we need is added to it.
+
+    What it becomes, and the statements for it.
+    """
+    wanted = placed(wanted)
     place = settings.destination
     where = {"namespace": fitting(place.namespace), "table": fitting(place.name)}
-    kind, engine = making.named("table_kind", **where).first() or ("", "")
+    kind, engine = making.named("table_kind", **where).fetchone() or ("", "")
     if kind != "BASE TABLE" or engine != "InnoDB":
         raise DestinationRefused(
             f"expected a table of InnoDB, whose writes are part of a transaction, found "
             f"{engine or str(kind).lower()}; run ALTER TABLE … ENGINE = InnoDB",
             place=str(place),
         )
-    found = making.named("table_key", **where).rows
+    found = making.named("table_key", **where).fetchall()
     key = tuple(name for name, _ in found)
-    if set(key) != set(wanted.key) or not all(whole for _, whole in found):
-        raise DestinationRefused(
-            f"expected the existing table to have the primary key {list(wanted.key)}, found "
-            f"{list(key) or 'none'}; change its key, or name another destination table",
-            place=str(place),
-        )
+    shared.must_have_key(settings, wanted, key, whole=all(whole for _, whole in found))
     for name in key:
         if there[name].collation not in (None, making.collation):
             raise DestinationRefused(
@@ -263,21 +269,16 @@ def _adopt(
         and name not in key
         and name.lower() not in ours
     ]
-    if blocking:
-        raise DestinationRefused(
-            f"expected columns that may be NULL, found {blocking} of the existing table NOT NULL "
-            "without a default; run ALTER TABLE … MODIFY … NULL on each",
-            place=str(place),
-        )
+    shared.may_be_null(settings, blocking, "ALTER TABLE … MODIFY … NULL")
     by_lower = {name.lower(): column for name, column in there.items()}
     kept: list[Column] = []
+    statements: list[str] = []
     for column in wanted.columns:
         at = by_lower.get(column.name.lower())
         if at is None:
             if column.role is Role.FIELD and not room.has_room(kept, column.kind):
                 continue  # its values stay in `_extra`
-            text = columns.definition(making, settings, wanted, column.name)
-            making.run(f"alter table {table(settings)} add column {text}")
+            statements.append(adding(making, settings, wanted, column))
             kept.append(column)
         elif (as_there := columns.as_there(column, at)) is not None:
             kept.append(as_there)
@@ -287,25 +288,31 @@ def _adopt(
                 f"be written exactly, found {at.spelled}; change its type, or drop the column",
                 place=str(place),
             )
-    _add_ours(making, settings, adopted=True)
-    return TableSchema(settings.table, tuple(kept), key)
+    statements += adding_ours(settings, there, adopted=True)
+    return TableSchema(settings.table, tuple(kept), key), statements
 
 
-def _add_ours(session: Session, settings: TableSettings, *, adopted: bool) -> None:
-    there = {name.lower() for name in columns.there(session, settings)}
-    for name, text in columns.of_ours(settings, adopted=adopted):
-        if name.lower() not in there:
-            session.run(f"alter table {table(settings)} add column {text}")
+def adding(session: Session, settings: TableSettings, schema: TableSchema, column: Column) -> str:
+    text = columns.definition(session, settings, schema, column.name)
+    return f"alter table {table(settings)} add column {text}"
+
+
+def adding_ours(
+    settings: TableSettings, there: Iterable[str], *, adopted: bool = False
+) -> list[str]:
+    """The statements for those of our own columns that the table has not got."""
+    have = {name.lower() for name in there}
+    return [
+        f"alter table {table(settings)} add column {text}"
+        for name, text in columns.of_ours(settings, adopted=adopted)
+        if name.lower() not in have
+    ]
 
 
 def _add(
     making: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
 ) -> TableSchema | None:
-    column = change.column
-    if column is None:
-        raise AssertionError("ADD_COLUMN carries a column")
-    if have is None:
-        raise no_table(settings)
+    have, column = shared.of_existing(settings, have, change)
     if any(c.source == column.source for c in have.columns):
         return None
     taken = [*have.names(), *(name for name, _ in columns.of_ours(settings))]
@@ -316,8 +323,7 @@ def _add(
         has_room = room.has_room(have.columns, column.kind)
         try:
             if has_room:
-                text = columns.definition(making, settings, wanted, column.name)
-                making.run(f"alter table {table(settings)} add column {text}")
+                making.run(adding(making, settings, wanted, column))
         except pymysql.err.Error as error:
             if code_of(error) not in ROW_TOO_LARGE:
                 raise
@@ -346,33 +352,31 @@ def _retype(
     making: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
 ) -> TableSchema | None:
     """Change a column to a kind that holds every value it has, or mark it as one that stays."""
-    wanted = change.column
-    if wanted is None:
-        raise AssertionError("a column is changed to a column")
-    if have is None:
-        raise no_table(settings)
+    have, wanted = shared.of_existing(settings, have, change)
     old = have.column(wanted.name)
-    if old is None or old.fixed or _holds_all_of(old, wanted):
+    if old is None or old.fixed or shared.holds_all_of(old, wanted):
         return None
-    why_not = _too_large(making, settings, old, wanted)
-    if why_not is None and old.kind == wanted.kind and old.limit == 65:
-        why_not = "no DECIMAL of this server has more than 65 digits, or 30 after the point"
-    if why_not is None and old.name in have.key and wanted.kind in _TEXTS and old.kind == Kind.TEXT:
-        why_not = "an index takes no longer text"
+    why_not = why_not_retyped(making, settings, have, old, wanted)
     if why_not is None:
         why_not = retyping.retype(making, settings, have, old, wanted)
     made = replace(wanted, limit=None, scale=None)
     if why_not is not None:
         made = replace(old, fixed=True)
-        _log_kept(making, settings, old, wanted, why_not)
-    return replace(have, columns=tuple(made if c.name == old.name else c for c in have.columns))
+        shared.log_kept(making, settings, old, wanted.kind, why_not)
+    return replace(have, columns=shared.with_column(have, made))
 
 
-def _holds_all_of(column: Column, wanted: Column) -> bool:
-    """Another worker may have changed it already, perhaps further."""
-    if column.kind == wanted.kind:
-        return column.limit is None
-    return relation(wanted.kind, column.kind) is Relation.LOSSLESS
+def why_not_retyped(
+    session: Session, settings: TableSettings, have: TableSchema, old: Column, wanted: Column
+) -> str | None:
+    """Why a column is not even tried to be changed."""
+    if why_not := _too_large(session, settings, old, wanted):
+        return why_not
+    if old.kind == wanted.kind and old.limit == MOST_DIGITS:
+        return "no DECIMAL of this server has more than 65 digits, or 30 after the point"
+    if old.name in have.key and wanted.kind in _TEXTS and old.kind == Kind.TEXT:
+        return "an index takes no longer text"
+    return None
 
 
 def _too_large(
@@ -381,57 +385,21 @@ def _too_large(
     place = settings.destination
     row = session.named(
         "table_bytes", namespace=fitting(place.namespace), table=fitting(place.name)
-    ).first()
-    size = int(row[0]) if row else 0
-    if size <= settings.rewrite_limit:
-        return None
-    return (
-        f"a rewrite of {size:,} bytes is more than rewrite_limit ({settings.rewrite_limit:,}); "
-        f"run ALTER TABLE … MODIFY {old.name} … at a quiet hour, so that it holds {wanted.kind}"
-    )
-
-
-def _log_kept(
-    session: Session, settings: TableSettings, old: Column, wanted: Column, why: str
-) -> None:
-    session.named(
-        "log_error",
-        code=DestinationRefused.code,
-        error_class=DestinationRefused.__name__,
-        message=storable(f"expected to change the column to {wanted.kind}: {why}"),
-        schema=settings.schema,
-        unit=unit_of(settings).id,
-        run="",
-        namespace=settings.table.namespace,
-        table=settings.table.name,
-        column=storable(old.name),
-        key="",
-        position=None,
-        action="the column stays; values that do not fit are kept beside it",
-    )
+    ).fetchone()
+    how = f"ALTER TABLE … MODIFY {old.name} … at a quiet hour, so that it holds {wanted.kind}"
+    return shared.too_large(int(row[0]) if row else 0, settings, how)
 
 
 def _tag_key(
     making: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
 ) -> TableSchema | None:
-    wanted = change.column
-    if wanted is None:
-        raise AssertionError("RETYPE_KEY carries a column")
-    if have is None:
-        raise no_table(settings)
-    old = have.column(wanted.name)
-    if old is None or old.name not in have.key:
-        raise AssertionError(f"{wanted.name} is no key column of {settings.table}")
+    have, wanted = shared.of_existing(settings, have, change)
+    old = shared.key_column(settings, have, wanted)
     if old.kind == wanted.kind:
         return None
     if why_not := retyping.retype(making, settings, have, old, wanted):
-        raise DestinationRefused(
-            f"expected a key that can become {wanted.kind}, found {old.kind}: {why_not}; "
-            f"drop the table and run `cartridge-warp resync {settings.table}`",
-            place=str(settings.destination),
-        )
-    made = replace(old, kind=wanted.kind)
-    return replace(have, columns=tuple(made if c.name == old.name else c for c in have.columns))
+        raise shared.no_such_key(settings, wanted.kind, old.kind, why_not)
+    return replace(have, columns=shared.with_column(have, replace(old, kind=wanted.kind)))
 
 
 _MAKERS: Final[
@@ -451,42 +419,6 @@ _MAKERS: Final[
 # -- pieces
 
 
-def _register(
-    session: Session, settings: TableSettings, schema: TableSchema, change: SchemaChange
-) -> None:
-    unit = unit_of(settings)
-    extra = any(c.role == Role.EXTRA for c in schema.columns)
-    unfilled = None
-    if change.column is not None and extra:
-        if change.change is Change.ADD_COLUMN:
-            unfilled = schema.columns[-1].name  # under the name that it got
-        elif change.change is Change.WIDEN_COLUMN:
-            unfilled = change.column.name
-    session.named(
-        "register_schema",
-        unit=unit.id,
-        version=schema.version,
-        schema=settings.schema,
-        namespace=settings.table.namespace,
-        table=settings.table.name,
-        destination_namespace=fitting(settings.destination.namespace),
-        destination_table=fitting(settings.destination.name),
-        columns=columns.to_json(schema.columns),
-        key=columns.key_to_json(schema.key),
-        change=change.change.value,
-        streams=[WorkUnit.stream(schema).id for schema in (settings.schema, SHARED)],
-        unfilled=unfilled,
-    )
-    session.named("raise_schema_version", unit=unit.id, version=schema.version)
-
-
 def table(settings: TableSettings) -> str:
     place = settings.destination
     return quoted(fitting(place.namespace), fitting(place.name))
-
-
-def no_table(settings: TableSettings) -> DestinationRefused:
-    return DestinationRefused(
-        f"expected the table {settings.destination}, found none; create it first",
-        place=str(settings.table),
-    )

@@ -10,6 +10,7 @@ from typing import Final
 import pymysql
 
 DUPLICATE: Final = 1062
+SAME_INDEX: Final = 1061  # an index of this name is there
 LOCK_WAIT: Final = 1205
 DEADLOCK: Final = 1213
 ROW_TOO_LARGE: Final = frozenset({1117, 1118})  # too many columns; a row that no page holds

@@ -7,7 +7,7 @@ that no column could hold; a key is never changed, so its row is refused when it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
@@ -16,7 +16,7 @@ from warp import stored
 from warp.cells import listed
 from warp.destinations.mysql.carriers import FIRST_INSTANT, LAST_INSTANT
 from warp.kinds import as_text
-from warp.model import Cells, Finding, Kind, Outcome
+from warp.model import Cells, Column, Finding, Kind, Outcome
 from warp.staged import Staged
 
 
@@ -46,6 +46,19 @@ def without(part: Staged) -> tuple[Staged, list[Finding]]:
             for row in rows:
                 cells[row] = None
     return replace(part, carriers=columns), findings
+
+
+def nulled(columns: Sequence[Column], cells: Sequence[Cells], key: Collection[str]) -> list[Cells]:
+    """The cells with NULL for those, as they are kept."""
+    kept = list(cells)
+    for place, column in enumerate(columns):
+        find = _FIND.get(column.kind)
+        if find is not None and column.name not in key:
+            listed_ = listed(kept[place])
+            for row in find(listed_):
+                listed_[row] = None
+            kept[place] = listed_
+    return kept
 
 
 def _floats(cells: Sequence[Any]) -> list[int]:

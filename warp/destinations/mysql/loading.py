@@ -101,7 +101,7 @@ class Loader:
 
     def _not_as_sent(self, sent: int, landed: int) -> NotAsSent:
         # With LOCAL the server cannot stop halfway, so even strict mode only warns.
-        for _, number, said in self._session.run("SHOW WARNINGS LIMIT 1").rows:
+        for _, number, said in self._session.run("SHOW WARNINGS LIMIT 1").fetchall():
             return NotAsSent(number, said)
         return NotAsSent(1062, f"{sent} rows were sent, {landed} are there")
 
@@ -114,7 +114,7 @@ class Loader:
         constants: Sequence[tuple[str, str]],
     ) -> None:
         if not self._largest:
-            [[largest]] = self._session.run("select @@max_allowed_packet").rows
+            [[largest]] = self._session.run("select @@max_allowed_packet").fetchall()
             self._largest = int(largest) - 1024
         names = ", ".join([*(place.name for place in places), *(name for name, _ in constants)])
         tail = "".join(f", {value}" for _, value in constants)

@@ -38,9 +38,9 @@ def look(session: Session, namespace: str | None) -> Iterator[Diagnosis]:
         server = session.server
         found = session.run(
             "show global variables where variable_name in %(names)s", {"names": _VARIABLES}
-        ).rows
+        ).fetchall()
         facts = {name.lower(): str(value) for name, value in found}
-        [(_, connected)] = session.run("show global status like 'Threads_connected'").rows
+        [(_, connected)] = session.run("show global status like 'Threads_connected'").fetchall()
     yield from of_server(server, facts, int(connected))
     wanted: dict[str, Sequence[str]] = {session.meta: STAGING}
     if namespace is not None:
@@ -140,10 +140,10 @@ def _as_expression(pattern: str) -> str:
 
 def _given(session: Session) -> tuple[str, list[tuple[str | None, str]]]:
     """Who we are, and our rights; those of a role we have taken count too."""
-    [(me,)] = session.run("select current_user()").rows
+    [(me,)] = session.run("select current_user()").fetchall()
     name, _, host = str(me).rpartition("@")
     holders = [f"'{name}'@'{host}'"]
-    [(role,)] = session.run("select current_role()").rows
+    [(role,)] = session.run("select current_role()").fetchall()
     for taken in re.findall(r"[^,]+", str(role or "")):
         bare = taken.strip().replace("`", "").partition("@")
         holders += [f"'{bare[0]}'@''", f"'{bare[0]}'@'{bare[2] or '%'}'"]
@@ -151,12 +151,12 @@ def _given(session: Session) -> tuple[str, list[tuple[str | None, str]]]:
         "select null, privilege_type from information_schema.user_privileges"
         " where grantee in %(holders)s",
         {"holders": holders},
-    ).rows
+    ).fetchall()
     somewhere = session.run(
         "select table_schema, privilege_type from information_schema.schema_privileges"
         " where grantee in %(holders)s",
         {"holders": holders},
-    ).rows
+    ).fetchall()
     return holders[0], [*everywhere, *somewhere]
 
 

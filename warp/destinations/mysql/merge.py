@@ -11,36 +11,28 @@ unique key, that changes whatever row holds the value, and says nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Concatenate, Final, ParamSpec, cast
 
 from warp.destinations.mysql.carriers import key_bytes, spelled
 from warp.destinations.mysql.names import fitting, quoted, text_literal
-from warp.model import Kind, Operation, TableId, TableSchema
+from warp.destinations.sql import landing as shared
+from warp.model import KeySpan, Kind, Operation
 from warp.staged import PARTIAL
 
+_NUMBERS: Final = frozenset({Kind.INT32, Kind.INT64, Kind.DECIMAL})
 VERSION: Final = "`_cw_version`"
 DELETED: Final = "`_cw_deleted`"
 P = ParamSpec("P")
 
 
 @dataclass(frozen=True, eq=False)
-class Landing:
-    """A destination table and how it is written to.
+class Landing(shared.Landing):
+    """A table of MySQL and how it is written to."""
 
-    Compared by identity: whoever writes keeps one per table version, and each statement is
-    composed once per Landing.
-    """
-
-    schema: TableSchema
-    place: TableId  # at the destination
-    staging: str  # the temporary table
-    soft: str | None  # the column that marks a deleted row, if rows are kept
-    meta: str  # the metadata database
-    collation: str
-    unit: str = ""  # the unit that writes, for the audit
-    of_chunk: bool = False  # are its rows a snapshot's, so that few of their keys are there?
+    collation: str = field(kw_only=True)  # compares texts by their bytes
 
     @property
     def table(self) -> str:
@@ -49,10 +41,6 @@ class Landing:
     @property
     def staged(self) -> str:
         return quoted(self.meta, self.staging)
-
-    def places(self, names: Iterable[str]) -> list[int]:
-        at = {column: place for place, column in enumerate(self.schema.names())}
-        return [at[column] for column in names]
 
     @property
     def same_key(self) -> str:
@@ -194,10 +182,12 @@ def delete(landing: Landing, *, settled: bool, all_rows: bool, one_version: bool
             f" d.{VERSION} = {version} where {found}"
         )
         return steps
-    # The rows stay locked, so the values in the audit are the ones that then go.
+    # The rows stay locked, so the values in the audit are the ones that then go.  A tombstone in a
+    # settled table holds the place of a row that a correction is to bring: its end must be told.
+    last = [*chosen, older] if settled else [*chosen, older, f"not d.{DELETED}"]
     steps.append(
         _audit(landing, "delete", version)
-        + f" from {_joined(landing)} where {_all([*chosen, older, f'not d.{DELETED}'])} for update"
+        + f" from {_joined(landing)} where {_all(last)} for update"
     )
     if settled:
         # By its name: an alias would be looked for in the session's own database; it has none.
@@ -243,17 +233,59 @@ def count_as_older(landing: Landing) -> str:
     return f"update {landing.table} set {VERSION} = %(newest)s - 1 where {VERSION} >= %(newest)s"
 
 
-def sweep(landing: Landing) -> list[str]:
-    """Rows older than the parameter `below`, which the snapshot did not find again."""
-    older = f"{VERSION} < %(below)s"
+def sweep(landing: Landing, within: KeySpan | None = None) -> list[str]:
+    """Rows of the range older than the parameter `below`, which the snapshot did not find again."""
+    older = stale(landing, within)
     if landing.soft is not None:
         soft = quoted(landing.soft)
-        return [f"update {landing.table} set {soft} = true where {older} and not {soft}"]
+        return [f"update {landing.table} as d set d.{soft} = true where {older} and not d.{soft}"]
+    # By its name: an alias would be looked for in the session's own database; it has none.
+    table = landing.table
     return [
-        _audit(landing, "sweep", f"d.{VERSION}")
-        + f" from {landing.table} as d where d.{older} for update",
-        f"delete from {landing.table} where {older}",
+        _audit(landing, "sweep", f"d.{VERSION}") + f" from {table} as d where {older} for update",
+        f"delete from {table} where {stale(landing, within, table)}",
     ]
+
+
+def stale(landing: Landing, within: KeySpan | None, row: str = "d") -> str:
+    """Rows of the range that are older than the parameter `below`; `row` is a row's name."""
+    conditions = [f"{row}.{VERSION} < %(below)s"]
+    for edge, strict in (
+        (within.lower if within else None, ">"),
+        (within.upper if within else None, "<"),
+    ):
+        if edge is not None and within is not None:
+            columns = [
+                next(c for c in landing.schema.columns if c.source == source)
+                for source in within.key[: len(edge.values)]
+            ]
+            conditions.append(
+                beyond(
+                    [f"{row}.{quoted(column.name)}" for column in columns],
+                    [_edge(c.kind, v) for c, v in zip(columns, edge.values, strict=True)],
+                    strict,
+                    inclusive=edge.inclusive,
+                )
+            )
+    return _all(conditions)
+
+
+def _edge(kind: Kind, value: str) -> str:
+    """A number is written as one: compared with a text the server makes a double of it."""
+    return f"{Decimal(value):f}" if kind in _NUMBERS else text_literal(value)
+
+
+def beyond(
+    names: Sequence[str], values: Sequence[str], strict: str, *, inclusive: bool = False
+) -> str:
+    """Is a key on this side of a place (`strict` is `<` or `>`)?  So written that an index finds
+    it, which a comparison of whole rows is not."""
+    either = []
+    for place, (name, value) in enumerate(zip(names, values, strict=True)):
+        same = [f"{n} = {v}" for n, v in zip(names[:place], values[:place], strict=True)]
+        last = inclusive and place == len(names) - 1
+        either.append(_all([*same, f"{name} {strict}{'=' * last} {value}"]))
+    return f"({' or '.join(f'({one})' for one in either)})"
 
 
 @composed
@@ -284,19 +316,42 @@ def _keeps(place: int) -> str:
     return f"ord(substring(s.kept, {place // 8 + 1}, 1)) & {1 << place % 8}"
 
 
+def gone(landing: Landing) -> str:
+    """Is a row of the alias `d` a tombstone, or soft-deleted?"""
+    if landing.soft is None:
+        return f"d.{DELETED}"
+    return f"(d.{DELETED} or coalesce(d.{quoted(landing.soft)}, false))"
+
+
 @composed
 def present(landing: Landing) -> list[str]:
     """What the table has of each staged key; the staged row's number stands where its version
     would."""
-    gone = f"d.{DELETED}"
-    if landing.soft is not None:
-        gone = f"(d.{DELETED} or coalesce(d.{quoted(landing.soft)}, false))"
-    return [f"select s.v, d.{VERSION}, {gone} from {_joined(landing)}"]
+    return [f"select s.v, d.{VERSION}, {gone(landing)} from {_joined(landing)}"]
 
 
 @composed
-def deleted(landing: Landing) -> list[str]:
-    """Deletions of the staged keys in the audit, as it writes a key."""
+def whole(landing: Landing, *, cells: str) -> list[str]:
+    """As `present`, with these cells of each row."""
+    return [f"select s.v, d.{VERSION}, {gone(landing)}, {cells} from {_joined(landing)}"]
+
+
+@composed
+def hold_places(landing: Landing) -> list[str]:
+    """A tombstone of the parameter `version` for each staged key of which there is nothing."""
+    key = [quoted(column) for column in landing.schema.key]
+    cells = [f"s.c{place}" for place in landing.places(landing.schema.key)]
+    return [
+        f"insert into {landing.table} ({', '.join([*key, VERSION, DELETED])})"
+        f" select {', '.join([*cells, '%(version)s', 'true'])}"
+        f" from {landing.staged} as s left join {landing.table} as d on {landing.same_key}"
+        f" where d.{VERSION} is null"
+    ]
+
+
+@composed
+def deleted(landing: Landing, *, since: str = "version >= %(oldest)s") -> list[str]:
+    """Deletions of the staged keys in the audit, as it writes a key; `since` says from where on."""
     schema = landing.schema
     key = _object(
         landing,
@@ -310,7 +365,7 @@ def deleted(landing: Landing) -> list[str]:
         f" {quoted(landing.meta, 'deletion_audit')} as a"
         f" on a.source_namespace = {text_literal(schema.table.namespace)}"
         f" and a.source_table = {text_literal(schema.table.name)}"
-        f" and a.version >= %(oldest)s and a.`key` = {key} group by s.v"
+        f" and a.{since} and a.`key` = {key} group by s.v"
     ]
 
 

@@ -14,6 +14,7 @@ from warp.destinations.mysql.errors import code_of, is_moved, is_of_a_value, is_
 from warp.destinations.mysql.names import fitting, quoted
 from warp.destinations.mysql.rewriting import Rewriting
 from warp.destinations.mysql.session import Session
+from warp.destinations.sql.ddl import with_column
 from warp.kinds import converter
 from warp.model import Column, Kind, Role, TableSchema, TableSettings
 
@@ -25,14 +26,11 @@ def retype(
     making: Session, settings: TableSettings, have: TableSchema, old: Column, wanted: Column
 ) -> str | None:
     """Make the column one of the wanted kind; returns why that cannot be, and then it stays."""
-    made = replace(wanted, limit=None, scale=None)
-    schema = replace(have, columns=tuple(made if c.name == old.name else c for c in have.columns))
-    text = columns.definition(making, settings, schema, old.name)
     try:
         if by_server(old.kind, wanted.kind):
-            making.run(f"alter table {_table(settings)} modify column {text}")
+            making.run_all(statements(making, settings, have, old, wanted))
             return None
-        return _copied(making, settings, have, old, made, text)
+        return _copied(making, settings, have, old, wanted)
     except pymysql.err.Error as error:
         code = code_of(error)
         if making.lost or (is_transient(code) and not is_of_a_value(error)) or is_moved(error):
@@ -51,41 +49,56 @@ def by_server(have: Kind, want: Kind) -> bool:
     return have is Kind.OBJECTID and want is Kind.TEXT
 
 
-def _copied(
-    making: Session,
-    settings: TableSettings,
-    have: TableSchema,
-    old: Column,
-    made: Column,
-    definition: str,
-) -> str | None:
-    """By way of a column beside it, which takes its name when all values are there.
-
-    Nobody writes meanwhile; what a killed process left is filled again from the beginning.
-    """
-    if not have.key:
-        return "a table without a key has no row to find again"
-    convert = converter(old.kind, made.kind)
-    if convert is None:
-        return f"{old.kind} has no exact form as {made.kind}"
-    table = _table(settings)
-    mark = hashlib.sha256(old.name.encode()).hexdigest()[:8]
-    beside = replace(made, name=f"_cw_new_{mark}")
-    there = columns.there(making, settings)
-    if beside.name in there:
-        making.run(f"alter table {table} drop column {quoted(beside.name)}")
-    temporary = definition.replace(quoted(old.name), quoted(beside.name), 1)
-    making.run(f"alter table {table} add column {temporary.replace(' not null', ' null', 1)}")
-    why_not = _fill(Rewriting(making, settings, have), have, old, beside, convert)
-    if why_not is not None:
-        making.run(f"alter table {table} drop column {quoted(beside.name)}")
-        return why_not
-    steps = [f"drop column {quoted(old.name)}", f"change column {quoted(beside.name)} {definition}"]
+def statements(
+    session: Session, settings: TableSettings, have: TableSchema, old: Column, wanted: Column
+) -> tuple[str, ...]:
+    """One where the server converts the values; else one before and one after we have copied them
+    into a column beside it, which then takes its name."""
+    made = replace(wanted, limit=None, scale=None)
+    schema = replace(have, columns=with_column(have, made))
+    definition = columns.definition(session, settings, schema, old.name)
+    table, beside = _table(settings), quoted(_beside(old))
+    if by_server(old.kind, wanted.kind):
+        return (f"alter table {table} modify column {definition}",)
+    temporary = definition.replace(quoted(old.name), beside, 1).replace(" not null", " null", 1)
+    steps = [f"drop column {quoted(old.name)}", f"change column {beside} {definition}"]
     if old.name in have.key:
         steps.insert(0, "drop primary key")
         steps.append(f"add primary key ({', '.join(map(quoted, have.key))})")
-    making.run(f"alter table {table} {', '.join(steps)}")
+    return (
+        f"alter table {table} add column {temporary}",
+        f"alter table {table} {', '.join(steps)}",
+    )
+
+
+def why_not_copied(have: TableSchema, old: Column, wanted: Column) -> str | None:
+    if not have.key:
+        return "a table without a key has no row to find again"
+    if converter(old.kind, wanted.kind) is None:
+        return f"{old.kind} has no exact form as {wanted.kind}"
     return None
+
+
+def _copied(
+    making: Session, settings: TableSettings, have: TableSchema, old: Column, wanted: Column
+) -> str | None:
+    """Nobody writes meanwhile; what a killed process left is filled again from the beginning."""
+    convert = converter(old.kind, wanted.kind)
+    if (why_not := why_not_copied(have, old, wanted)) or convert is None:
+        return why_not
+    before, after = statements(making, settings, have, old, wanted)
+    beside = replace(wanted, name=_beside(old), limit=None, scale=None)
+    drop = f"alter table {_table(settings)} drop column {quoted(beside.name)}"
+    if beside.name in columns.there(making, settings):
+        making.run(drop)
+    making.run(before)
+    why_not = _fill(Rewriting(making, settings, have), have, old, beside, convert)
+    making.run(drop if why_not is not None else after)
+    return why_not
+
+
+def _beside(old: Column) -> str:
+    return f"_cw_new_{hashlib.sha256(old.name.encode()).hexdigest()[:8]}"
 
 
 def _fill(

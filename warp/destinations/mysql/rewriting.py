@@ -6,35 +6,17 @@ types it could not hold, values that waited in `_extra`.  Each page is a transac
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from warp.destinations.mysql import merge
+from warp.destinations.mysql import merge, reading
 from warp.destinations.mysql.loading import Into, Loader, rows_of
 from warp.destinations.mysql.merge import Landing
 from warp.destinations.mysql.names import fitting, quoted
 from warp.destinations.mysql.session import Session
-from warp.model import Column, Kind, TableSchema, TableSettings
+from warp.model import Column, TableSchema, TableSettings
 
 PAGE: Final = 2_000  # rows
-
-# What is not its carrier yet when the driver hands it over.
-_READ_AS: Final[Mapping[Kind, str]] = {
-    Kind.FLOAT32: "({} * 1e0)",  # as it is, it comes with six digits
-    Kind.TIME: "timestampdiff(microsecond, '1970-01-01', timestamp('1970-01-01', {}))",
-    Kind.DATETIME: "timestampdiff(microsecond, '1970-01-01', {})",
-    Kind.TIMESTAMP: "timestampdiff(microsecond, '1970-01-01', {})",
-    Kind.DATE: "cast({} as char)",
-}
-_CARRIERS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    Kind.BOOL: bool,
-    Kind.FLOAT32: float,
-    Kind.FLOAT64: float,
-    Kind.DATE: dt.date.fromisoformat,
-    Kind.JSON: str.encode,
-    Kind.JSON_TEXT: str.encode,
-}
 
 
 class Rewriting:
@@ -54,7 +36,7 @@ class Rewriting:
     ) -> Iterator[tuple[list[tuple[Any, ...]], list[Any]]]:
         """Keys and the column's carriers, in the order of the key."""
         read = [*self._key, column]
-        cells = ", ".join(_READ_AS.get(c.kind, "{}").format(f"d.{quoted(c.name)}") for c in read)
+        cells = reading.selected(read)
         order = ", ".join(f"d.{quoted(c.name)}" for c in self._key)
         after = "true"
         while True:
@@ -62,13 +44,10 @@ class Rewriting:
                 f"select {cells} from {self._table} as d where {condition} and {after}"
                 f" order by {order} limit {PAGE}",
                 parameters,
-            ).rows
+            ).fetchall()
             if not rows:
                 return
-            columns = [
-                [None if v is None else _CARRIERS.get(c.kind, _same)(v) for v in values]
-                for c, values in zip(read, zip(*rows, strict=True), strict=True)
-            ]
+            columns = reading.carriers(read, rows)
             keys = list(zip(*columns[:-1], strict=True))
             yield keys, columns[-1]
             if len(rows) < PAGE:
@@ -82,11 +61,7 @@ class Rewriting:
             next(iter(rows_of([Into("", c)], [[cell]], 1))).replace("%", "%%")
             for c, cell in zip(self._key, key, strict=True)
         ]
-        either = []
-        for place in range(len(names)):
-            same = [f"{n} = {v}" for n, v in zip(names[:place], values[:place], strict=True)]
-            either.append(" and ".join([*same, f"{names[place]} > {values[place]}"]))
-        return f"({' or '.join(f'({one})' for one in either)})"
+        return merge.beyond(names, values, ">")
 
     def write(
         self,
@@ -108,7 +83,12 @@ class Rewriting:
             self._schema.key,
         )
         landing = Landing(
-            schema, self._place, "cw_again", None, self._session.meta, self._session.collation
+            schema,
+            self._place,
+            "cw_again",
+            None,
+            self._session.meta,
+            collation=self._session.collation,
         )
         self._session.run(merge.drop_staging(landing))
         self._session.run(merge.staging_table(landing))
@@ -124,7 +104,3 @@ class Rewriting:
             f" on {landing.same_key} set {assigned} where {condition}"
         )
         self._session.run(merge.drop_staging(landing))
-
-
-def _same(value: Any) -> Any:
-    return value

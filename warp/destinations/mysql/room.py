@@ -7,11 +7,11 @@ columns of `longtext` are refused (1118 "Row size too large"), and so are more t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from warp.destinations.mysql.carriers import MOST_KEY_BYTES
-from warp.model import Column, Kind, Role, TableSchema
+from warp.destinations.sql import room
+from warp.model import Column, Kind, TableSchema
 
 MOST_COLUMNS: Final = 1000  # 1,017, and ours are some of them
 _ROW: Final = 8126 - 100  # bytes; the header and our own columns
@@ -48,15 +48,4 @@ def has_room(columns: Iterable[Column], kind: Kind | None = None, *, keyed: bool
 
 
 def fitted(schema: TableSchema) -> TableSchema:
-    """Without the fields for which a new table has no room, where their values have another place:
-    they stay in `_extra`, or in `doc` alone.
-    """
-    if all(column.role is Role.FIELD for column in schema.columns):
-        return schema
-    kept = [c for c in schema.columns if c.role is not Role.FIELD or c.name in schema.key]
-    chosen = set(kept)
-    for column in schema.columns:
-        if column not in chosen and has_room(kept, column.kind):
-            kept.append(column)
-            chosen.add(column)
-    return replace(schema, columns=tuple(c for c in schema.columns if c in chosen))
+    return room.fitted(schema, has_room)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pymysql
 from pydantic import Field
 from pymysql.constants import CLIENT, COMMAND
+from pymysql.cursors import SSCursor
 from pymysql.protocol import OKPacketWrapper
 
 from warp.destinations.mysql.errors import (
@@ -67,8 +69,11 @@ class Answer:
     rowcount: int  # found by an UPDATE, changed or not
     warnings: int
 
-    def first(self) -> tuple[Any, ...] | None:
+    def fetchone(self) -> tuple[Any, ...] | None:
         return self.rows[0] if self.rows else None
+
+    def fetchall(self) -> Sequence[tuple[Any, ...]]:
+        return self.rows
 
 
 def storable(value: str) -> str:
@@ -143,12 +148,54 @@ class Session:
         values = {name: self._escaped(value) for name, value in (parameters or {}).items()}
         return _ask(driver, statement % values)
 
+    def pages(
+        self, statement: str, parameters: Parameters | None = None, *, rows: int = 2_000
+    ) -> Iterator[Sequence[tuple[Any, ...]]]:
+        """The rows of a large answer, so many at a time (guarantee 9).
+
+        Nothing else can be asked of the connection until the last has come.
+        """
+        driver = self.connect()
+        values = {name: self._escaped(value) for name, value in (parameters or {}).items()}
+        with closing(SSCursor(driver)) as cursor:
+            cursor.execute(statement % values)
+            while page := cursor.fetchmany(rows):
+                yield page
+
     def run_all(self, statements: Iterable[str], parameters: Parameters | None = None) -> None:
         for statement in statements:
             self.run(statement, parameters)
 
     def named(self, name: str, /, **parameters: Any) -> Answer:
         return self.run(self.statement(name), parameters)
+
+    def each(self, name: str, rows: Sequence[Parameters]) -> None:
+        for row in rows:
+            self.run(self.statement(name), row)
+
+    def begin(self) -> None:
+        self.run("BEGIN")
+
+    def commit(self) -> None:
+        self.run("COMMIT")
+
+    def savepoint(self, name: str) -> None:
+        self.run(f"SAVEPOINT {name}")
+
+    def release(self, name: str) -> None:
+        self.run(f"RELEASE SAVEPOINT {name}")
+
+    def back_to(self, name: str) -> None:
+        self.run(f"ROLLBACK TO SAVEPOINT {name}")
+
+    def storable(self, text: str) -> str:
+        return storable(text)
+
+    def to_json(self, value: Any) -> str:
+        return json.dumps(value)
+
+    def of_json(self, stored: Any) -> Any:
+        return json.loads(stored)
 
     def _escaped(self, value: Any) -> str:
         driver = self.connect()
@@ -180,10 +227,10 @@ class Session:
     @contextmanager
     def block(self) -> Iterator[None]:
         """BEGIN … COMMIT, or ROLLBACK where anything is raised."""
-        self.run("BEGIN")
+        self.begin()
         try:
             yield
-            self.run("COMMIT")
+            self.commit()
         except BaseException:
             self.rollback()
             raise
@@ -283,6 +330,7 @@ class Session:
             "unique_checks": 1,
             "sql_safe_updates": 0,
             "sql_select_limit": "18446744073709551615",
+            "group_concat_max_len": 1 << 24,  # the digests of all units of a pass
             **self._time_limits(),
         }
         yield _set(settings)

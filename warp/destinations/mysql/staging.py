@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,14 +9,15 @@ import pymysql
 
 from warp import faults
 from warp.destinations.mysql import keyless, merge
-from warp.destinations.mysql.careful import TableState
 from warp.destinations.mysql.errors import DUPLICATE, code_of
 from warp.destinations.mysql.loading import Into, Loader, into
 from warp.destinations.mysql.merge import Landing
 from warp.destinations.mysql.names import fitting
-from warp.destinations.mysql.quarantine import supersede_deleted
 from warp.destinations.mysql.session import Session
-from warp.errors import DestinationRefused
+from warp.destinations.sql.landing import TableState
+from warp.destinations.sql.quarantine import supersede_deleted
+from warp.destinations.sql.staging import SqlStaging
+from warp.destinations.sql.straight import in_key_order
 from warp.model import (
     Kind,
     Operation,
@@ -25,32 +25,25 @@ from warp.model import (
     TableId,
     TableSchema,
     TableSelection,
+    TableSettings,
     UnitKind,
     WorkUnit,
 )
 from warp.staged import PARTIAL, READS, STREAMED, Staged
 
-MOST_TABLES: Final = 32
 _FEW: Final = 100  # rows
 # Another writer of the table inserts a row between our look and our insert: looked at again.
 _LOOKS: Final = 3
-# Their order in Python is not the server's, or they cannot be compared (a decimal NaN).
-_UNORDERED: Final = frozenset({Kind.FLOAT32, Kind.FLOAT64, Kind.DECIMAL})
 
 
-class Staging:
-    """The temporary tables of one connection, each for one version of a table and one unit.
+class Staging(SqlStaging[Session, Landing]):
+    """Neither making nor dropping a temporary table ends a transaction, where a TRUNCATE does."""
 
-    Neither making nor dropping one ends a transaction, where a TRUNCATE of one does.
-    """
+    MOST_TABLES = 32
 
     def __init__(self, session: Session, selection: TableSelection, loader: Loader) -> None:
-        self._session = session
-        self._selection = selection
+        super().__init__(session, selection)
         self._loader = loader
-        # By table, version, kinds and unit; the one not used for the longest time first.
-        self._landings: OrderedDict[tuple[Any, ...], Landing] = OrderedDict()
-        self._numbers = 0
         self._filled: dict[Landing, int] = {}  # with about how many rows
         session.renewed.append(self._forget)
 
@@ -58,47 +51,33 @@ class Staging:
         self._landings.clear()
         self._filled.clear()
 
-    def landing(self, schema: TableSchema, unit: WorkUnit) -> Landing:
-        """The table to write to, with its staging table on this connection."""
-        kinds = tuple((column.name, column.kind) for column in schema.columns)
-        key = (schema.table, schema.version, kinds, unit.id)
-        made = self._landings.get(key)
-        if made is not None:
-            self._landings.move_to_end(key)
-            return made
-        settings = self._selection(schema.table)
-        if settings is None:
-            raise DestinationRefused(
-                f"{schema.table} is not selected by the configuration", place=self._session.place
-            )
-        self._numbers += 1
+    def _make(
+        self, name: str, schema: TableSchema, settings: TableSettings, unit: WorkUnit
+    ) -> Landing:
+        soft = settings.soft_delete_column
         made = Landing(
             schema,
             settings.destination,
-            f"cw_{self._numbers}",
-            None if settings.soft_delete_column is None else fitting(settings.soft_delete_column),
+            name,
+            None if soft is None else fitting(soft),
             self._session.meta,
-            self._session.collation,
             unit.id,
             unit.kind is UnitKind.CHUNK and self._has_its_key(settings.destination, schema),
+            collation=self._session.collation,
         )
         self._session.run(merge.staging_table(made))
-        self._landings[key] = made
         return made
+
+    def _drop(self, landing: Landing) -> None:
+        self._filled.pop(landing, None)
+        self._session.run(merge.drop_staging(landing))
 
     def _has_its_key(self, place: TableId, schema: TableSchema) -> bool:
         """Would a row be refused whose key is there already?  Somebody may have dropped the key."""
         found = self._session.named(
             "table_key", namespace=fitting(place.namespace), table=fitting(place.name)
-        ).rows
+        ).fetchall()
         return {name for name, _ in found} == set(schema.key)
-
-    def drop_old(self) -> None:
-        """Before a transaction: no more tables than are worth their memory."""
-        while len(self._landings) > MOST_TABLES:
-            _, oldest = self._landings.popitem(last=False)
-            self._filled.pop(oldest, None)
-            self._session.run(merge.drop_staging(oldest))
 
     def empty(self, landing: Landing) -> None:
         """Not by TRUNCATE, which would end the transaction, and not by a DELETE of many rows, which
@@ -111,7 +90,6 @@ class Staging:
             self._session.run(merge.empty_staging(landing))
 
     def copy(self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None) -> None:
-        """Rows into the emptied staging table; with numbers, all that tells them apart."""
         self.empty(landing)
         if numbers is None:
             part = in_key_order(part, landing)
@@ -134,10 +112,6 @@ class Staging:
         self._loader.load(landing.staged, places, columns, rows=len(part))
 
     def merge(self, part: Staged, landing: Landing, state: TableState) -> None:
-        """Staged rows into their table: deletes, then the others.
-
-        Deletes first: a unique value that one of them frees may be what another row takes.
-        """
         one_version = part.one_version
         parameters = {"after": state.truncated_at, "version": part.versions[0]}
         if not part.schema.key:
@@ -176,18 +150,3 @@ class Staging:
             except pymysql.err.IntegrityError as error:
                 if code_of(error) != DUPLICATE or look == _LOOKS:
                     raise
-
-
-def in_key_order(part: Staged, landing: Landing) -> Staged:
-    """Writers that take row locks in one order do not wait for each other in a circle."""
-    places = landing.places(landing.schema.key)
-    if not places or any(part.schema.columns[place].kind in _UNORDERED for place in places):
-        return part
-    columns = [part.carriers[place] for place in places]
-    keys = list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
-    try:
-        if sorted(keys) == keys:
-            return part
-        return part.only(sorted(range(len(keys)), key=keys.__getitem__))
-    except TypeError:  # a key that is NULL: the server refuses it
-        return part

@@ -1,16 +1,16 @@
-"""Values that waited in `_extra` for a column, moved into it once there is one.
-
-Only a value whose JSON type fits the column exactly is moved; anything else stays where it is.
-Done in ranges of pages, each in a transaction of its own, so readers never wait for the whole.
+"""Values moved out of `_extra` in ranges of pages, each in a transaction of its own, so readers
+never wait for the whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from warp import faults
 from warp.destinations.postgresql.session import Session, fitting, name, text
-from warp.model import Column, Kind, Role, TableSchema, TableSettings, WorkUnit
+from warp.destinations.sql import backfill as shared
+from warp.model import Column, Kind, TableSchema, TableSettings
 
 PAGES: Final = 2_000  # of one transaction: 16 MB of table
 
@@ -75,41 +75,30 @@ _EXACT: Final[dict[Kind, tuple[str, str]]] = {
 
 
 def finish(session: Session, settings: TableSettings, schema: TableSchema | None) -> None:
-    """Fill every column of the table that is still to be filled, unless somebody else is at it.
+    def fill(extra: Column, column: Column) -> None:
+        if column.kind in _EXACT:
+            field = column.source.replace("\0", "\u2400")
+            _fill(session, settings, extra.name, column, field)
 
-    Also what a process that was killed half-way left to do.
-    """
-    unit = WorkUnit.of_table(settings.schema, settings.table).id
-    extra = None
-    if schema is not None:
-        extra = next((c for c in schema.columns if c.role == Role.EXTRA), None)
-    if schema is None or extra is None:
-        return
-    waiting = session.named("unfilled_columns", unit=unit).fetchall()
-    if not waiting or not _begin(session, unit):
-        return
-    try:
-        for version, column_name in waiting:
-            column = schema.column(column_name)
-            faults.hit("before_fill")
-            if column is not None and column.kind in _EXACT:
-                field = column.source.replace("\0", "\u2400")
-                _fill(session, settings, extra.name, column, field)
-            faults.hit("after_fill")
-            session.named("column_filled", unit=unit, version=version)
-    finally:
-        if not session.lost:
-            session.run(b"select pg_catalog.pg_advisory_unlock(" + _LOCK_KEY + b")", [unit])
+    shared.finish(session, settings, schema, alone=lambda unit: _alone(session, unit), fill=fill)
 
 
 _LOCK_KEY: Final = b"pg_catalog.hashtextextended('cartridge-warp back-fill ' || %s, 0)"
 
 
-def _begin(session: Session, unit: str) -> bool:
+@contextmanager
+def _alone(session: Session, unit: str) -> Iterator[bool]:
     row = session.run(
         b"select pg_catalog.pg_try_advisory_lock(" + _LOCK_KEY + b")", [unit]
     ).fetchone()
-    return bool(row and row[0])
+    if not (row and row[0]):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        if not session.lost:
+            session.run(b"select pg_catalog.pg_advisory_unlock(" + _LOCK_KEY + b")", [unit])
 
 
 def _within(column: Column, fits: str, value: str) -> tuple[str, str]:

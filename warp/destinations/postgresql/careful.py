@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
@@ -27,6 +27,8 @@ from warp.destinations.postgresql.constraints import (
 )
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.session import Session, fitting
+from warp.destinations.sql.landing import TableState, deletes_first
+from warp.destinations.sql.staging import SqlStaging
 from warp.model import ABSENT, Operation, Phase, TableId
 from warp.staged import Staged, stage
 
@@ -39,18 +41,6 @@ _ROUNDS: Final = 8
 _MANY: Final = 8  # rows, for which a query costs less than halving them
 _CHAIN: Final = 20  # rows that refer to rows that refer to … a missing one
 _AT_ONCE: Final = 500  # keys to delete, where a truncation was refused
-
-
-@dataclass(frozen=True, slots=True)
-class TableState:
-    """A table's own marker row, as a write transaction finds and locks it."""
-
-    unit: str
-    epoch: int
-    phase: Phase
-    schema_version: int
-    truncated_at: int
-    waiting: bool = False  # do changes of it wait in deferred_rows?
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +57,6 @@ class Refusal:
     place: TableId | None = None  # the destination's table that must change first
 
 
-class Writes(Protocol):
-    """What the destination does with staged rows."""
-
-    def copy(
-        self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None
-    ) -> None: ...
-    def merge(self, part: Staged, landing: Landing, state: TableState) -> None: ...
-
-
 def is_of_a_value(error: BaseException) -> bool:
     """Is it one row's fault, so that the others can land without it?"""
     if isinstance(error, psycopg.Error) and error.sqlstate:
@@ -86,7 +67,7 @@ def is_of_a_value(error: BaseException) -> bool:
 class Careful:
     """Lands what can land of one table's changes."""
 
-    def __init__(self, session: Session, writes: Writes) -> None:
+    def __init__(self, session: Session, writes: SqlStaging[Session, Landing]) -> None:
         self._session = session
         self._writes = writes
 
@@ -100,7 +81,7 @@ class Careful:
         known: Constraints | None = None
         vacating = False
         for turn in range(_ROUNDS + 1):
-            rest = [row for row in _deletes_first(part) if row not in apart]
+            rest = [row for row in deletes_first(part) if row not in apart]
             if not rest:
                 break
             last = turn == _ROUNDS  # judges each row as it is, so that none is left undecided
@@ -319,11 +300,6 @@ class _Attempt:
             if found is not None:
                 refused += self.halved(half, found)
         return refused
-
-
-def _deletes_first(part: Staged) -> list[int]:
-    # A value that a deleted row held is free for the rows that come after.
-    return sorted(range(len(part)), key=lambda row: part.operations[row] != Operation.DELETE)
 
 
 def _refusal(row: int, error: BaseException) -> Refusal:

@@ -8,17 +8,18 @@ from typing import Any
 
 from psycopg import sql
 
-from warp.destinations.postgresql import markers, witness
+from warp.destinations.postgresql import witness
 from warp.destinations.postgresql.carriers import TYPES
 from warp.destinations.postgresql.merge import DELETED, VERSION
 from warp.destinations.postgresql.session import Session, literal, name, text
 from warp.destinations.postgresql.tables import as_registered
+from warp.destinations.sql import markers
+from warp.destinations.sql.landing import selected
 from warp.digest import servers
 from warp.digest.canonical import HASH_BYTES
 from warp.digest.comparing import Key, Stored
 from warp.digest.seams import EVERYTHING, Bound, Compared, KeyRange
 from warp.digest.sums import Sums
-from warp.errors import DestinationRefused
 from warp.kinds import as_text
 from warp.model import (
     Cells,
@@ -59,7 +60,7 @@ class PostgresComparing:
                     row = self._session.run(statement, parameters).fetchone()
                 found.append(Sums.told(*(row or (0, 0, 0))))
             streams = self._session.named("read_markers", kinds=[UnitKind.STREAM.value])
-            return found, [markers.from_row(row) for row in streams]
+            return found, [markers.from_row(self._session, row) for row in streams]
 
     def recount(
         self,
@@ -103,6 +104,9 @@ class PostgresComparing:
         )
         found = self._ask(compared, statement, [*parameters, list(leaves)])
         return [(tuple(key), bytes(hash_)[:HASH_BYTES]) for *key, hash_ in found]
+
+    def kept(self, compared: Compared, cells: Sequence[Cells]) -> Sequence[Cells]:
+        return cells
 
     def look(self, compared: Compared, keys: Sequence[Cells]) -> list[Stored | None]:
         asked, joined = _asked(compared.key)
@@ -206,12 +210,7 @@ class PostgresComparing:
         return name(place.namespace, place.name)
 
     def _settings(self, table: TableId) -> TableSettings:
-        settings = self._selection(table)
-        if settings is None:
-            raise DestinationRefused(
-                f"{table} is not selected by the configuration", place=self._session.place
-            )
-        return settings
+        return selected(self._selection, table, place=self._session.place)
 
     def _gone(self, table: TableId) -> sql.Composed:
         soft = self._settings(table).soft_delete_column

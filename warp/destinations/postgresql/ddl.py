@@ -6,26 +6,23 @@ afterwards a writer's batch of the old version is refused as SchemaMoved.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import sql
 from psycopg.errors import LockNotAvailable
-from psycopg.types.json import Jsonb
 
 from warp import faults
-from warp.destinations.postgresql import backfill, markers, room
+from warp.destinations.postgresql import backfill, room
 from warp.destinations.postgresql.carriers import KINDS, TYPES
-from warp.destinations.postgresql.session import Session, fitting, literal, name, storable, text
-from warp.errors import DestinationRefused, DestinationUnavailable, SchemaBusy
-from warp.kinds import Relation, relation
+from warp.destinations.postgresql.session import Session, fitting, literal, name, text
+from warp.destinations.sql import ddl as shared
+from warp.destinations.sql import markers
+from warp.destinations.sql.ddl import unit_of
+from warp.errors import DestinationRefused
 from warp.model import (
-    SHARED,
     Change,
     Column,
     Kind,
@@ -34,7 +31,6 @@ from warp.model import (
     SchemaChange,
     TableSchema,
     TableSettings,
-    WorkUnit,
 )
 
 _COMMA: Final = text(", ")
@@ -58,24 +54,14 @@ def registered(session: Session, settings: TableSettings) -> TableSchema | None:
     version, columns, key, phase = row
     there = server_types(session, settings)
     if not there:
-        if phase == Phase.PLANNED.value:
-            return None
-        raise DestinationRefused(
-            f"expected the table {settings.destination}, found it dropped; "
-            f"run `cartridge-warp resync {settings.table}` to read it anew",
-            place=unit.id,
-        )
+        shared.must_be_there(settings, phase)
+        return None
     kept = tuple(
         _refreshed(c, there[fitting(c.name)])
-        for c in map(_from_json, columns)
+        for c in shared.columns_of(session, columns)
         if fitting(c.name) in there
     )
-    if missing := set(key) - {c.name for c in kept}:
-        raise DestinationRefused(
-            f"expected the key columns {sorted(missing)} in {settings.destination}, found them "
-            f"dropped; drop the table and run `cartridge-warp resync {settings.table}`",
-            place=unit.id,
-        )
+    shared.must_have_its_key(settings, key, kept)
     full = not room.has_room(kept, used=columns_ever(session, settings))
     return TableSchema(settings.table, kept, tuple(key), version, full)
 
@@ -96,31 +82,25 @@ def current(session: Session, settings: TableSettings) -> TableSchema | None:
 
 def apply(session: Session, settings: TableSettings, change: SchemaChange) -> None:
     """Make one change, or find it made."""
-    for attempt in count(1):
-        try:
-            _apply_once(session, settings, change)
-            break
-        except DestinationUnavailable as error:
-            if not isinstance(error.__cause__, LockNotAvailable):
-                raise
-            if attempt == LOCK_TRIES:
-                raise SchemaBusy(
-                    f"expected to change the table within {LOCK_TRIES} tries, found it in use each "
-                    "time; end the long transaction that reads it (pg_stat_activity), or wait",
-                    place=str(settings.destination),
-                ) from error
-        time.sleep(LOCK_PAUSE * random.uniform(0.5, 1.5))  # holding no lock
+    shared.insist(
+        lambda: _apply_once(session, settings, change),
+        settings,
+        is_of_a_lock=lambda error: isinstance(error, LockNotAvailable),
+        tries=LOCK_TRIES,
+        pause=LOCK_PAUSE,
+        who="pg_stat_activity",
+    )
     backfill.finish(session, settings, registered(session, settings))
 
 
 def _apply_once(session: Session, settings: TableSettings, change: SchemaChange) -> None:
     unit = unit_of(settings)
     with session.transaction(f"{change.change} on {settings.destination}", patient=True):
-        session.named("add_marker", **markers.to_parameters(unit, phase=Phase.PLANNED))
+        session.named("add_marker", **markers.to_parameters(session, unit, phase=Phase.PLANNED))
         row = session.named("read_marker", unit=unit.id).fetchone()
         if row is None:
             raise AssertionError("the marker was just added")
-        version = markers.from_row(row).schema_version + 1
+        version = markers.from_row(session, row).schema_version + 1
         have = registered(session, settings)
         if change.change != Change.CREATE_TABLE:
             # Whoever reads the table queues behind an ALTER that waits: it must not wait long.
@@ -128,13 +108,10 @@ def _apply_once(session: Session, settings: TableSettings, change: SchemaChange)
         schema = _MAKERS[change.change](session, settings, have, change)
         faults.hit("after_alter")
         if schema is not None:
-            _register(session, settings, replace(schema, version=version), change)
+            schema = replace(schema, version=version)
+            shared.register(session, settings, schema, change, fitting)
         faults.hit("after_register")
     faults.hit("after_change")
-
-
-def unit_of(settings: TableSettings) -> WorkUnit:
-    return WorkUnit.of_table(settings.schema, settings.table)
 
 
 # -- the changes; each returns the schema that came to be, or None where it was there already
@@ -251,12 +228,7 @@ def key_there(session: Session, settings: TableSettings, wanted: TableSchema) ->
             "table_key", namespace=fitting(place.namespace), table=fitting(place.name)
         )
     )
-    if set(key) != set(wanted.key):
-        raise DestinationRefused(
-            f"expected the existing table to have the primary key {list(wanted.key)}, found "
-            f"{list(key) or 'none'}; change its key, or name another destination table",
-            place=str(place),
-        )
+    shared.must_have_key(settings, wanted, key)
     blocking = [
         row[0]
         for row in session.named(
@@ -264,12 +236,7 @@ def key_there(session: Session, settings: TableSettings, wanted: TableSchema) ->
         )
         if row[0] not in (*key, *_RESERVED, settings.soft_delete_column)
     ]
-    if blocking:
-        raise DestinationRefused(
-            f"expected columns that may be NULL, found {blocking} of the existing table NOT NULL "
-            "without a default; run ALTER TABLE … ALTER COLUMN … DROP NOT NULL on each",
-            place=str(place),
-        )
+    shared.may_be_null(settings, blocking, "ALTER TABLE … ALTER COLUMN … DROP NOT NULL")
     return key
 
 
@@ -300,11 +267,7 @@ def adopting(
 def _widen(
     session: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
 ) -> TableSchema | None:
-    column = change.column
-    if column is None:
-        raise AssertionError("ADD_COLUMN carries a column")
-    if have is None:
-        raise _no_table(settings)
+    have, column = shared.of_existing(settings, have, change)
     if have.column(column.name) is not None or column.name in (
         *_RESERVED,
         settings.soft_delete_column,
@@ -336,13 +299,9 @@ def _retype(
     session: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
 ) -> TableSchema | None:
     """Change a column to a kind that holds every value it has, or mark it as one that stays."""
-    wanted = change.column
-    if wanted is None:
-        raise AssertionError("a column is changed to a column")
-    if have is None:
-        raise _no_table(settings)
+    have, wanted = shared.of_existing(settings, have, change)
     old = have.column(wanted.name)
-    if old is None or old.fixed or holds_all_of(old, wanted):
+    if old is None or old.fixed or shared.holds_all_of(old, wanted):
         return None
     why_not = too_large(session, settings, old, wanted)
     if why_not is None:
@@ -356,21 +315,14 @@ def _retype(
     made = wanted
     if why_not is not None:
         made = replace(old, fixed=True)
-        _log_kept(session, settings, old, wanted, why_not)
-    return replace(have, columns=tuple(made if c.name == old.name else c for c in have.columns))
+        shared.log_kept(session, settings, old, TYPES[wanted.kind], why_not)
+    return replace(have, columns=shared.with_column(have, made))
 
 
 def retyping(settings: TableSettings, old: Column, wanted: Column) -> sql.Composed:
     return text("alter table {} alter column {} type {} using {}").format(
         _table(settings), name(old.name), text(TYPES[wanted.kind]), cast_to(old, wanted)
     )
-
-
-def holds_all_of(column: Column, wanted: Column) -> bool:
-    """Another worker may have changed it already, perhaps further."""
-    if column.kind == wanted.kind:
-        return column.limit is None
-    return relation(wanted.kind, column.kind) is Relation.LOSSLESS
 
 
 def too_large(session: Session, settings: TableSettings, old: Column, wanted: Column) -> str | None:
@@ -380,13 +332,8 @@ def too_large(session: Session, settings: TableSettings, old: Column, wanted: Co
     row = session.named(
         "table_bytes", namespace=fitting(place.namespace), table=fitting(place.name)
     ).fetchone()
-    size = row[0] if row else 0
-    if size <= settings.rewrite_limit:
-        return None
-    return (
-        f"a rewrite of {size:,} bytes is more than rewrite_limit ({settings.rewrite_limit:,}); "
-        f"run ALTER TABLE … ALTER COLUMN {old.name} TYPE {TYPES[wanted.kind]} at a quiet hour"
-    )
+    how = f"ALTER TABLE … ALTER COLUMN {old.name} TYPE {TYPES[wanted.kind]} at a quiet hour"
+    return shared.too_large(row[0] if row else 0, settings, how)
 
 
 # A view or rule that uses it, no owner's right, an index or default that cannot follow.
@@ -415,44 +362,15 @@ def cast_to(old: Column, wanted: Column) -> sql.Composed:
     return text("{}::{}").format(cell, type_)
 
 
-def _log_kept(
-    session: Session, settings: TableSettings, old: Column, wanted: Column, why: str
-) -> None:
-    session.named(
-        "log_error",
-        code=DestinationRefused.code,
-        error_class=DestinationRefused.__name__,
-        message=storable(f"expected to change the column to {TYPES[wanted.kind]}: {why}"),
-        unit=unit_of(settings).id,
-        run="",
-        namespace=settings.table.namespace,
-        table=settings.table.name,
-        column=storable(old.name),
-        key="",
-        position=None,
-        action="the column stays; values that do not fit are kept beside it",
-    )
-
-
 def _tag_key(
     session: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
 ) -> TableSchema | None:
-    wanted = change.column
-    if wanted is None:
-        raise AssertionError("RETYPE_KEY carries a column")
-    if have is None:
-        raise _no_table(settings)
-    old = have.column(wanted.name)
-    if old is None or old.name not in have.key:
-        raise AssertionError(f"{wanted.name} is no key column of {settings.table}")
+    have, wanted = shared.of_existing(settings, have, change)
+    old = shared.key_column(settings, have, wanted)
     if old.kind == wanted.kind:
         return None
     if wanted.kind != Kind.TAGGED or old.kind not in _TAGS:
-        raise DestinationRefused(
-            f"expected a key that can become {wanted.kind}, found {old.kind}; "
-            f"drop the table and run `cartridge-warp resync {settings.table}`",
-            place=str(settings.destination),
-        )
+        raise shared.no_such_key(settings, wanted.kind, old.kind)
     tagged, long = _tagged(old)
     extra = next((c for c in have.columns if c.role == Role.EXTRA), None)
     if extra is not None:  # a hash is no value: what it stands for goes where values are kept
@@ -469,8 +387,7 @@ def _tag_key(
             )
         )
     session.run(tagging(settings, old))
-    made = replace(old, kind=Kind.TAGGED)
-    return replace(have, columns=tuple(made if c.name == old.name else c for c in have.columns))
+    return replace(have, columns=shared.with_column(have, replace(old, kind=Kind.TAGGED)))
 
 
 def tagging(settings: TableSettings, old: Column) -> sql.Composed:
@@ -527,55 +444,6 @@ _TAGS: Final = {
 
 
 # -- pieces
-
-
-def _register(
-    session: Session, settings: TableSettings, schema: TableSchema, change: SchemaChange
-) -> None:
-    unit = unit_of(settings)
-    extra = any(c.role == Role.EXTRA for c in schema.columns)
-    unfilled = None
-    fills = change.change in (Change.ADD_COLUMN, Change.WIDEN_COLUMN)
-    if fills and change.column is not None and extra:
-        unfilled = change.column.name
-    session.named(
-        "register_schema",
-        unit=unit.id,
-        version=schema.version,
-        schema=settings.schema,
-        namespace=settings.table.namespace,
-        table=settings.table.name,
-        destination_namespace=fitting(settings.destination.namespace),
-        destination_table=fitting(settings.destination.name),
-        columns=Jsonb([_to_json(column) for column in schema.columns]),
-        key=Jsonb(list(schema.key)),
-        change=change.change.value,
-        streams=[WorkUnit.stream(schema).id for schema in (settings.schema, SHARED)],
-        unfilled=unfilled,
-    )
-    session.named("raise_schema_version", unit=unit.id, version=schema.version)
-
-
-def _to_json(column: Column) -> dict[str, Any]:
-    return {
-        "name": column.name,
-        "kind": column.kind.value,
-        "source": column.source,
-        "role": column.role.value,
-        "comment": column.comment,
-        **({"fixed": True} if column.fixed else {}),
-    }
-
-
-def _from_json(stored: dict[str, Any]) -> Column:
-    return Column(
-        stored["name"],
-        Kind(stored["kind"]),
-        stored["source"],
-        Role(stored["role"]),
-        stored["comment"],
-        fixed=stored.get("fixed", False),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -664,11 +532,4 @@ def _comment(session: Session, settings: TableSettings, column: Column) -> None:
             name(settings.destination.namespace, settings.destination.name, column.name),
             literal(said.replace("\0", "\ufffd")),
         )
-    )
-
-
-def _no_table(settings: TableSettings) -> DestinationRefused:
-    return DestinationRefused(
-        f"expected the table {settings.destination}, found none; create it first",
-        place=str(settings.table),
     )

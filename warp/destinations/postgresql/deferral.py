@@ -22,10 +22,13 @@ from psycopg.types.json import Jsonb
 from warp import metadata_rows, stored
 from warp.compact import Compacted
 from warp.destinations.postgresql import constraints, ddl, merge
-from warp.destinations.postgresql.careful import Careful, Refusal, TableState
+from warp.destinations.postgresql.careful import Careful, Refusal
 from warp.destinations.postgresql.constraints import Reference, places_of, wanted_text
 from warp.destinations.postgresql.merge import Landing
 from warp.destinations.postgresql.session import Session, fitting, storable
+from warp.destinations.sql.landing import TableState
+from warp.destinations.sql.refused import is_partial, must_have_quarantine, operation_of
+from warp.destinations.sql.refused import quarantined as set_aside
 from warp.errors import DestinationRefused
 from warp.kinds import Relation, converter, relation
 from warp.model import (
@@ -39,10 +42,8 @@ from warp.model import (
     TableId,
     TableSchema,
     TableSelection,
-    TableSettings,
     WorkUnit,
 )
-from warp.options import redact
 from warp.staged import Staged, stage
 from warp.streams import schema_of_table, schemas_of
 
@@ -72,9 +73,7 @@ class Waiting:
 
     @property
     def partial(self) -> bool:
-        return self.operation is not Operation.DELETE and any(
-            cell is UNCHANGED for cell in self.cells
-        )
+        return is_partial(self.operation, self.cells)
 
 
 @dataclass(slots=True)
@@ -116,42 +115,24 @@ def _plain(cell: Any) -> Any:
 
 def waiting_of(part: Staged, refusal: Refusal) -> Waiting:
     """The refused row of a part."""
-    schema = part.schema
-    cells = [column[refusal.row] for column in part.carriers]
-    code = part.operations[refusal.row]
-    known = {operation.value for operation in Operation}
-    operation = Operation(code) if code in known else Operation.UPDATE
-    version = part.versions[refusal.row]
-    return Waiting(schema, cells, operation, version, refusal, key_of(schema, cells))
+    row = refusal.row
+    cells = [column[row] for column in part.carriers]
+    key = key_of(part.schema, cells)
+    operation = operation_of(part, row)
+    return Waiting(part.schema, cells, operation, part.versions[row], refusal, key)
 
 
 def quarantined(waiting: Waiting, reason: str) -> QuarantinedRow:
     """Set aside instead of waiting on."""
-    schema = waiting.schema
-    return QuarantinedRow(
-        table=schema.table,
-        key=stored.dump(schema.columns, waiting.cells, schema.key),
-        operation=waiting.operation,
-        row=stored.dump(schema.columns, waiting.cells),
+    return set_aside(
+        waiting.schema,
+        waiting.cells,
+        waiting.operation,
+        waiting.version,
         reason=reason,
         code=waiting.refusal.code,
         position=waiting.position,
-        version=waiting.version,
-        kinds=stored.kinds_of(schema.columns) if schema.key else {},  # nobody could tell it again
-        partial=waiting.partial,
     )
-
-
-def must_have_quarantine(
-    settings: TableSettings | None, table: TableId, key: str, reason: str
-) -> None:
-    """Nothing is dropped: without a quarantine the unit stops at the row (guarantee 4)."""
-    if settings is not None and not settings.dead_letter_queue:
-        raise DestinationRefused(
-            f"a row cannot be stored and dead_letter_queue is off: {redact(reason)}; "
-            "mend the row at the source or turn the dead letter queue on",
-            place=f"{table} {key}",
-        )
 
 
 def together(schema: TableSchema, rows: Sequence[Waiting]) -> Staged:

@@ -1,7 +1,4 @@
-"""What a schema change would do, told without doing it: the statements, and the table after them.
-
-The same pieces compose them as for the change itself (`ddl`); nothing here locks or writes.
-"""
+"""The statements of a schema change on PostgreSQL, told without running them."""
 
 from __future__ import annotations
 
@@ -11,68 +8,47 @@ from psycopg import sql
 
 from warp.destinations.postgresql import ddl, room
 from warp.destinations.postgresql.session import Session, fitting, name, text
-from warp.model import Change, Column, Foreseen, Role, SchemaChange, TableSchema, TableSettings
+from warp.destinations.sql import foreseen
+from warp.destinations.sql.foreseen import kept, with_column
+from warp.model import Column, Foreseen, Role, TableSchema
 
 
-def foresee(
-    session: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
-) -> Foreseen:
-    """`have` is the table as it would be by then, which may not be there yet."""
-    if change.change is Change.CREATE_TABLE:
-        if change.schema is None:
-            raise AssertionError("CREATE_TABLE carries a schema")
-        if have is not None and not have.is_guess:
+class Foreseeing(foreseen.Foreseeing[Session]):
+    def _created(self, wanted: TableSchema) -> Foreseen:
+        session, settings = self._session, self._settings
+        place = settings.destination
+        there = ddl.server_types(session, settings)
+        if there:
+            key = ddl.key_there(session, settings, wanted)
+            used = ddl.columns_ever(session, settings)
+            schema, statements = ddl.adopting(settings, wanted, key, there, used)
+            return _told(statements, schema)
+        found = session.run(
+            b"select 1 from pg_catalog.pg_namespace where nspname = %s", [fitting(place.namespace)]
+        ).fetchone()
+        made = [text("create schema if not exists {}").format(name(place.namespace))]
+        wanted = room.fitted(wanted)
+        statements = ([] if found else made) + ddl.creating(settings, wanted)
+        return _told(statements, wanted)
+
+    def _added(self, have: TableSchema, column: Column) -> Foreseen:
+        if have.column(column.name) is not None:
             return Foreseen(have)
-        return _created(session, settings, change.schema)
-    column = change.column
-    if have is None or column is None:
-        raise AssertionError(f"{change.change} is of a column of a table")
-    if change.change is Change.ADD_COLUMN:
-        return _added(session, settings, have, column)
-    old = have.column(column.name)
-    if old is None or old.fixed or ddl.holds_all_of(old, column):
-        return Foreseen(have)
-    if change.change is Change.RETYPE_KEY:
-        return _told([ddl.tagging(settings, old)], _with(have, column))
-    if ddl.too_large(session, settings, old, column) is not None:
-        return Foreseen(_with(have, replace(old, fixed=True)))
-    return _told([ddl.retyping(settings, old, column)], _with(have, column))
+        used = ddl.columns_ever(self._session, self._settings)
+        if not room.has_room(have.columns, column.kind, used=used) and any(
+            c.role is not Role.FIELD for c in have.columns
+        ):
+            return Foreseen(have)  # the field stays in `_extra`
+        statement = ddl.adding(self._settings, ddl.definition(column))
+        return _told([statement], replace(have, columns=(*have.columns, column)))
 
+    def _rekeyed(self, have: TableSchema, old: Column, wanted: Column) -> Foreseen:
+        return _told([ddl.tagging(self._settings, old)], with_column(have, wanted))
 
-def _created(session: Session, settings: TableSettings, wanted: TableSchema) -> Foreseen:
-    place = settings.destination
-    there = ddl.server_types(session, settings)
-    if there:
-        key = ddl.key_there(session, settings, wanted)
-        used = ddl.columns_ever(session, settings)
-        schema, statements = ddl.adopting(settings, wanted, key, there, used)
-        return _told(statements, schema)
-    found = session.run(
-        b"select 1 from pg_catalog.pg_namespace where nspname = %s", [fitting(place.namespace)]
-    ).fetchone()
-    made = [text("create schema if not exists {}").format(name(place.namespace))]
-    wanted = room.fitted(wanted)
-    statements = ([] if found else made) + ddl.creating(settings, wanted)
-    return _told(statements, wanted)
-
-
-def _added(
-    session: Session, settings: TableSettings, have: TableSchema, column: Column
-) -> Foreseen:
-    if have.column(column.name) is not None:
-        return Foreseen(have)
-    used = ddl.columns_ever(session, settings)
-    if not room.has_room(have.columns, column.kind, used=used) and any(
-        c.role is not Role.FIELD for c in have.columns
-    ):
-        return Foreseen(have)  # the field stays in `_extra`
-    statement = ddl.adding(settings, ddl.definition(column))
-    return _told([statement], replace(have, columns=(*have.columns, column)))
-
-
-def _with(have: TableSchema, column: Column) -> TableSchema:
-    columns = tuple(column if c.name == column.name else c for c in have.columns)
-    return replace(have, columns=columns)
+    def _retyped(self, have: TableSchema, old: Column, wanted: Column) -> Foreseen:
+        if ddl.too_large(self._session, self._settings, old, wanted) is not None:
+            return kept(have, old)
+        return _told([ddl.retyping(self._settings, old, wanted)], with_column(have, wanted))
 
 
 def _told(statements: list[sql.Composed], schema: TableSchema) -> Foreseen:

@@ -16,7 +16,8 @@ from psycopg import sql
 
 from warp.destinations.postgresql.carriers import TYPES
 from warp.destinations.postgresql.session import literal, name, text
-from warp.model import Column, KeySpan, Kind, Operation, TableId, TableSchema
+from warp.destinations.sql import landing as shared
+from warp.model import Column, KeySpan, Kind, Operation
 from warp.staged import PARTIAL
 
 VERSION = sql.Identifier("_cw_version")
@@ -27,22 +28,11 @@ _AND = text(" and ")
 
 
 @dataclass(frozen=True, eq=False)
-class Landing:
-    """A destination table and how it is written to.
+class Landing(shared.Landing):
+    """A table of PostgreSQL and how it is written to."""
 
-    Compared by identity: whoever writes keeps one per table version, and each statement is
-    composed once per Landing.
-    """
-
-    schema: TableSchema
-    place: TableId  # at the destination
-    staging: str  # the temporary table
-    soft: str | None  # the column that marks a deleted row, if rows are kept
-    meta: str  # the metadata schema
-    unit: str = ""  # the table's unit, for the audit
     # Sets of its columns that rows of other tables refer to; None where nothing can wait for it.
     awaited: frozenset[tuple[str, ...]] | None = None
-    of_chunk: bool = False  # are its rows a snapshot's, so that few of their keys are there?
 
     @property
     def table(self) -> sql.Identifier:
@@ -55,10 +45,6 @@ class Landing:
     def cell(self, place: int) -> sql.Identifier:
         """A column of the staging table."""
         return sql.Identifier("s", f"c{place}")
-
-    def places(self, names: Iterable[str]) -> list[int]:
-        at = {column: place for place, column in enumerate(self.schema.names())}
-        return [at[column] for column in names]
 
     @property
     def same_key(self) -> sql.Composed:

@@ -8,10 +8,10 @@ columns.  That limit is 1,600, and dropped columns count to it (54011).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
-from warp.model import Column, Kind, Role, TableSchema
+from warp.destinations.sql import room
+from warp.model import Column, Kind, TableSchema
 
 MOST_COLUMNS: Final = 1600
 
@@ -52,15 +52,4 @@ def has_room(columns: Iterable[Column], kind: Kind | None = None, *, used: int =
 
 
 def fitted(schema: TableSchema) -> TableSchema:
-    """Without the fields for which a new table has no room, where their values have another place:
-    they stay in `_extra`, or in `doc` alone.
-    """
-    if all(column.role is Role.FIELD for column in schema.columns):
-        return schema
-    kept = [c for c in schema.columns if c.role is not Role.FIELD or c.name in schema.key]
-    chosen = set(kept)
-    for column in schema.columns:
-        if column not in chosen and has_room(kept, column.kind):
-            kept.append(column)
-            chosen.add(column)
-    return replace(schema, columns=tuple(c for c in schema.columns if c in chosen))
+    return room.fitted(schema, has_room)

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import Connection, Cursor, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.postgres import types as pg_types
+from psycopg.types.json import Jsonb
 from psycopg.types.string import BytesBinaryDumper
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -166,16 +167,44 @@ class Session:
         for statement in statements:
             self.run(statement, parameters)
 
-    def named(self, name_: str, **parameters: Any) -> Cursor[Any]:
-        return self.run(self.statement(name_), parameters)
+    def named(self, name: str, /, **parameters: Any) -> Cursor[Any]:
+        return self.run(self.statement(name), parameters)
+
+    def each(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        with self.connect().cursor() as cursor:
+            cursor.executemany(self.statement(name), rows)
+
+    def begin(self) -> None:
+        self.run(b"BEGIN", prepare=False)
+
+    def commit(self) -> None:
+        self.run(b"COMMIT", prepare=False)
+
+    def savepoint(self, name: str) -> None:
+        self.run(b"SAVEPOINT " + name.encode())
+
+    def release(self, name: str) -> None:
+        self.run(b"RELEASE SAVEPOINT " + name.encode())
+
+    def back_to(self, name: str) -> None:
+        self.run(b"ROLLBACK TO SAVEPOINT " + name.encode())
+
+    def storable(self, text: str) -> str:
+        return storable(text)
+
+    def to_json(self, value: Any) -> Jsonb:
+        return Jsonb(value)
+
+    def of_json(self, stored: Any) -> Any:
+        return stored  # the driver has read it
 
     @contextmanager
     def block(self) -> Iterator[None]:
         """BEGIN … COMMIT, or ROLLBACK where anything is raised."""
-        self.run(b"BEGIN", prepare=False)
+        self.begin()
         try:
             yield
-            self.run(b"COMMIT", prepare=False)
+            self.commit()
         except BaseException:
             self.rollback()
             raise

@@ -2,84 +2,70 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Final
 
 from warp import faults
 from warp.destinations.postgresql import constraints, copying, keyless, merge
-from warp.destinations.postgresql.careful import TableState
 from warp.destinations.postgresql.merge import Landing
-from warp.destinations.postgresql.quarantine import supersede_deleted
 from warp.destinations.postgresql.session import Session
-from warp.errors import DestinationRefused
-from warp.model import Operation, Phase, TableSchema, TableSelection, UnitKind, WorkUnit
+from warp.destinations.sql.landing import TableState
+from warp.destinations.sql.quarantine import supersede_deleted
+from warp.destinations.sql.staging import SqlStaging
+from warp.model import (
+    Operation,
+    Phase,
+    TableSchema,
+    TableSelection,
+    TableSettings,
+    UnitKind,
+    WorkUnit,
+)
 from warp.staged import PARTIAL, READS, STREAMED, Staged
 
-# A commit empties every staging table of its session, so there must not be too many.
-MOST_TABLES: Final = 64
 
-
-class Staging:
-    """The temporary tables of one connection, each for one version of a table and one unit."""
+class Staging(SqlStaging[Session, Landing]):
+    # A commit empties every staging table of its session, so there must not be too many.
+    MOST_TABLES = 64
 
     def __init__(self, session: Session, selection: TableSelection) -> None:
-        self._session = session
-        self._selection = selection
-        # By table, version, kinds and unit; the one not used for the longest time first.
-        self._landings: OrderedDict[tuple[Any, ...], Landing] = OrderedDict()
-        self._made = 0
-        self._new: list[tuple[Any, ...]] = []  # made inside the open transaction
+        super().__init__(session, selection)
+        self._new: list[Landing] = []  # made inside the open transaction
         session.renewed.append(self._landings.clear)
         session.undone.append(self._forget_new)
 
-    def landing(self, schema: TableSchema, unit: WorkUnit) -> Landing:
-        """The table to write to, with its staging table on this connection."""
-        kinds = tuple(column.kind for column in schema.columns)
-        key = (schema.table, schema.version, kinds, unit.id)
-        made = self._landings.get(key)
-        if made is not None:
-            self._landings.move_to_end(key)
-            return made
-        settings = self._selection(schema.table)
-        if settings is None:
-            raise DestinationRefused(
-                f"{schema.table} is not selected by the configuration", place=self._session.place
-            )
-        self._made += 1
-        awaited = constraints.read(self._session, settings.destination).awaited()
+    def _make(
+        self, name: str, schema: TableSchema, settings: TableSettings, unit: WorkUnit
+    ) -> Landing:
         made = Landing(
             schema,
             settings.destination,
-            f"cw_{self._made}",
+            name,
             settings.soft_delete_column,
             self._session.options.metadata_schema,
             unit.id,
-            awaited,
             unit.kind is UnitKind.CHUNK,
+            constraints.read(self._session, settings.destination).awaited(),
         )
-        self._session.run(merge.staging_table(made.staging, kinds))
-        self._landings[key] = made
-        self._new.append(key)
+        kinds = [column.kind for column in schema.columns]
+        self._session.run(merge.staging_table(name, kinds))
+        self._new.append(made)
         return made
 
-    def drop_old(self) -> None:
-        """Before a transaction: no more tables than a commit can empty in no time."""
-        while len(self._landings) > MOST_TABLES:
-            _, oldest = self._landings.popitem(last=False)
-            self._session.run(merge.drop_staging(oldest.staging))
+    def _drop(self, landing: Landing) -> None:
+        self._session.run(merge.drop_staging(landing.staging))
 
     def begin(self) -> None:
         """What was made so far stays when the transaction that begins now is undone."""
         self._new.clear()
 
     def _forget_new(self) -> None:
-        for key in self._new:
-            self._landings.pop(key, None)
+        for key, landing in list(self._landings.items()):
+            if landing in self._new:
+                del self._landings[key]
         self._new.clear()
 
     def copy(self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None) -> None:
-        """Rows into the staging table, by binary COPY; with numbers, all that tells them apart."""
+        """By binary COPY."""
         told = numbers is not None
         op, v = told or part.mixed, told or not part.one_version
         said: list[copying.Said] = []
@@ -95,10 +81,7 @@ class Staging:
         copying.copy(self._session, statement, part.columns, rows=len(part), beside=said)
 
     def merge(self, part: Staged, landing: Landing, state: TableState) -> None:
-        """Staged rows into their table: deletes, whole ones, partial ones.
-
-        Deletes first: a unique value that one of them frees may be what another row takes.
-        """
+        """Deletes, whole rows, partial ones."""
         one_version = part.one_version
         parameters = {"after": state.truncated_at, "version": part.versions[0]}
         if not part.schema.key:

@@ -5,4 +5,4 @@ set fence = %(fence)s, owner = %(owner)s, updated_at = clock_timestamp()
 where unit = %(unit)s and fence < %(fence)s
 returning unit, kind, schema_name, source_namespace, source_table, fence, owner, epoch, position,
     position_seconds, batch, rows, phase, extract(epoch from updated_at)::float8, schema_version,
-    truncated_at, sweep_below, spec, extract(epoch from slot)::float8
+    truncated_at, sweep_below, spec, spec ->> 'follows', extract(epoch from slot)::float8

@@ -7,7 +7,7 @@ from (
     select e.*,
         coalesce(schema_name, {meta}.schema_of(unit, source_namespace, source_table)) as schema
     from {meta}.error_log as e
-    where %(ids)s::bigint[] is null or id = any(%(ids)s)
+    where %(any_id)s or id = any(%(ids)s::bigint[])
 ) as e
 where (cardinality(%(schemas)s::text[]) = 0 or schema = any(%(schemas)s) or schema = '*')
     and (%(code)s = '' or code = %(code)s)

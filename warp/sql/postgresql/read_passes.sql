@@ -10,7 +10,7 @@ select v.schema_name, v.source_namespace, v.source_table, v.pass, count(*), coun
     sum(v.aside)::bigint, sum(v.unsettled)::bigint,
     extract(epoch from min(v.planned_at))::float8, extract(epoch from min(v.checked_at))::float8,
     extract(epoch from max(v.checked_at))::float8,
-    array_agg(v.digest) filter (where v.digest <> '')
+    string_agg(nullif(v.digest, ''), ',')
 from {meta}.verifications as v
 where (%(schema)s::text is null or v.schema_name = %(schema)s)
     and (%(namespace)s::text is null or v.source_namespace = %(namespace)s)

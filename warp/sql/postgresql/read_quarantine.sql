@@ -3,7 +3,7 @@ select id, schema_name, unit, source_namespace, source_table, key, operation,
     case when %(whole)s then row else '' end, reason, code, position, position_seconds, version, kinds, partial, column_name, state,
     extract(epoch from at)::float8, tries, extract(epoch from tried_at)::float8, last_error
 from {meta}.quarantine
-where id > %(after)s and (%(ids)s::bigint[] is null or id = any(%(ids)s))
+where id > %(after)s and (%(any_id)s or id = any(%(ids)s::bigint[]))
     and (cardinality(%(schemas)s::text[]) = 0 or schema_name = any(%(schemas)s))
     and (%(code)s = '' or code = %(code)s)
     and (%(table)s = '' or source_table = %(table)s

@@ -5,4 +5,3 @@ set fence = fence + 1, epoch = epoch + 1, position = null, position_seconds = 0,
 where kind = 'poll' and schema_name = %(schema)s
     and (%(table)s::text is null
         or (source_namespace = %(namespace)s and source_table = %(table)s))
-returning source_namespace, source_table

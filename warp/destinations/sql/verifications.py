@@ -1,27 +1,25 @@
-"""What was compared with the source and what was found, in the metadata schema."""
+"""What was compared with the source and what was found, in the metadata."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from psycopg.types.json import Jsonb
-
 from warp import metadata_rows, stored
-from warp.destinations.postgresql import markers
-from warp.destinations.postgresql.metadata import PostgresMetadata
-from warp.destinations.postgresql.session import Session, storable
+from warp.destinations.sql.metadata import SqlMetadata
+from warp.destinations.sql.notes import aside_line
+from warp.destinations.sql.session import Session
 from warp.digest.canonical import of_form
 from warp.digest.comparing import Difference, Sort
 from warp.digest.seams import Compared, Kept, Pass, Verified
 from warp.digest.sums import Sums, total
-from warp.model import Chunk, Phase, Position, QuarantinedRow, TableId, WorkUnit
+from warp.model import Chunk, Position, QuarantinedRow, TableId, WorkUnit
 
 
-class PostgresVerifications:
+class SqlVerifications:
     """As `warp.digest.seams.Verifications`."""
 
-    def __init__(self, session: Session, metadata: PostgresMetadata) -> None:
+    def __init__(self, session: Session, metadata: SqlMetadata[Any]) -> None:
         self._session = session
         self._metadata = metadata
 
@@ -38,11 +36,12 @@ class PostgresVerifications:
             last = row[0] if row is not None and row[0] is not None else -1
             if last >= number:
                 return False
+            self._session.named("remove_verify_markers", **where)
+            self._session.named("abandon_verify_runs", **where)
             self._session.named("forget_passes", last=last, **where)
             for chunk in chunks:
                 unit = WorkUnit.of_verification(schema, chunk, number)
-                parameters = markers.to_parameters(unit, phase=Phase.PLANNED, epoch=number)
-                self._session.named("add_marker", **parameters)
+                self._metadata.add(unit, epoch=number)
                 self._session.named(
                     "add_verification", unit=unit.id, repairs=repairs, **where, **{"pass": number}
                 )
@@ -50,7 +49,7 @@ class PostgresVerifications:
 
     def conclude(self, unit: WorkUnit, compared: Compared, verified: Verified) -> bool:
         with self._session.transaction(f"noting what {unit.id} found"):
-            row = self._session.named(
+            self._session.named(
                 "conclude_verification",
                 unit=unit.id,
                 rows=verified.rows,
@@ -59,12 +58,13 @@ class PostgresVerifications:
                 aside=verified.aside,
                 unsettled=verified.unsettled,
                 **metadata_rows.place(verified.position),
-            ).fetchone()
-            if row is None:
+            )
+            row = self._session.named("read_verification", unit=unit.id).fetchone()
+            if row is None:  # a later pass has taken its place
                 return False
             number, schema, namespace, name, repairs = row
             where = _where(schema, TableId(namespace, name)) | {"pass": number}
-            lines = [_line(compared, found) for found in verified.differences]
+            lines = [self._line(compared, found) for found in verified.differences]
             self._session.named(
                 "forget_differences",
                 unit=unit.id,
@@ -72,11 +72,9 @@ class PostgresVerifications:
                 **_where(schema, TableId(namespace, name)),
             )
             if lines:
-                with self._session.connect().cursor() as cursor:
-                    cursor.executemany(
-                        self._session.statement("add_difference"),
-                        [{"unit": unit.id} | where | line for line in lines],
-                    )
+                self._session.each(
+                    "add_difference", [{"unit": unit.id} | where | line for line in lines]
+                )
             self._session.named("close_differences", **where)
         return bool(repairs and lines)
 
@@ -103,8 +101,9 @@ class PostgresVerifications:
             rows = self._session.named(
                 "read_differences", after=after, limit=limit, unit=unit, **_where(schema, table)
             ).fetchall()
+        of_json = self._session.of_json
         return [
-            Kept(id, key, kinds, Sort(sort), tuple(columns), version, at, state)
+            Kept(id, key, of_json(kinds), Sort(sort), tuple(of_json(columns)), version, at, state)
             for id, key, kinds, sort, columns, version, at, state in rows
         ]
 
@@ -115,56 +114,33 @@ class PostgresVerifications:
     def set_aside(self, schema: str, table: TableId, keys: Sequence[str]) -> set[str]:
         with self._session.meaning(f"looking for rows of {table} that wait"):
             rows = self._session.named("known_aside", keys=list(keys), **_where(schema, table))
-            return {key for (key,) in rows}
+            return {key for (key,) in rows.fetchall()}
 
     def correct(
         self, schema: str, table: TableId, rows: Sequence[QuarantinedRow], ids: Sequence[int]
     ) -> int:
         unit = WorkUnit.of_replay(schema, table)
         with self._session.transaction(f"handing on corrections of {table}"):
-            # The marker first, as in the transaction that lands the rows.
-            parameters = markers.to_parameters(unit, phase=Phase.PLANNED)
-            self._session.named("add_marker", **parameters)
-            self._session.named("mark_replay", unit=unit.id)
-            with self._session.connect().cursor() as cursor:
-                cursor.executemany(
-                    self._session.statement("correct_row"),
-                    [_corrected(unit, schema, row) for row in rows],
-                )
+            self._metadata.want_replay(unit)
+            self._session.each(
+                "correct_row", [aside_line(self._session, unit, schema, row) for row in rows]
+            )
             self._session.named("decide_differences", ids=list(ids), state="repairing")
         return len(rows)
+
+    def _line(self, compared: Compared, found: Difference) -> dict[str, Any]:
+        cells = [of_form(c.kind, text) for c, text in zip(compared.key, found.key, strict=True)]
+        return {
+            "key": self._session.storable(stored.dump(compared.key, cells)),
+            "kinds": self._session.to_json(stored.kinds_of(compared.key)),
+            "sort": found.sort.value,
+            "columns": self._session.to_json(list(found.columns)),
+            "version": found.version,
+        }
 
 
 def _where(schema: str, table: TableId) -> dict[str, Any]:
     return {"schema": schema, "namespace": table.namespace, "table": table.name}
-
-
-def _line(compared: Compared, found: Difference) -> dict[str, Any]:
-    cells = [of_form(c.kind, text) for c, text in zip(compared.key, found.key, strict=True)]
-    return {
-        "key": storable(stored.dump(compared.key, cells)),
-        "kinds": Jsonb(stored.kinds_of(compared.key)),
-        "sort": found.sort.value,
-        "columns": Jsonb(list(found.columns)),
-        "version": found.version,
-    }
-
-
-def _corrected(unit: WorkUnit, schema: str, row: QuarantinedRow) -> dict[str, Any]:
-    return {
-        "unit": unit.id,
-        "schema": schema,
-        "namespace": row.table.namespace,
-        "table": row.table.name,
-        "key": storable(row.key),
-        "operation": chr(row.operation),
-        "row": storable(row.row),
-        "reason": storable(row.reason),
-        "code": row.code,
-        "version": row.version,
-        "kinds": Jsonb(dict(row.kinds)),
-        "partial": row.partial,
-    }
 
 
 def _pass(row: Sequence[Any]) -> Pass:
@@ -183,5 +159,5 @@ def _pass(row: Sequence[Any]) -> Pass:
         planned,
         oldest,
         newest,
-        total(map(Sums.read, digests or ())),
+        total(map(Sums.read, digests.split(",") if digests else ())),
     )

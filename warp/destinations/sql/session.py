@@ -1,0 +1,66 @@
+"""What is asked of a connection: named statements of its dialect, transactions, and how the server
+takes texts and JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+
+class Answer(Protocol):
+    """What a statement came to."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> Sequence[Any]: ...
+
+
+class Session(Protocol):
+    @property
+    def place(self) -> str: ...
+
+    @property
+    def lost(self) -> bool: ...
+
+    def connect(self) -> object:
+        """Make the connection where there is none that is known to work."""
+        ...
+
+    def close(self) -> None: ...
+
+    def named(self, name: str, /, **parameters: Any) -> Answer:
+        """A statement of the dialect's folder in `warp/sql`; parameters it does not name are left
+        alone."""
+        ...
+
+    def each(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The same for each of these parameters."""
+        ...
+
+    def meaning(self, doing: str) -> AbstractContextManager[None]:
+        """Errors of the server or the driver become what the caller should do about them."""
+        ...
+
+    def transaction(self, doing: str, *, patient: bool = False) -> AbstractContextManager[None]:
+        """BEGIN … COMMIT, or ROLLBACK, with meaning; `patient` lifts the statement timeout."""
+        ...
+
+    def begin(self) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+    def savepoint(self, name: str) -> None: ...
+    def release(self, name: str) -> None: ...
+    def back_to(self, name: str) -> None: ...
+
+    def storable(self, text: str) -> str:
+        """A text as a column of this server takes it."""
+        ...
+
+    def to_json(self, value: Any) -> Any:
+        """As a column that keeps JSON takes it; `of_json` reads it again."""
+        ...
+
+    def of_json(self, stored: Any) -> Any: ...

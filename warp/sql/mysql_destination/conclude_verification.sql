@@ -1,0 +1,6 @@
+-- What one unit found.
+update {meta}.verifications
+set checked_at = sysdate(6), `rows` = %(rows)s, digest = %(digest)s, looks = %(looks)s,
+    aside = %(aside)s, unsettled = %(unsettled)s, position = %(position)s,
+    position_seconds = %(position_seconds)s
+where unit = %(unit)s
