@@ -1,4 +1,4 @@
-"""Starts local-bigquery, which pretends to be BigQuery, without the network and with one mend.
+"""Starts local-bigquery, which pretends to be BigQuery, without the network and with a few mends.
 
 Run by the emulator's own Python, never imported by ours:
 
@@ -9,7 +9,9 @@ DuckDB fetches the extensions that local-bigquery needs from the network; here t
 wheels.  A MERGE of local-bigquery begins a transaction of its own, which DuckDB 1.5 answers by
 aborting the one around it, so that no MERGE worked inside BEGIN TRANSACTION.  And it looks for each
 table of each statement in a list of all there are, with their sizes: a third of its CPU.  Its
-PARSE_JSON takes one argument and not BigQuery's `wide_number_mode`.
+PARSE_JSON takes one argument and not BigQuery's `wide_number_mode`.  And it takes the `=` of
+`SET tags = …` for a comparison, which JSON has none of: an UPDATE that keeps a JSON column, or that
+empties it, was refused with "Equality is not defined for arguments of type JSON".
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import duckdb
@@ -88,12 +91,26 @@ def _objects_by(database: Any) -> Any:
     return objects
 
 
+def _but_in_assignments(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A rule about comparisons that leaves `UPDATE … SET column = value` alone."""
+    from sqlglot import exp
+
+    def rule(node: Any, context: Any) -> Any:
+        if isinstance(node, exp.EQ) and isinstance(node.parent, exp.Update):
+            return node
+        return compare(node, context)
+
+    return rule
+
+
 def serve() -> None:
     from local_bigquery.cli import main
     from local_bigquery.engine import database
     from local_bigquery.jobs import merge, query
+    from local_bigquery.sql.rules import NODE_RULES, json
 
     database.objects = _objects_by(database)
+    NODE_RULES[NODE_RULES.index(json.equality)] = _but_in_assignments(json.equality)
     execute = query.execute
 
     def without_modes(

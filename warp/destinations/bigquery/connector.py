@@ -66,6 +66,9 @@ class BigQueryDestination:
         backlog_seconds=20.0,
         most_rows=200_000,
         idle_marker_seconds=15.0,
+        # A load, then a transaction, each as long as `commit_timeout` is by default; every request
+        # has an end of its own, so nothing hangs behind it.
+        slowest_write_seconds=600.0,
     )
 
     def __init__(self, options: BigQueryDestinationOptions, selection: TableSelection) -> None:
