@@ -75,6 +75,9 @@ class DestinationTraits:
     prompt_seconds: float = 0.05
     backlog_seconds: float = 0.5
     most_rows: int = 10_000
+    # Are batch sizes `auto` where nobody has said them?  For where a transaction costs the same
+    # whatever is in it, and so many a day.
+    sizes_batches: bool = False
     # How long a quiet stream's marker may lag behind the log, where each move of it costs.
     idle_marker_seconds: float = 2.0
     # How long a healthy write may take: before that its unit is not taken for stuck, where
