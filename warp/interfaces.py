@@ -75,8 +75,8 @@ class DestinationTraits:
     prompt_seconds: float = 0.05
     backlog_seconds: float = 0.5
     most_rows: int = 10_000
-    # Are batch sizes `auto` where nobody has said them?  For where a transaction costs the same
-    # whatever is in it, and so many a day.
+    # Are batch sizes `auto` where nobody has said them, and begin at `best_batch_rows`?  For where
+    # a transaction costs the same whatever is in it, and there are so many a day.
     sizes_batches: bool = False
     # How long a quiet stream's marker may lag behind the log, where each move of it costs.
     idle_marker_seconds: float = 2.0
