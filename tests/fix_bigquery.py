@@ -21,13 +21,12 @@ EMPTIED = {books.QUARANTINE, books.DECISIONS, books.AUDIT, books.RUNS, books.ERR
 
 
 class Warehouse:
-    """Datasets `shop_MARK`, `meta_MARK`, `stage_MARK`; all of them are dropped at the end."""
+    """Datasets `shop_MARK`, `meta_MARK`, `stage_MARK`; all that end so are dropped at the end."""
 
     def __init__(self, server: BigQueryServer, mark: str, **options: Any) -> None:
         self.mark = mark
         self.server = server
         self.more = options
-        self.others: set[str] = set()  # datasets to drop besides
         chosen = BigQueryDestinationOptions.model_validate(self.options)
         self.client = Access(chosen, DestinationRefused).client()
         self._made: list[BigQueryDestination] = []
@@ -103,7 +102,7 @@ class Warehouse:
         for destination in self._made:
             destination.close()
         for dataset in list(self.client.list_datasets(retry=ONCE)):
-            if dataset.dataset_id.endswith(f"_{self.mark}") or dataset.dataset_id in self.others:
+            if dataset.dataset_id.endswith(f"_{self.mark}"):
                 with contextlib.suppress(NotFound):
                     self.client.delete_dataset(dataset.reference, delete_contents=True, retry=ONCE)
         self.client.close()  # type: ignore[no-untyped-call]

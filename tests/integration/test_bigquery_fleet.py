@@ -32,10 +32,10 @@ class Copy:
 
     def __init__(self, database: Database[dict[str, Any]], warehouse: Warehouse) -> None:
         self.orders = database["orders"]
-        self.dataset = database.name
+        self.name = database.name
+        self.dataset = f"copy_{warehouse.mark}"
         self.warehouse = warehouse
         self.destination = warehouse.destination(select)
-        warehouse.others.add(database.name)
 
     def there(self) -> dict[int, tuple[int, Any]]:
         try:
@@ -81,8 +81,9 @@ def copy(
 def fleet(tmp_path: Path, mongo: Server, redis_server: Server, copy: Copy) -> Iterator[Fleet]:
     destination = {"type": "bigquery", **copy.warehouse.options}
     with fleet_between(
-        tmp_path, mongo.url, copy.dataset, "", redis_server.url, destination=destination
+        tmp_path, mongo.url, copy.name, "", redis_server.url, destination=destination
     ) as fleet:
+        fleet.settings["schemas"] = [{"name": copy.name, "destination_schema": copy.dataset}]
         fleet.settings["coordination"]["lease_ttl"] = "4s"
         yield fleet
 

@@ -38,17 +38,20 @@ def side(request: pytest.FixtureRequest) -> Iterator[Side]:
 
 
 @pytest.fixture
-def warehouse(bigquery_server: BigQueryServer, side: Side) -> Iterator[Warehouse]:
+def warehouse(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
     with Warehouse(bigquery_server, secrets.token_hex(4)) as warehouse:
-        warehouse.others.add(side.namespace)
         yield warehouse
+
+
+def dataset(warehouse: Warehouse) -> str:
+    return f"into_{warehouse.mark}"
 
 
 def once(tmp_path: Path, side: Side, warehouse: Warehouse, redis_server: Server) -> None:
     more = {
         "source": side.tree,
         "destination": {"type": "bigquery", **warehouse.options},
-        "schemas": [{"name": side.namespace, "tables": ["orders"]}],
+        "schemas": [{"name": side.namespace, "destination_schema": dataset(warehouse)}],
     }
     with fleet_between(tmp_path, NOBODY, side.namespace, "", redis_server.url, **more) as fleet:
         ends(fleet)
@@ -63,7 +66,7 @@ def ends(fleet: Fleet) -> None:
 def rows(side: Side, warehouse: Warehouse) -> dict[int, str]:
     try:
         found = warehouse.query(
-            f"SELECT {side.key} AS id, v FROM `{side.namespace}`.`orders` WHERE NOT _cw_deleted"
+            f"SELECT {side.key} AS id, v FROM {dataset(warehouse)}.orders WHERE NOT _cw_deleted"
         )
     except NotFound:
         return {}
