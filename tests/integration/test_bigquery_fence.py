@@ -42,10 +42,17 @@ pytestmark = pytest.mark.xdist_group("bigquery")
 CREATE, UPDATE, DELETE = Operation.CREATE, Operation.UPDATE, Operation.DELETE
 
 
-@pytest.fixture
-def warehouse(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
+@pytest.fixture(scope="module")
+def shared(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
     with Warehouse(bigquery_server, secrets.token_hex(4)) as warehouse:
+        warehouse.destination(select).metadata().prepare()
         yield warehouse
+
+
+@pytest.fixture
+def warehouse(shared: Warehouse) -> Iterator[Warehouse]:
+    yield shared
+    shared.empty()
 
 
 def breaks(scenario: Callable[[Warehouse], None], warehouse: Warehouse) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,21 @@ import pytest
 from fix_bigquery import Warehouse
 from fix_servers import BigQueryServer, Server
 from google.api_core.exceptions import GoogleAPICallError
-from processes import PATIENCE, Command, Fleet, eventually, fleet_between
+from processes import Command, Fleet, fleet_between
 from pymongo.database import Database
 
 from warp.model import Phase, UnitKind
+from warp.own_process import wait_until
 from warp.testing.contracts import select
 
 pytestmark = [pytest.mark.xdist_group("bigquery"), pytest.mark.soak]
 
-LIMIT = 4 * PATIENCE  # the emulator needs a second for each transaction
+LIMIT = 900.0  # seconds for what takes thirty; this machine may be busy
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    """As everywhere, but asked seldom: what is asked is the emulator, which has enough to do."""
+    assert wait_until(condition, LIMIT, pause=2.0), f"waited {LIMIT:.0f} s for {what}"
 
 
 class Copy:
@@ -53,10 +59,17 @@ class Copy:
     def equal(self) -> bool:
         return self.there() == self.here()
 
-    def is_streaming(self, kind: UnitKind) -> bool:
-        """Is the log followed; or, of the table, is its snapshot done?"""
-        markers = self.destination.metadata().markers((kind,))
+    def is_settled(self) -> bool:
+        """Is the snapshot done?"""
+        markers = self.destination.metadata().markers((UnitKind.TABLE,))
         return [marker.phase for marker in markers] == [Phase.STREAMING]
+
+    def is_followed(self) -> bool:
+        try:
+            runs = self.warehouse.metadata("sync_runs")
+        except GoogleAPICallError:  # nobody has prepared anything yet
+            return False
+        return any(run["unit"] == f"stream:{self.name}" for run in runs)
 
     def changes(self) -> None:
         """Values of numbers and of JSON, rows gone, new ones, and one that comes back."""
@@ -84,20 +97,21 @@ def fleet(tmp_path: Path, mongo: Server, redis_server: Server, copy: Copy) -> It
         tmp_path, mongo.url, copy.name, "", redis_server.url, destination=destination
     ) as fleet:
         fleet.settings["schemas"] = [{"name": copy.name, "destination_schema": copy.dataset}]
-        fleet.settings["coordination"]["lease_ttl"] = "4s"
+        # Each look at the markers costs the emulator as much as a batch.
+        fleet.settings["coordination"] |= {"lease_ttl": "4s", "reconcile_every": "5s"}
         yield fleet
 
 
 def test_a_worker_killed_in_its_stream_loses_and_doubles_nothing(fleet: Fleet, copy: Copy) -> None:
     fleet.coordinator()
     workers = [fleet.worker(), fleet.worker()]
-    eventually(lambda: copy.is_streaming(UnitKind.STREAM), "a run of the stream", LIMIT)
+    eventually(lambda: copy.is_followed() and fleet.owner() != "", "a run of the stream")
     copy.orders.update_many({"_id": {"$lt": 50}}, {"$inc": {"n": 1000}})
     owner = fleet.owner()
     next(worker for worker in workers if worker.owns(owner)).kill9()
     copy.changes()
-    eventually(copy.equal, "both sides to be equal", LIMIT)
-    eventually(lambda: fleet.owner() not in ("", owner), "another owner", LIMIT)
+    eventually(copy.equal, "both sides to be equal")
+    eventually(lambda: fleet.owner() not in ("", owner), "another owner")
     runs = {row["status"] for row in copy.warehouse.metadata("sync_runs")}
     assert "abandoned" in runs
     settled_and_still_equal(copy)
@@ -108,14 +122,14 @@ def test_a_worker_paused_beyond_its_lease_writes_nothing_when_it_wakes_up(
 ) -> None:
     fleet.coordinator()
     workers = [fleet.worker(), fleet.worker()]
-    eventually(lambda: copy.is_streaming(UnitKind.TABLE), "the snapshot to be done", LIMIT)
+    eventually(lambda: copy.is_settled() and fleet.owner() != "", "the snapshot to be done")
     owner = fleet.owner()
     with paused(next(worker for worker in workers if worker.owns(owner))):
         copy.changes()
-        eventually(lambda: fleet.owner() not in ("", owner), "another owner", LIMIT)
-        eventually(copy.equal, "both sides to be equal", LIMIT)
+        eventually(lambda: fleet.owner() not in ("", owner), "another owner")
+        eventually(copy.equal, "both sides to be equal")
         copy.orders.update_many({}, {"$inc": {"n": 1}})
-    eventually(copy.equal, "both sides to be equal again", LIMIT)
+    eventually(copy.equal, "both sides to be equal again")
     settled_and_still_equal(copy)
 
 
@@ -133,7 +147,7 @@ def paused(worker: Command) -> Iterator[None]:
 
 
 def settled_and_still_equal(copy: Copy) -> None:
-    eventually(lambda: copy.is_streaming(UnitKind.TABLE), "the table to be settled", LIMIT)
+    eventually(copy.is_settled, "the table to be settled")
     assert copy.equal()
     [found] = copy.warehouse.query(
         f"SELECT COUNT(*) AS rows_there, COUNT(DISTINCT _id) AS keys FROM `{copy.dataset}`.`orders`"
