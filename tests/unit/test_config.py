@@ -382,7 +382,11 @@ def test_sizes_that_nobody_said_follow_the_load_where_each_transaction_is_dear(
     write: Any,
 ) -> None:
     sizes = ("stream_batch_size", "full_load_batch_size", "write_batch_size")
-    tree = {**ENDS, "schemas": [{"name": "ecommerce"}], "tables": {"users": {"write_batch_size": 7}}}
+    tree = {
+        **ENDS,
+        "schemas": [{"name": "ecommerce"}],
+        "tables": {"users": {"write_batch_size": 7}},
+    }
     settings = load(write(tree), flags={"destination": "bigquery://warehouse"})
     users, others = (settings_of(settings, "ecommerce", name) for name in ("users", "orders"))
     assert (users.write_batch_size, users.auto_sizes) == (7, sizes[:2])

@@ -153,9 +153,7 @@ def serve() -> None:
     NODE_RULES[NODE_RULES.index(json.equality)] = _but_in_assignments(json.equality)
     execute = query.execute
 
-    def run_job(
-        cursor: Any, project: Any, job: Any, config: Any, *more: Any, **named: Any
-    ) -> Any:
+    def run_job(cursor: Any, project: Any, job: Any, config: Any, *more: Any, **named: Any) -> Any:
         statements = _MODE.sub("", config.query)
         plain = config.model_copy(update={"query": statements})
         of_its_own = named.get("session") is None
