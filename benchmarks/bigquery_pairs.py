@@ -115,6 +115,13 @@ class Pair:
     destination: Callable[[], DestinationConnector]
     table: TableId
     settings: TableSettings
+    found: Callable[[], tuple[int, int]]  # rows at the destination, and the sum of their `qty`
+
+    def must_be(self, rows: int, sum_of_qty: int) -> None:
+        """Figures of what did not arrive are none."""
+        found = self.found()
+        if found != (rows, sum_of_qty):
+            raise AssertionError(f"{self.name}: expected {(rows, sum_of_qty)}, found {found}")
 
     def select(self, table: TableId) -> TableSettings | None:
         return self.settings if table == self.table else None
@@ -279,8 +286,24 @@ def into_bigquery(emulator: BigQueryEmulator, origin: Origin, batch: int) -> Pai
         built: SourceConnector = made(options, pair.select)
         return built
 
-    pair = Pair(f"{origin.name} → BigQuery", source, destination, table, settings)
+    def found() -> tuple[int, int]:
+        return in_bigquery(emulator, dataset)
+
+    pair = Pair(f"{origin.name} → BigQuery", source, destination, table, settings, found)
     return pair
+
+
+def in_bigquery(emulator: BigQueryEmulator, dataset: str, live: str = "NOT _cw_deleted") -> Any:
+    with contextlib.closing(emulator.client()) as client:
+        [row] = client.query_and_wait(
+            f"SELECT COUNT(*), CAST(SUM(qty) AS INT64) FROM {dataset}.{TABLE} WHERE {live}"
+        )
+        return row.values()
+
+
+def at(origin: Origin) -> tuple[int, int]:
+    quantities = [order.qty for order in origin.orders(DATABASE)]
+    return len(quantities), sum(quantities)
 
 
 def measure_into(report: Report, pair: Pair, origin: Origin, wire: Wire, given: Any) -> None:
@@ -290,6 +313,7 @@ def measure_into(report: Report, pair: Pair, origin: Origin, wire: Wire, given: 
     tell(report, f"{pair.name}, snapshot", run.measured(run.snapshot))
     origin.change(DATABASE, changes(given.rows), "batches")
     tell(report, f"{pair.name}, stream", run.measured(run.stream))
+    pair.must_be(*at(origin))
     origin.drop(DATABASE)
 
 
@@ -321,7 +345,12 @@ def change(emulator: BigQueryEmulator, dataset: str, some: int) -> None:
 
 
 def out_of_bigquery(
-    emulator: BigQueryEmulator, dataset: str, to: str, make: Callable[..., Any], way: Capture
+    emulator: BigQueryEmulator,
+    dataset: str,
+    to: str,
+    make: Callable[..., Any],
+    ask: Callable[[str], Any],
+    way: Capture,
 ) -> Pair:
     table = TableId(dataset, TABLE)
     settings = TableSettings(
@@ -342,7 +371,12 @@ def out_of_bigquery(
         built: DestinationConnector = make(pair.select)
         return built
 
-    pair = Pair(f"BigQuery → {to}", source, destination, table, settings)
+    def found() -> tuple[int, int]:
+        query = f"select count(*), sum(qty) from {dataset}.{TABLE} where not _cw_deleted"
+        rows, quantity = ask(query)
+        return int(rows), int(quantity)
+
+    pair = Pair(f"BigQuery → {to}", source, destination, table, settings, found)
     return pair
 
 
@@ -356,6 +390,24 @@ def measure_out(
     tell(report, f"{pair.name}, snapshot", run.measured(run.snapshot))
     change(emulator, dataset, given.rows)
     tell(report, f"{pair.name}, changes by {way}", run.measured(run.poll))
+    pair.must_be(*in_bigquery(emulator, dataset, "TRUE"))
+
+
+def ask_mariadb(mariadb: MariaDb) -> Callable[[str], Any]:
+    def ask(query: str) -> Any:
+        with contextlib.closing(mariadb.client()) as connection, connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchone()
+
+    return ask
+
+
+def ask_postgresql(url: str) -> Callable[[str], Any]:
+    def ask(query: str) -> Any:
+        with psycopg.connect(url) as connection:
+            return connection.execute(query.encode()).fetchone()
+
+    return ask
 
 
 # -- the page
@@ -418,6 +470,7 @@ def main() -> None:
                     f"to_mariadb_{way}",
                     "MariaDB",
                     lambda select: MysqlDestination(mysql, select),
+                    ask_mariadb(mariadb),
                     way,
                 )
                 measure_out(report, emulator, pair, wire, arguments)
@@ -437,6 +490,7 @@ def main() -> None:
                     f"to_postgresql_{way}",
                     "PostgreSQL",
                     lambda select: PostgresDestination(postgresql, select),
+                    ask_postgresql(postgres.database_url("warehouse")),
                     way,
                 )
                 measure_out(report, emulator, pair, wire, arguments)

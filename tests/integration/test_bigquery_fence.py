@@ -86,12 +86,15 @@ def an_old_owner_writes_neither_rows_nor_marker(warehouse: Warehouse) -> None:
     assert warehouse.metadata("quarantine") == []
 
 
+@pytest.mark.soak
+def test_an_old_owner_writes_neither_rows_nor_marker(warehouse: Warehouse) -> None:
+    an_old_owner_writes_neither_rows_nor_marker(warehouse)
+
+
+@pytest.mark.soak
 def test_without_the_fence_in_each_write_an_old_owner_writes(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The twin of the contract's test of the same words, which runs each time."""
-    an_old_owner_writes_neither_rows_nor_marker(warehouse)
-    warehouse.empty()
     edited(monkeypatch, "advance_marker", " AND fence = {fence}")
     breaks(an_old_owner_writes_neither_rows_nor_marker, warehouse)
 

@@ -13,19 +13,13 @@ from google.api_core.exceptions import NotFound
 from in_process import Side, of_mongodb, of_mysql, of_postgresql
 from processes import Fleet, fleet_between
 
-pytestmark = pytest.mark.xdist_group("bigquery")
+pytestmark = [pytest.mark.xdist_group("bigquery"), pytest.mark.soak]
 
 LIMIT = 600.0  # seconds for what takes ten; this machine may be busy
 NOBODY = "mongodb://127.0.0.1:1/"  # where no MongoDB takes part
 
 
-@pytest.fixture(
-    params=[
-        "mongodb",
-        pytest.param("mysql", marks=pytest.mark.soak),
-        pytest.param("postgresql", marks=pytest.mark.soak),
-    ]
-)
+@pytest.fixture(params=["mongodb", "mysql", "postgresql"])
 def side(request: pytest.FixtureRequest) -> Iterator[Side]:
     of = request.getfixturevalue
     if request.param == "mongodb":
