@@ -66,7 +66,7 @@ bigquery-acceptance: $(READY) ## BigQuery's tests against a real project (PROJEC
 	@test -n "$(PROJECT)" || { echo "say which: make bigquery-acceptance PROJECT=my-project"; exit 2; }
 	CARTRIDGE_WARP_BIGQUERY_PROJECT=$(PROJECT) CARTRIDGE_WARP_BIGQUERY_LOCATION=$(LOCATION) \
 	  $(BIN)/python -m pytest --timeout 0 -n 4 -m "soak or not soak" tests/contract/test_bigquery_destination.py \
-	  $(addprefix tests/integration/test_bigquery_,fence.py schema.py values.py) $(ARGS)
+	  $(addprefix tests/integration/test_bigquery_,fence.py kills.py schema.py values.py) $(ARGS)
 
 docs: $(READY) ## Write the generated documents, dashboards and alert rules anew
 	$(BIN)/python -m warp.config.reference > docs/configuration.md

@@ -21,13 +21,12 @@ EMPTIED = {books.QUARANTINE, books.DECISIONS, books.AUDIT, books.RUNS, books.ERR
 
 
 class Warehouse:
-    """Datasets `shop_MARK`, `meta_MARK`, `stage_MARK`; all of them are dropped at the end."""
+    """Datasets `shop_MARK`, `meta_MARK`, `stage_MARK`; all that end so are dropped at the end."""
 
     def __init__(self, server: BigQueryServer, mark: str, **options: Any) -> None:
         self.mark = mark
         self.server = server
         self.more = options
-        self.others: set[str] = set()  # datasets to drop besides
         chosen = BigQueryDestinationOptions.model_validate(self.options)
         self.client = Access(chosen, DestinationRefused).client()
         self._made: list[BigQueryDestination] = []
@@ -83,18 +82,15 @@ class Warehouse:
 
     def empty(self) -> None:
         """As if nobody had ever written here, but the metadata's tables are there: making them
-        takes the emulator three seconds."""
+        takes the emulator three seconds.  What was staged is nobody's any more."""
         meta = f"meta_{self.mark}"
-        for table in list(self.client.list_tables(meta, retry=ONCE)):
-            if table.table_id.startswith("markers_"):
-                self.client.delete_table(table.reference, retry=ONCE)
-        deletes = [f"DELETE FROM `{meta}`.`{t}` WHERE TRUE" for t in books.TABLES if t in EMPTIED]
-        self.query("; ".join(deletes))
-        for name in ("shop", "stage"):
-            self.client.delete_dataset(
-                f"{name}_{self.mark}", delete_contents=True, not_found_ok=True, retry=ONCE
-            )
-        self.client.create_dataset(f"stage_{self.mark}", retry=ONCE)
+        statements = [f"TRUNCATE TABLE `{meta}`.`{t}`" for t in books.TABLES if t in EMPTIED]
+        for dataset in (meta, f"shop_{self.mark}"):
+            with contextlib.suppress(NotFound):
+                for table in list(self.client.list_tables(dataset, retry=ONCE)):
+                    if dataset != meta or table.table_id.startswith("markers_"):
+                        statements.append(f"DROP TABLE `{dataset}`.`{table.table_id}`")
+        self.query(";\n".join(statements))
 
     def __enter__(self) -> Self:
         return self
@@ -103,7 +99,7 @@ class Warehouse:
         for destination in self._made:
             destination.close()
         for dataset in list(self.client.list_datasets(retry=ONCE)):
-            if dataset.dataset_id.endswith(f"_{self.mark}") or dataset.dataset_id in self.others:
+            if dataset.dataset_id.endswith(f"_{self.mark}"):
                 with contextlib.suppress(NotFound):
                     self.client.delete_dataset(dataset.reference, delete_contents=True, retry=ONCE)
         self.client.close()  # type: ignore[no-untyped-call]

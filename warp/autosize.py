@@ -62,7 +62,19 @@ class AutoSized:
             _DEFAULTS.full_load_batch_size if kind is UnitKind.CHUNK else _DEFAULTS.write_batch_size
         )
         self._known: dict[TableId, TableSettings | None] = {}
-        self.traits = USUAL  # of the destination, once it is known
+        self._traits = USUAL
+
+    @property
+    def traits(self) -> DestinationTraits:
+        """Of the destination, once it is known."""
+        return self._traits
+
+    @traits.setter
+    def traits(self, traits: DestinationTraits) -> None:
+        self._traits = traits
+        if traits.sizes_batches:  # a poll's size stays what it begins with
+            self._size = max(self._size, traits.best_batch_rows)
+            self._known = {}
 
     @property
     def size(self) -> int:
@@ -83,7 +95,7 @@ class AutoSized:
     def committed(self, rows: int, seconds: float) -> None:
         """A batch was written."""
         backlog = not self._is_stream or rows >= self._size
-        size = next_size(self._size, rows, seconds, backlog=backlog, traits=self.traits)
+        size = next_size(self._size, rows, seconds, backlog=backlog, traits=self._traits)
         if size != self._size:
             # In this order: what was found for the old size must not be kept for the new one.
             self._size = size

@@ -76,8 +76,14 @@ class DestinationTraits:
     prompt_seconds: float = 0.05
     backlog_seconds: float = 0.5
     most_rows: int = 10_000
+    # Are batch sizes `auto` where nobody has said them, and begin at `best_batch_rows`?  For where
+    # a transaction costs the same whatever is in it, and there are so many a day.
+    sizes_batches: bool = False
     # How long a quiet stream's marker may lag behind the log, where each move of it costs.
     idle_marker_seconds: float = 2.0
+    # How long a healthy write may take: before that its unit is not taken for stuck, where
+    # `stall_after` is not set.  Zero: what is usual of a database.
+    slowest_write_seconds: float = 0.0
     compares: bool = False  # its rows can be verified: see warp.digest.seams
     tells_cut_short: bool = False  # its metadata is a TellsCutShort
 

@@ -20,6 +20,7 @@ from warp.metrics import Meters, MetricsServer
 from warp.model import UnitKind, WorkUnit
 from warp.retry import Backoff
 from warp.schedule import Schedule
+from workers.hold import default_stall_after
 from workers.nursery import Nursery
 from workers.pool import Pool
 from workers.worker import Pace, Worker
@@ -102,7 +103,7 @@ def pace_of(settings: Settings) -> Pace:
         ttl=coordination.lease_ttl,
         claim_every=coordination.claim_every,
         quantum=coordination.quantum,
-        stall_after=coordination.stall_after,
+        stall_after=coordination.stall_after or _stall_after(settings),
         backoff=Backoff(
             max_retries=errors.max_retries,
             factor=errors.backoff_factor,
@@ -110,6 +111,13 @@ def pace_of(settings: Settings) -> Pace:
             cap=errors.max_delay,
         ),
     )
+
+
+def _stall_after(settings: Settings) -> float:
+    """Long enough for what this destination's writes may take."""
+    connector: Any = settings.destination.connector
+    usual = default_stall_after(settings.coordination.lease_ttl)
+    return max(usual, float(connector.traits.slowest_write_seconds))
 
 
 class Repeats:

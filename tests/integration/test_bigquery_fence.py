@@ -5,23 +5,28 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from bigquery_writer import unit_of
 from fix_bigquery import Warehouse
 from fix_servers import BigQueryServer
 
+from warp import sql
 from warp.destinations.bigquery import BigQueryDestination, transaction, verdicts
+from warp.destinations.bigquery import script as script_module
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import Session, Told
+from warp.destinations.bigquery.transaction import Transactions
 from warp.destinations.bigquery.verdicts import Verdict
-from warp.errors import DestinationUnavailable, FenceBehind
+from warp.errors import DestinationRefused, DestinationUnavailable, FenceBehind
 from warp.model import (
     ABSENT,
     Change,
     ChangeBatch,
+    Lease,
     Operation,
     Phase,
     Position,
@@ -37,18 +42,165 @@ pytestmark = pytest.mark.xdist_group("bigquery")
 CREATE, UPDATE, DELETE = Operation.CREATE, Operation.UPDATE, Operation.DELETE
 
 
-@pytest.fixture
-def warehouse(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
+@pytest.fixture(scope="module")
+def shared(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
     with Warehouse(bigquery_server, secrets.token_hex(4)) as warehouse:
+        warehouse.destination(select).metadata().prepare()
         yield warehouse
 
 
-def unit_of(warehouse: Warehouse) -> Unit:
-    destination = warehouse.destination(select)
-    destination.metadata().prepare()
-    table = WorkUnit.of_table("shop", ORDERS)
-    destination.metadata().register(table, position=None, phase=Phase.STREAMING)
-    return Unit(destination)
+@pytest.fixture
+def warehouse(shared: Warehouse) -> Iterator[Warehouse]:
+    yield shared
+    shared.empty()
+
+
+def breaks(scenario: Callable[[Warehouse], None], warehouse: Warehouse) -> None:
+    """The twin's guarantee does not hold: its test must fail."""
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        scenario(warehouse)
+
+
+def edited(monkeypatch: pytest.MonkeyPatch, name: str, guard: str) -> None:
+    """The broken twin: this statement without the words that guard it."""
+
+    def load(dialect: str, wanted: str) -> str:
+        text = sql.load(dialect, wanted)
+        assert wanted != name or guard in text
+        return text.replace(guard, "") if wanted == name else text
+
+    monkeypatch.setattr(script_module, "load", load)
+
+
+# -- guarantee 2
+
+
+def an_old_owner_writes_neither_rows_nor_marker(warehouse: Warehouse) -> None:
+    old = unit_of(warehouse)
+    old.write("1", (CREATE, 1, 1, "a"))
+    new = Unit(warehouse.destination(select))
+    with pytest.raises(FenceBehind) as caught:
+        old.write("2", (CREATE, 2, 2, "b"), quarantined=[aside(CREATE, 5, 7, "x")])
+    assert caught.value.found == new.lease.fence
+    assert {row["name"] for row in warehouse.rows(ORDERS)} == {"a"}
+    assert warehouse.metadata("quarantine") == []
+
+
+@pytest.mark.soak
+def test_an_old_owner_writes_neither_rows_nor_marker(warehouse: Warehouse) -> None:
+    an_old_owner_writes_neither_rows_nor_marker(warehouse)
+
+
+@pytest.mark.soak
+def test_without_the_fence_in_each_write_an_old_owner_writes(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited(monkeypatch, "advance_marker", " AND fence = {fence}")
+    breaks(an_old_owner_writes_neither_rows_nor_marker, warehouse)
+
+
+def a_batch_is_written_on_top_of_the_one_it_follows_only(warehouse: Warehouse) -> None:
+    unit = unit_of(warehouse)
+    before = unit.marker
+    unit.write("1", (CREATE, 1, 1, "a"), quarantined=[aside(CREATE, 5, 7, "x")])
+    unit.marker = before  # as if nobody had told us that it was committed
+    with pytest.raises(FenceBehind):
+        unit.write("1", (CREATE, 1, 1, "a"), quarantined=[aside(CREATE, 5, 7, "x")])
+    assert len(warehouse.metadata("quarantine")) == 1
+
+
+@pytest.mark.soak
+def test_a_batch_is_written_on_top_of_the_one_it_follows_only(warehouse: Warehouse) -> None:
+    a_batch_is_written_on_top_of_the_one_it_follows_only(warehouse)
+
+
+@pytest.mark.soak
+def test_without_the_batch_number_a_batch_is_written_twice(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited(monkeypatch, "advance_marker", " AND batch = {batch} - 1")
+    breaks(a_batch_is_written_on_top_of_the_one_it_follows_only, warehouse)
+
+
+def a_worker_that_is_overtaken_while_it_adopts_does_not_adopt(warehouse: Warehouse) -> None:
+    first = unit_of(warehouse)
+    slow = Lease(first.lease.unit, "slow", first.lease.fence + 1)
+    newer = Lease(first.lease.unit, "newer", first.lease.fence + 2)
+    transact = Session.transact
+    overtaken = False
+
+    def overtake(session: Session, script: Script, job_id: str = "") -> None:
+        nonlocal overtaken
+        if not overtaken:
+            overtaken = True
+            warehouse.destination(select).open(newer)
+        transact(session, script, job_id)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Session, "transact", overtake)
+        with pytest.raises(FenceBehind) as caught:
+            warehouse.destination(select).open(slow)
+    assert caught.value.found == newer.fence
+
+
+@pytest.mark.soak
+def test_a_worker_that_is_overtaken_while_it_adopts_does_not_adopt(warehouse: Warehouse) -> None:
+    a_worker_that_is_overtaken_while_it_adopts_does_not_adopt(warehouse)
+
+
+@pytest.mark.soak
+def test_without_the_fence_in_the_adoption_the_slower_one_adopts(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited(monkeypatch, "adopt_marker", " AND fence < {fence}")
+    breaks(a_worker_that_is_overtaken_while_it_adopts_does_not_adopt, warehouse)
+
+
+# -- guarantee 1
+
+
+def a_failure_half_way_leaves_nothing_behind(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = unit_of(warehouse)
+    unit.write("1", (CREATE, 1, 1, "a"), (CREATE, 1, 2, "b"))
+    note = Transactions._note
+
+    def noted_and_struck(self: Transactions, script: Script, *what: Any) -> None:
+        note(self, script, *what)
+        script.add("ASSERT FALSE AS 'struck'")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Transactions, "_note", noted_and_struck)
+        with pytest.raises(DestinationRefused, match="struck"):
+            unit.write(
+                "2",
+                *((UPDATE, 2, 1, "z"), (DELETE, 2, 2, ABSENT)),
+                quarantined=[aside(CREATE, 5, 7, "x")],
+            )
+    assert {(row["id"], row["name"]) for row in warehouse.rows(ORDERS)} == {(1, "a"), (2, "b")}
+    assert [warehouse.metadata(table) for table in ("quarantine", "deletion_audit")] == [[], []]
+    [marker] = [m for m in unit.destination.metadata().markers() if m.unit == unit.lease.unit]
+    assert (marker.batch, marker.position) == (1, Position("1", 1_000.0))
+
+
+@pytest.mark.soak
+def test_a_failure_half_way_leaves_nothing_behind(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_failure_half_way_leaves_nothing_behind(warehouse, monkeypatch)
+
+
+@pytest.mark.soak
+def test_without_a_transaction_around_it_a_failure_leaves_a_half(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Script, "transaction", lambda self: ";\n".join(self.statements) + ";")
+    with pytest.raises(AssertionError):
+        a_failure_half_way_leaves_nothing_behind(warehouse, monkeypatch)
+
+
+# -- guarantees 2 and 7, where an answer or a worker is late
 
 
 def superseded_between_load_and_transaction(

@@ -47,7 +47,9 @@ CREATE, DELETE = Operation.CREATE, Operation.DELETE
 class Writer:
     """A stream of one table of its own, whose columns a test chooses."""
 
-    def __init__(self, warehouse: Warehouse, **settings: Any) -> None:
+    def __init__(
+        self, warehouse: Warehouse, phase: Phase = Phase.STREAMING, **settings: Any
+    ) -> None:
         def chosen(table: TableId) -> TableSettings | None:
             found = select(table)
             return found and replace(found, **settings)
@@ -58,7 +60,7 @@ class Writer:
         self.destination: BigQueryDestination = warehouse.destination(chosen)
         self.destination.metadata().prepare()
         table = WorkUnit.of_table("shop", self.id)
-        self.destination.metadata().register(table, position=None, phase=Phase.STREAMING)
+        self.destination.metadata().register(table, position=None, phase=phase)
         self.marker: Marker = self.destination.open(Lease(WorkUnit.stream("shop"), "w", number))
 
     def make(self, *columns: Column, key: Sequence[str] = ("id",)) -> None:

@@ -14,7 +14,7 @@ from fix_bigquery import Warehouse
 from fix_servers import BigQueryServer
 from test_bigquery_schema import Writer
 
-from warp.model import ABSENT, Change, Choice, Column, Kind, Operation
+from warp.model import ABSENT, UNCHANGED, Change, Choice, Column, Kind, Operation, Phase
 
 pytestmark = pytest.mark.xdist_group("bigquery")
 
@@ -47,6 +47,11 @@ VALUES: list[tuple[Kind, Any, Any]] = [
 ]
 
 
+def parsed(value: Any) -> Any:
+    """Of a JSON column; some versions of the client parse it themselves."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
 @pytest.fixture(scope="module")
 def warehouse(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
     with Warehouse(bigquery_server, secrets.token_hex(4)) as warehouse:
@@ -65,10 +70,22 @@ def test_every_kind_arrives_as_it_was(warehouse: Warehouse) -> None:
     found = {row["id"]: row for row in writer.rows()}
     for kind, _, expected in VALUES:
         value = found[1][f"v_{kind}"]
-        if kind is Kind.JSON and isinstance(value, str):
-            value = json.loads(value)
-        assert value == expected, kind
+        assert (parsed(value) if kind is Kind.JSON else value) == expected, kind
         assert found[2][f"v_{kind}"] is None, kind
+
+
+def test_json_stays_where_an_update_leaves_it_out_and_goes_with_its_row(
+    warehouse: Warehouse,
+) -> None:
+    """Beside a snapshot, where a deleted row leaves a tombstone of NULLs."""
+    writer = Writer(warehouse, Phase.SNAPSHOT)
+    writer.make(Column("id", Kind.INT64), Column("tags", Kind.JSON), Column("n", Kind.INT64))
+    writer.write([1, b'["a"]', 1], [2, b'["b"]', 1], [3, b'["c"]', 1])
+    update = Operation.UPDATE
+    writer.write([1, UNCHANGED, 2], [2, b'{"x": 1}', 2], operation=update, version=2)
+    writer.write([3, ABSENT, ABSENT], operation=Operation.DELETE, version=2)
+    found = {row["id"]: (parsed(row["tags"]), row["n"]) for row in writer.rows()}
+    assert found == {1: (["a"], 2), 2: ({"x": 1}, 2)}
 
 
 @pytest.mark.soak
@@ -82,6 +99,7 @@ def test_every_kind_arrives_as_it_was(warehouse: Warehouse) -> None:
         (Kind.DATE, dt.date(2024, 2, 29)),
         (Kind.TIMESTAMP, MICROSECONDS),
         (Kind.DATETIME, MICROSECONDS),
+        (Kind.JSON, b'{"a": 1}'),  # of PostgreSQL: a STRING here, since JSON cannot be compared
     ],
 )
 def test_a_row_is_found_again_by_a_key_of_any_kind(

@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field
 
 from warp import plugins
+from warp.interfaces import DestinationTraits
 from warp.options import ConnectorOptions, Count, Text
 
 
@@ -26,13 +27,18 @@ class FakeSource:
 
 class FakeDestination:
     Options = DestinationOptions
+    traits = DestinationTraits()
+
+
+class FakeBigQuery(FakeDestination):
+    traits = DestinationTraits(sizes_batches=True)
 
 
 INSTALLED = {
     "cartridge_warp.sources": {"mongodb": "FakeSource", "mysql": "FakeSource"},
     "cartridge_warp.destinations": {
         "postgresql": "FakeDestination",
-        "bigquery": "FakeDestination",
+        "bigquery": "FakeBigQuery",
     },
 }
 

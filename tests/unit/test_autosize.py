@@ -75,6 +75,18 @@ def test_under_a_backlog_it_settles_where_a_transaction_takes_as_long_as_it_may(
     assert taken >= BACKLOG * 0.9 or size == MOST
 
 
+def test_where_a_transaction_is_dear_the_first_batch_is_as_large_as_is_best() -> None:
+    def select(table: TableId) -> TableSettings:
+        return TableSettings(table, table, "shop", auto_sizes=SIZES)
+
+    dear = replace(USUAL, sizes_batches=True, best_batch_rows=50_000, most_rows=200_000)
+    for kind in (UnitKind.STREAM, UnitKind.CHUNK, UnitKind.POLL):
+        sized = AutoSized(select, kind)
+        assert sized(USERS).write_batch_size < 50_000  # type: ignore[union-attr]
+        sized.traits = dear
+        assert sized(USERS).write_batch_size == 50_000  # type: ignore[union-attr]
+
+
 def test_a_burst_after_a_slow_one_comes_in_smaller_transactions() -> None:
     size = 4_000
     while (seconds := size * 50e-6) > PROMPT:

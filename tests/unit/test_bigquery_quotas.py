@@ -94,6 +94,18 @@ def test_a_batch_must_be_as_large_as_what_comes_until_the_next_one() -> None:
     assert DEFAULT.rows_a_batch(1_000, tables=10) == pytest.approx(177_050, abs=10)
 
 
+def test_a_load_holds_what_its_source_gives_at_once_and_a_day_so_many_of_them() -> None:
+    """Sources end a batch at four megabytes, so that their memory is bounded (guarantee 9)."""
+    batch = 4 << 20
+    assert DEFAULT.loads_a_day * batch / DAY == pytest.approx(237_000, rel=0.01)
+    wide = Allowance.of(staging_tables=64, loads_per_day=100_000, units=1)
+    assert wide.loads_a_day * batch / DAY == pytest.approx(4_650_000, rel=0.01)
+    rows = batch // 240  # bytes of a row
+    assert a_day(900, allowance=DEFAULT, most_rows=rows)[3] < 120
+    assert a_day(1_200, allowance=DEFAULT, most_rows=rows)[3] > 3_600
+    assert a_day(4_000, allowance=wide, most_rows=rows, seconds_a_batch=2.0)[3] < 120
+
+
 def test_after_a_quiet_time_what_comes_at_once_does_not_wait() -> None:
     pacer = Pacer(DEFAULT, 0.0)
     assert sum(pacer.spend(1, 0.0) for _ in range(120)) == 0.0

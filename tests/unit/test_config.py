@@ -378,6 +378,23 @@ def test_whole_blocks_may_come_from_the_environment_as_json() -> None:
     assert settings_of(settings, "users", "users", "shop").write_batch_size == 5
 
 
+def test_sizes_that_nobody_said_follow_the_load_where_each_transaction_is_dear(
+    write: Any,
+) -> None:
+    sizes = ("stream_batch_size", "full_load_batch_size", "write_batch_size")
+    tree = {
+        **ENDS,
+        "schemas": [{"name": "ecommerce"}],
+        "tables": {"users": {"write_batch_size": 7}},
+    }
+    settings = load(write(tree), flags={"destination": "bigquery://warehouse"})
+    users, others = (settings_of(settings, "ecommerce", name) for name in ("users", "orders"))
+    assert (users.write_batch_size, users.auto_sizes) == (7, sizes[:2])
+    assert others.auto_sizes == sizes
+    assert [values(settings)[size] for size in sizes] == ["auto"] * 3
+    assert settings_of(load(write(tree)), "ecommerce", "orders").auto_sizes == ()
+
+
 def test_variables_that_kubernetes_sets_for_a_service_are_none_of_ours(write: Any) -> None:
     environment = {
         "CARTRIDGE_WARP_PORT": "tcp://10.0.0.1:8080",

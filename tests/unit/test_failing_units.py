@@ -248,3 +248,17 @@ def test_the_seeds_error_handling_is_what_a_worker_keeps(monkeypatch: pytest.Mon
     assert (backoff.max_retries, backoff.factor) == (3, 2.0)
     waits = [backoff.longest(attempt) for attempt in range(3)]
     assert waits == [1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("destination", "expected"),
+    [("postgresql://localhost:5432/warehouse", 60.0), ("bigquery://warehouse", 600.0)],
+)
+def test_a_unit_is_taken_for_stuck_once_no_healthy_write_could_take_so_long(
+    destination: str, expected: float
+) -> None:
+    flags = {"source": "mongodb://localhost:27017/shop", "schema": ("shop",)}
+    settings = load(None, {}, {**flags, "destination": destination})
+    assert pace_of(settings).stall_after == expected
+    said = {"CARTRIDGE_WARP_COORDINATION__STALL_AFTER": "30s"}
+    assert pace_of(load(None, said, {**flags, "destination": destination})).stall_after == 30.0

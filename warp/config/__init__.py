@@ -20,6 +20,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from warp import plugins
 from warp.config import layers
 from warp.config.blocks import (
+    AUTO,
     Configuration,
     DestinationBlock,
     LogFormat,
@@ -33,6 +34,7 @@ from warp.config.blocks import (
 from warp.config.complaints import complain, is_secret
 from warp.config.layers import PREFIX, Origin, Place, Tree, leaves, written
 from warp.config.settings import (
+    SIZES,
     CoordinationSettings,
     DestinationSettings,
     Effective,
@@ -253,6 +255,8 @@ def _schema(blocks: Configuration, schema: SchemaBlock) -> SchemaSettings:
         "dead_letter_queue": blocks.error_handling.dead_letter_queue,
     }
     destination = blocks.destination
+    if _sizes_batches(destination.type):
+        level |= dict.fromkeys(SIZES, AUTO)
     for key in ("deletion_strategy", "soft_delete_column"):
         if key in destination.model_fields_set:
             level[key] = getattr(destination, key)
@@ -274,6 +278,10 @@ def _schema(blocks: Configuration, schema: SchemaBlock) -> SchemaSettings:
         rules=tuple(rules),
         catch_up=schema.catch_up,
     )
+
+
+def _sizes_batches(destination: str) -> bool:
+    return plugins.destination(destination).traits.sizes_batches
 
 
 def _coordination(blocks: Configuration) -> CoordinationSettings:
@@ -317,6 +325,8 @@ def _effective(
     plain["mode"] = mode.value
     if blocks.coordination.redis_url:
         plain["coordination"]["redis_url"] = blocks.coordination.redis_url.get_secret_value()
+    if _sizes_batches(destination.type):
+        plain |= {key: AUTO for key in SIZES if key not in blocks.model_fields_set}
     if blocks.batch_size:
         plain["stream_batch_size"] = None  # the short form stands for it
     shown_blocks: dict[str, Any] = {}

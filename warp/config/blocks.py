@@ -578,7 +578,8 @@ class Coordination(Block):
     stall_after: PositiveDuration | None = Field(
         default=None,
         description="a unit without progress for so long is left to another worker; "
-        "a minute, or six times `lease_ttl`, where not given",
+        "where not given a minute, six times `lease_ttl`, or what the destination's writes may "
+        "take (BigQuery: ten minutes)",
     )
     reconcile_every: PositiveDuration = Field(
         default=5.0,

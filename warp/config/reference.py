@@ -53,7 +53,8 @@ exact name wins over them. `batch_size` is a short form; at one level the long k
   10,000 rows while more is ready than a batch holds, and shrinks to 100 where a transaction takes
   longer than 50 ms (half a second while there is a backlog). Whatever the size, a batch is what is
   ready now: nothing waits for it to fill. A poll keeps the default. In mode `stream`,
-  `batch_size: auto` stands for all three sizes.
+  `batch_size: auto` stands for all three sizes. Into BigQuery all sizes are `auto` unless you say
+  otherwise, begin at 50,000 rows and grow to 200,000.
 
 ## What a schema's name means
 

@@ -40,7 +40,7 @@ _PLAIN: Final = ({f.name for f in fields(TableSettings)} & set(TableKeys.model_f
 }
 # on_wider: wider, …
 _POLICY: Final = {f"on_{f.name}": f.name for f in fields(Policy)}
-_SIZES: Final = ("stream_batch_size", "full_load_batch_size", "write_batch_size")
+SIZES: Final = ("stream_batch_size", "full_load_batch_size", "write_batch_size")
 _MAGIC: Final = set("*?[")
 
 SourceClass = type[SourceConnector]  # named: both settings have a field called `type`
@@ -169,7 +169,7 @@ class Selection:
         soft = merged.pop("deletion_strategy", Deletion.HARD) is Deletion.SOFT
         flag = merged.pop("soft_delete_column", "is_deleted")
         policy = {name: merged.pop(key) for key, name in _POLICY.items() if key in merged}
-        auto = tuple(key for key in _SIZES if merged.get(key) == AUTO)
+        auto = tuple(key for key in SIZES if merged.get(key) == AUTO)
         for key in auto:
             del merged[key]  # the default is where it starts
         policies = {
@@ -313,7 +313,7 @@ def said(block: TableKeys, mode: Mode) -> dict[str, Any]:
     result: dict[str, Any] = {}
     if "batch_size" in written and block.batch_size is not None:
         all_of_them = mode is Mode.BATCH or block.batch_size == AUTO
-        aliased = _SIZES if all_of_them else _SIZES[:1]
+        aliased = SIZES if all_of_them else SIZES[:1]
         result |= dict.fromkeys(aliased, block.batch_size)
     wanted = written & (_PLAIN | _POLICY.keys() | {"deletion_strategy", "soft_delete_column"})
     result |= {name: getattr(block, name) for name in wanted}

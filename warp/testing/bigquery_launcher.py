@@ -1,4 +1,4 @@
-"""Starts local-bigquery, which pretends to be BigQuery, without the network and with one mend.
+"""Starts local-bigquery, which pretends to be BigQuery, without the network and with a few mends.
 
 Run by the emulator's own Python, never imported by ours:
 
@@ -9,14 +9,19 @@ DuckDB fetches the extensions that local-bigquery needs from the network; here t
 wheels.  A MERGE of local-bigquery begins a transaction of its own, which DuckDB 1.5 answers by
 aborting the one around it, so that no MERGE worked inside BEGIN TRANSACTION.  And it looks for each
 table of each statement in a list of all there are, with their sizes: a third of its CPU.  Its
-PARSE_JSON takes one argument and not BigQuery's `wide_number_mode`.
+PARSE_JSON takes one argument and not BigQuery's `wide_number_mode`.  And it takes the `=` of
+`SET tags = …` for a comparison, which JSON has none of: `SET tags = CAST(NULL AS JSON)`, by which a
+row deleted beside a snapshot becomes a tombstone, was refused with "Equality is not defined for
+arguments of type JSON".
 """
 
 from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import duckdb
@@ -56,6 +61,41 @@ class _Cursor:
         return getattr(self._cursor, name)
 
 
+class _Asking:
+    """A job's cursor, which has no temporary tables yet: they are looked for among all there are,
+    in every project, which is a fifth of the CPU of a job."""
+
+    _TEMPORARY = "SELECT table_name FROM duckdb_tables() WHERE temporary"
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def sql(self, statement: str, *more: Any, **named: Any) -> Any:
+        if statement == self._TEMPORARY:
+            statement = "SELECT '' AS table_name WHERE FALSE"
+        return self._cursor.sql(statement, *more, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+
+_REMEMBERING = threading.local()
+
+
+def _remembered(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """What a transaction has asked about a table it is told again; no DDL of ours is in one."""
+
+    def asking(*what: Any) -> Any:
+        known: dict[Any, Any] | None = getattr(_REMEMBERING, "known", None)
+        if known is None:
+            return ask(*what)
+        if (ask, what) not in known:
+            known[ask, what] = ask(*what)
+        return known[ask, what]
+
+    return asking
+
+
 _MODE = re.compile(r",\s*wide_number_mode\s*=>\s*'\w+'")
 _OBJECTS = """
     SELECT t.table_name, '{what}', 0
@@ -88,21 +128,45 @@ def _objects_by(database: Any) -> Any:
     return objects
 
 
+def _but_in_assignments(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A rule about comparisons that leaves `UPDATE … SET column = value` alone."""
+    from sqlglot import exp
+
+    def rule(node: Any, context: Any) -> Any:
+        if isinstance(node, exp.EQ) and isinstance(node.parent, exp.Update):
+            return node
+        return compare(node, context)
+
+    return rule
+
+
 def serve() -> None:
+    from local_bigquery.catalog import metadata, tables
     from local_bigquery.cli import main
     from local_bigquery.engine import database
     from local_bigquery.jobs import merge, query
+    from local_bigquery.sql.rules import NODE_RULES, json
 
-    database.objects = _objects_by(database)
+    database.objects = _remembered(_objects_by(database))
+    metadata.load = _remembered(metadata.load)
+    tables.columns = _remembered(tables.columns)
+    NODE_RULES[NODE_RULES.index(json.equality)] = _but_in_assignments(json.equality)
     execute = query.execute
 
-    def without_modes(
-        cursor: Any, project: Any, job: Any, config: Any, *more: Any, **named: Any
-    ) -> Any:
-        plain = config.model_copy(update={"query": _MODE.sub("", config.query)})
-        return execute(cursor, project, job, plain, *more, **named)
+    def run_job(cursor: Any, project: Any, job: Any, config: Any, *more: Any, **named: Any) -> Any:
+        statements = _MODE.sub("", config.query)
+        plain = config.model_copy(update={"query": statements})
+        of_its_own = named.get("session") is None
+        if statements.startswith("BEGIN TRANSACTION"):
+            _REMEMBERING.known = {}
+        try:
+            return execute(
+                _Asking(cursor) if of_its_own else cursor, project, job, plain, *more, **named
+            )
+        finally:
+            _REMEMBERING.known = None
 
-    query.execute = without_modes
+    query.execute = run_job
     run = merge.run
     merge.run = lambda cursor, tree, context: run(_Cursor(cursor), tree, context)
     main()

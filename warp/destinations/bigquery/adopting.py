@@ -34,7 +34,9 @@ def adopt(table: Table, settings: TableSettings, there: Any, project: str) -> Ta
             said = tables.description(one, settings.table)
             added.append((one.name, one.type, said))
             spelled.append(one)
-        elif (kept := _as_there(one, field)) is not None:
+        elif (kept := _as_there(one, field)) is not None and not (
+            one.column.name in wanted.key and kept.type == "JSON"  # which has no `=`
+        ):
             spelled.append(kept)
         elif one.column.name in wanted.key:
             raise DestinationRefused(

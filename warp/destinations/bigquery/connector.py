@@ -65,7 +65,11 @@ class BigQueryDestination:
         prompt_seconds=5.0,
         backlog_seconds=20.0,
         most_rows=200_000,
+        sizes_batches=True,
         idle_marker_seconds=15.0,
+        # A load, then a transaction, each as long as `commit_timeout` is by default; every request
+        # has an end of its own, so nothing hangs behind it.
+        slowest_write_seconds=600.0,
     )
 
     def __init__(self, options: BigQueryDestinationOptions, selection: TableSelection) -> None:

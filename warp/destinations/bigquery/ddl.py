@@ -283,9 +283,10 @@ class Ddl:
                 continue  # its values stay in `_extra`
             name = names.column(column.name, used)
             used.add(name.lower())
-            spelled.append(
-                spelling.spelled(column, name, decimal=options.decimal_type, json=options.json_type)
-            )
+            # Rows are found by `=`, which JSON has none of; a source's text of it is the same for
+            # the same key.
+            json = "STRING" if column.name in wanted.key else options.json_type
+            spelled.append(spelling.spelled(column, name, decimal=options.decimal_type, json=json))
         columns = tuple(one.column for one in spelled)
         schema = replace(wanted, table=settings.table, columns=columns, version=version + 1)
         return Table(schema, tuple(spelled), names.place(settings.destination))

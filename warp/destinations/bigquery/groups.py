@@ -14,7 +14,8 @@ from warp.destinations.bigquery import markers, verdicts
 from warp.destinations.bigquery.markers import COLUMNS, PREFIX, Group
 from warp.destinations.bigquery.names import literal, quoted
 from warp.destinations.bigquery.script import Script
-from warp.destinations.bigquery.session import Session
+from warp.destinations.bigquery.session import Session, Told
+from warp.destinations.bigquery.verdicts import Verdict
 from warp.model import Marker, Phase, Position, TableId, UnitKind, WorkUnit
 
 UNREGISTERED: Final = "unregistered"
@@ -103,7 +104,12 @@ class Groups:
                 value = _FIRST.get(column, "NULL")
             cells.append(f"CAST({value} AS {type_}) AS {quoted(column)}")
         script.add(f"CREATE TABLE IF NOT EXISTS {self.quoted(name)} AS SELECT {', '.join(cells)}")
-        self._session.query(script)
+        try:
+            self._session.until_alone(lambda: self._session.query(script))
+        except Told as told:
+            # Of two that make it at once, one may be told so in spite of IF NOT EXISTS.
+            if told.verdict is not Verdict.EXISTS:
+                raise
 
     def bump(self, script: Script, group: Group, **changes: Any) -> None:
         """Every writer of the group passes here; refused where anybody did since it was read.

@@ -20,6 +20,7 @@ import requests
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import bigquery
 
+from warp import faults
 from warp.bigquery_client import Access
 from warp.destinations.bigquery import names, verdicts
 from warp.destinations.bigquery.markers import COLUMNS
@@ -115,11 +116,14 @@ class Session:
 
     def run(self, script: Script) -> int:
         """One statement that changes rows, in a transaction of its own; how many it changed."""
-        job = self._finish(self._query_job(script.single(), script, self.new_id()))
+        statement = script.single()
+        job = self.until_alone(
+            lambda: self._finish(self._query_job(statement, script, self.new_id()))
+        )
         return int(job.num_dml_affected_rows or 0)
 
     def _query(self, statement: str, script: Script) -> list[Mapping[str, Any]]:
-        with self._judged():
+        with self._request():
             found = self.client.query_and_wait(
                 statement,
                 job_config=self._config(script),
@@ -127,7 +131,6 @@ class Session:
                 job_retry=ONCE,
                 api_timeout=self.options.request_timeout,
             )
-            self.spent.requests += 1
             return [dict(row.items()) for row in found]
 
     def ddl(self, statement: str) -> None:
@@ -137,15 +140,18 @@ class Session:
 
     def dry_run(self, statement: str) -> None:
         config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False)
-        with self._judged():
-            self.client.query(
-                statement,
-                job_config=config,
-                retry=ONCE,
-                job_retry=ONCE,
-                timeout=self.options.request_timeout,
-            )
-        self.spent.requests += 1
+
+        def ask() -> None:
+            with self._request():
+                self.client.query(
+                    statement,
+                    job_config=config,
+                    retry=ONCE,
+                    job_retry=ONCE,
+                    timeout=self.options.request_timeout,
+                )
+
+        self.again(ask)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """All rows of a small table of the metadata, read without a query, which is for nothing."""
@@ -153,14 +159,13 @@ class Session:
         place = f"{self.project}.{self.options.metadata_schema}.{table}"
 
         def read() -> list[dict[str, Any]]:
-            with self._judged():
+            with self._request():
                 found = self.client.list_rows(
                     bigquery.TableReference.from_string(place),
                     selected_fields=schema,
                     retry=ONCE,
                     timeout=self.options.request_timeout,
                 )
-                self.spent.requests += 1
                 return [dict(row.items()) for row in found]
 
         try:
@@ -181,13 +186,12 @@ class Session:
         """Tables of the metadata whose name begins so."""
 
         def read() -> list[str]:
-            with self._judged():
+            with self._request():
                 found = self.client.list_tables(
                     f"{self.project}.{self.options.metadata_schema}",
                     retry=ONCE,
                     timeout=self.options.request_timeout,
                 )
-                self.spent.requests += 1
                 return sorted(t.table_id for t in found if t.table_id.startswith(prefix))
 
         try:
@@ -201,8 +205,7 @@ class Session:
         """What BigQuery says of a table; None where there is none."""
 
         def read() -> bigquery.Table:
-            with self._judged():
-                self.spent.requests += 1
+            with self._request():
                 return self.client.get_table(
                     f"{self.project}.{dataset}.{table}",
                     retry=ONCE,
@@ -217,12 +220,14 @@ class Session:
             raise
 
     def dataset(self, name: str) -> bigquery.Dataset | None:
-        try:
-            with self._judged():
-                self.spent.requests += 1
+        def read() -> bigquery.Dataset:
+            with self._request():
                 return self.client.get_dataset(
                     f"{self.project}.{name}", retry=ONCE, timeout=self.options.request_timeout
                 )
+
+        try:
+            return self.again(read)
         except Told as told:
             if told.verdict is Verdict.GONE:
                 return None
@@ -234,11 +239,14 @@ class Session:
             made.location = self.options.region
         if expires is not None:
             made.default_table_expiration_ms = int(expires * 1000)
-        with self._judged():
-            self.spent.requests += 1
-            self.client.create_dataset(
-                made, exists_ok=True, retry=ONCE, timeout=self.options.request_timeout
-            )
+
+        def make() -> None:
+            with self._request():
+                self.client.create_dataset(
+                    made, exists_ok=True, retry=ONCE, timeout=self.options.request_timeout
+                )
+
+        self.until_alone(lambda: self.again(make))
 
     def make_table(self, name: str, columns: Iterable[tuple[str, str]]) -> None:
         """A table of the metadata, unless it is there."""
@@ -246,23 +254,24 @@ class Session:
         made = bigquery.Table(place, schema=_schema(columns))
 
         def make() -> None:
-            with self._judged():
-                self.spent.requests += 1
+            with self._request():
                 self.client.create_table(
                     made, exists_ok=True, retry=ONCE, timeout=self.options.request_timeout
                 )
 
-        self.again(make)
+        self.until_alone(lambda: self.again(make))
 
     def drop(self, dataset: str, table: str) -> None:
-        with self._judged():
-            self.spent.requests += 1
-            self.client.delete_table(
-                f"{self.project}.{dataset}.{table}",
-                not_found_ok=True,
-                retry=ONCE,
-                timeout=self.options.request_timeout,
-            )
+        def remove() -> None:
+            with self._request():
+                self.client.delete_table(
+                    f"{self.project}.{dataset}.{table}",
+                    not_found_ok=True,
+                    retry=ONCE,
+                    timeout=self.options.request_timeout,
+                )
+
+        self.until_alone(lambda: self.again(remove))
 
     # -- jobs
 
@@ -276,7 +285,6 @@ class Session:
         place = f"{self.project}.{self.options.staging_dataset}.{table}"
 
         def send() -> LoadJob:
-            self.spent.requests += 1
             return self.client.load_table_from_file(
                 io.BytesIO(file),
                 place,
@@ -297,7 +305,9 @@ class Session:
         UNKNOWN where nobody could be asked: the caller reads the marker.
         """
         self.spent.transactions += 1
-        self._finish(self._query_job(script.transaction(), script, job_id or self.new_id()))
+        job = self._query_job(script.transaction(), script, job_id or self.new_id())
+        faults.hit("after_send")  # from here on it runs whether we live or not
+        self._finish(job)
 
     def patiently(self, make: Callable[[], Script | None]) -> bool:
         """A transaction that decides by what it has read: made anew until nobody was faster.
@@ -337,7 +347,6 @@ class Session:
         config = self._config(script)
 
         def send() -> QueryJob:
-            self.spent.requests += 1
             return self.client.query(
                 statement,
                 job_config=config,
@@ -360,12 +369,11 @@ class Session:
             return self.again(lambda: self._job(job_id))  # an answer that was lost on its way
 
     def _send(self, send: Any) -> Any:
-        with self._judged():
+        with self._request():
             return send()
 
     def _job(self, job_id: str) -> Any:
-        with self._judged():
-            self.spent.requests += 1
+        with self._request():
             return self.client.get_job(job_id, retry=ONCE, timeout=self.options.request_timeout)
 
     def _finish(self, job: Any) -> Any:
@@ -411,8 +419,23 @@ class Session:
                     raise
             time.sleep(wait)
 
+    @staticmethod
+    def until_alone(ask: Callable[[], T]) -> T:
+        """Once more where somebody else's change was first and so nothing of ours has happened."""
+        waits = PATIENCE.delays()
+        while True:
+            try:
+                return ask()
+            except Told as told:
+                wait = next(waits, None) if told.verdict is Verdict.CONFLICT else None
+                if wait is None:
+                    raise
+            time.sleep(wait)
+
     @contextmanager
-    def _judged(self) -> Iterator[None]:
+    def _request(self) -> Iterator[None]:
+        """One request is made inside: it is counted, and its errors are judged."""
+        self.spent.requests += 1
         try:
             yield
         except google_errors.GoogleAPICallError as error:
