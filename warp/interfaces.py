@@ -59,6 +59,7 @@ class SourceTraits:
     headroom: bool = False  # it can tell what it still keeps: see `TellsHeadroom`
     ranges: bool = False  # it can cut a range of keys: see `CutsRanges`
     compares: bool = False  # its rows can be verified: see warp.digest.seams
+    reads_keys: bool = False  # `hash` capture by digests: see warp.digest.seams.ReadsKeys
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from warp import logs, pipeline, verifying
+from warp import hash_capture, logs, pipeline, verifying
 from warp.assembly import Assembly
 from warp.autosize import AutoSized
 from warp.errors import (
@@ -29,7 +29,7 @@ from warp.errors import (
     WarpError,
 )
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
-from warp.model import Lease, Marker, Phase, TableSelection, UnitKind, WorkUnit
+from warp.model import Capture, Lease, Marker, Phase, TableSelection, UnitKind, WorkUnit
 from warp.retry import Backoff, Streak
 from warp.schedule import Schedule
 from warp.startup import new_process_id
@@ -395,9 +395,8 @@ class Turn:
             case UnitKind.CHUNK:
                 complete = pipeline.snapshot(*ends, selection=selection, meter=meter)
             case UnitKind.POLL:
-                complete = pipeline.poll(
-                    *ends, selection=selection, meter=meter, fire_time=self._wall()
-                )
+                poll = hash_capture.poll if self._is_hashed(selection) else pipeline.poll
+                complete = poll(*ends, selection=selection, meter=meter, fire_time=self._wall())
             case UnitKind.VERIFY:
                 complete = verifying.verify(*ends, selection=selection)
             case UnitKind.REPLAY:
@@ -409,6 +408,10 @@ class Turn:
                     place=self._unit.id,
                 )
         return FINISHED if complete else HANDED_BACK
+
+    def _is_hashed(self, selection: TableSelection) -> bool:
+        settings = None if self._unit.table is None else selection(self._unit.table)
+        return settings is not None and settings.capture is Capture.HASH
 
     def _works(self) -> None:
         self._failures.pop(self._unit.id, None)

@@ -37,6 +37,15 @@ FREE_TEXT: Final = frozenset({Kind.TEXT, Kind.TAGGED, Kind.JSON, Kind.JSON_TEXT}
 """Kinds whose form may hold a comma; its length stands before it."""
 
 
+_INTEGERS: Final = frozenset({Kind.INT32, Kind.INT64})
+_NUMBERS: Final = _INTEGERS | {Kind.DECIMAL}
+
+
+def have_one_form(source: Kind | None, destination: Kind) -> bool:
+    """Is the form of every value of one kind its form in the other?  So it is of whole numbers."""
+    return source is destination or (source in _INTEGERS and destination in _NUMBERS)
+
+
 def form(kind: Kind, value: Any) -> str | None:
     """The canonical text of one carrier; None for NULL, and for what is written as NULL."""
     if value is None or value is ABSENT:

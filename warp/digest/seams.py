@@ -22,6 +22,7 @@ from warp.model import (
     Marker,
     Position,
     QuarantinedRow,
+    TableChanges,
     TableId,
     TableSchema,
     WorkUnit,
@@ -135,6 +136,21 @@ class ComparedSource(SourceConnector, Protocol):
     def summing(self, chunk: Chunk, compared: Compared) -> Summing | None:
         """Asked where the columns compared are of the source's own kinds.  None where its rows
         must be read to be hashed."""
+        ...
+
+
+class ReadsKeys(ComparedSource, Protocol):
+    """What a source can do besides whose `traits.reads_keys` says so."""
+
+    def changes_of(
+        self, schema: TableSchema, keys: Sequence[Bound], *, least: int
+    ) -> tuple[int, list[TableChanges]]:
+        """What makes the destination have of these keys what the table has now, and its version.
+
+        Whole rows as UPDATE, and keys without a row as DELETE, which come first; the version is the
+        order key from before they were read, or `least` where that is higher.  Waits for nobody who
+        writes to the table.
+        """
         ...
 
 

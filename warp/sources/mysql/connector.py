@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from warp.capture.places import is_polled
 from warp.capture.polled import Polled
-from warp.digest.seams import BoundsOf, Compared, Summing
+from warp.digest.seams import Bound, BoundsOf, Compared, Summing
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -55,7 +55,12 @@ class MysqlSource:
     Options: ClassVar[type[BaseModel]] = MysqlOptions
     # A dump thread sends the whole log, so a second stream costs as much as the first.
     traits: ClassVar[SourceTraits] = SourceTraits(
-        follows_twice=False, full_rows=False, headroom=True, ranges=True, compares=True
+        follows_twice=False,
+        full_rows=False,
+        headroom=True,
+        ranges=True,
+        compares=True,
+        reads_keys=True,
     )
 
     def __init__(self, options: MysqlOptions, selection: TableSelection) -> None:
@@ -266,6 +271,11 @@ class MysqlSource:
         self, table: TableId, position: Position | None, *, fire_time: float
     ) -> Iterator[ChangeBatch]:
         return self.polled.poll(table, position, fire_time=fire_time)
+
+    def changes_of(
+        self, schema: TableSchema, keys: Sequence[Bound], *, least: int
+    ) -> tuple[int, list[TableChanges]]:
+        return self.polled.changes_of(schema, keys, least=least)
 
     def poll_start(self, table: TableId, *, fire_time: float) -> Position:
         return self.polled.start(table, fire_time=fire_time)
