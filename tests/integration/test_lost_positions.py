@@ -141,10 +141,11 @@ def headroom_of(fleet: Live) -> str:
         return str(found["state"])
 
 
+@pytest.mark.parametrize("what", ["slot", "binlog", pytest.param("oplog", marks=pytest.mark.soak)])
 def test_a_lost_place_is_recovered_by_itself_and_only_what_differs_is_written(
-    request: pytest.FixtureRequest, pg_warehouse: str, tmp_path: Path
+    what: str, request: pytest.FixtureRequest, pg_warehouse: str, tmp_path: Path
 ) -> None:
-    with of_dropped_slot(request) as losing:
+    with LOSING[what](request) as losing:
         side = losing.side
         tree = {
             "source": side.tree,
