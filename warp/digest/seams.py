@@ -237,6 +237,11 @@ class Verifications(Protocol):
         happened between the two, comparisons with `repairs` must find."""
         ...
 
+    def begin_history(self, stream: WorkUnit, schema: str, newest: int) -> None:
+        """The source counts versions anew and is at `newest`: what `MetadataStore.resync` says of
+        that, and no more.  Done before the stream is moved; whoever runs it is shut out."""
+        ...
+
     def decide(self, ids: Sequence[int], state: str) -> None: ...
 
     def set_aside(self, schema: str, table: TableId, keys: Sequence[str]) -> set[str]:

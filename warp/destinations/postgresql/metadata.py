@@ -256,18 +256,28 @@ class PostgresMetadata:
             if table is not None:
                 self.add_table(WorkUnit.of_table(schema, table))
             self._session.named("resync_tables", **place)
-            for unit in [WorkUnit.of_table(schema, one) for one in tables]:
-                if newest is not None and unit.table is not None:
-                    self._count_as_older(unit, newest)
-                    self._session.named(
-                        "count_as_older",
-                        unit=unit.id,
-                        schema=schema,
-                        namespace=unit.table.namespace,
-                        table=unit.table.name,
-                        newest=newest,
-                    )
+            if newest is not None:
+                self._count_all_as_older(schema, tables, newest)
         return again
+
+    def begin_history(self, stream: WorkUnit, schema: str, newest: int) -> None:
+        """As `warp.digest.seams.Verifications`."""
+        with self._session.transaction(f"beginning another history of {schema}"):
+            self._session.named("shut_out", unit=stream.id)
+            self._count_all_as_older(schema, self._tables(schema), newest)
+
+    def _count_all_as_older(self, schema: str, tables: Sequence[TableId], newest: int) -> None:
+        for table in tables:
+            unit = WorkUnit.of_table(schema, table)
+            self._count_as_older(unit, newest)
+            self._session.named(
+                "count_as_older",
+                unit=unit.id,
+                schema=schema,
+                namespace=table.namespace,
+                table=table.name,
+                newest=newest,
+            )
 
     def resync_range(
         self, schema: str, table: TableId, within: KeySpan, *, stream: WorkUnit

@@ -86,6 +86,9 @@ class PostgresVerifications:
                 "resync_stream", unit=stream.id, moves=True, **metadata_rows.place(position)
             )
 
+    def begin_history(self, stream: WorkUnit, schema: str, newest: int) -> None:
+        self._metadata.begin_history(stream, schema, newest)
+
     def passes(self, schema: str | None = None, table: TableId | None = None) -> list[Pass]:
         where = {
             "schema": schema,

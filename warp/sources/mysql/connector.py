@@ -33,10 +33,10 @@ from warp.model import (
 )
 from warp.sources.mysql import digests, preflight, schema, snapshot
 from warp.sources.mysql.capture import CaptureSide
-from warp.sources.mysql.connection import Connection, MysqlOptions, log_status
+from warp.sources.mysql.connection import CLOCK, Connection, MysqlOptions, log_status
 from warp.sources.mysql.dump import Dump
 from warp.sources.mysql.kept import KeptFiles
-from warp.sources.mysql.position import OwnFiles, Place
+from warp.sources.mysql.position import NoLog, OwnFiles, Place
 from warp.sources.mysql.reading import Reader
 from warp.sources.mysql.stream import Catalog, LogStream
 
@@ -104,6 +104,7 @@ class MysqlSource:
 
     def _try_to_follow(self) -> None:
         with self._open(Dump(self._options, self._closed)) as dump:
+            self.position()  # refused where there is no log
             dump.begin(self._place())
             for _ in dump.read(_TRIED_FOR):
                 break
@@ -139,6 +140,12 @@ class MysqlSource:
 
     def position(self) -> Position:
         place = self._place()
+        if isinstance(place.passed, NoLog):
+            raise SourceRefused(
+                "a server that writes a binary log was expected, found none; set log_bin in the "
+                "server's configuration and restart it, or have the tables polled: "
+                "change_detection.strategy trigger, timestamp or hash, and the schema's mode batch"
+            )
         if isinstance(place.passed, OwnFiles):
             begun = self._file_begun(place)
             place = replace(place, passed=replace(place.passed, begun=begun))
@@ -170,10 +177,8 @@ class MysqlSource:
             )
         status = connection.rows(log_status(connection.server))
         if not status:
-            raise SourceRefused(
-                "a server that writes a binary log was expected, found none; set log_bin in the "
-                "server's configuration and restart it"
-            )
+            [(clock,)] = connection.rows(CLOCK)
+            return Place(NoLog(int(clock)))
         file, offset = status[0][:2]
         if connection.server.is_mariadb:
             return Place.of_mariadb(gtid, file, offset)
