@@ -29,7 +29,7 @@ from typing import Any, Final, cast
 import structlog
 
 from warp import pipeline, verifying
-from warp.capture import batches
+from warp.capture import batches, timestamp
 from warp.capture.places import Place, Reading, Strategy, parse, version_of
 from warp.comparison import Comparison, Ends, range_of
 from warp.digest import canonical
@@ -38,6 +38,7 @@ from warp.digest.seams import EVERYTHING, ReadsKeys, Summing
 from warp.errors import SchemaMoved
 from warp.interfaces import DestinationConnector, Hold, SourceConnector
 from warp.model import (
+    Capture,
     ChangeBatch,
     Chunk,
     Marker,
@@ -65,6 +66,14 @@ class _ReadWhole(Exception):
     """This run reads the table whole instead."""
 
 
+def is_meant(source: SourceConnector, settings: TableSettings) -> bool:
+    """Is the table captured by comparison: by its strategy, or for want of a column of times?"""
+    if settings.capture is not Capture.TIMESTAMP or not source.traits.reads_keys:
+        return settings.capture is Capture.HASH
+    schema = source.get_schema([settings.table]).get(settings.table)
+    return schema is not None and timestamp.must_compare(schema, settings)
+
+
 def poll(
     source: SourceConnector,
     destination: DestinationConnector,
@@ -75,7 +84,7 @@ def poll(
     meter: Meter,
     fire_time: float,
 ) -> bool:
-    """As `pipeline.poll`, of a table whose strategy is `hash`."""
+    """As `pipeline.poll`, of a table that `is_meant`."""
     if source.traits.reads_keys and destination.traits.compares:
         delivery = Delivery(source, destination, hold, selection, meter)
         ends = Ends(source, destination, hold, selection)

@@ -29,7 +29,7 @@ from warp.errors import (
     WarpError,
 )
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
-from warp.model import Capture, Lease, Marker, Phase, TableSelection, UnitKind, WorkUnit
+from warp.model import Lease, Marker, Phase, TableSelection, UnitKind, WorkUnit
 from warp.retry import Backoff, Streak
 from warp.schedule import Schedule
 from warp.startup import new_process_id
@@ -395,7 +395,7 @@ class Turn:
             case UnitKind.CHUNK:
                 complete = pipeline.snapshot(*ends, selection=selection, meter=meter)
             case UnitKind.POLL:
-                poll = hash_capture.poll if self._is_hashed(selection) else pipeline.poll
+                poll = self._poll(source, selection)
                 complete = poll(*ends, selection=selection, meter=meter, fire_time=self._wall())
             case UnitKind.VERIFY:
                 complete = verifying.verify(*ends, selection=selection)
@@ -409,9 +409,10 @@ class Turn:
                 )
         return FINISHED if complete else HANDED_BACK
 
-    def _is_hashed(self, selection: TableSelection) -> bool:
+    def _poll(self, source: SourceConnector, selection: TableSelection) -> Callable[..., bool]:
         settings = None if self._unit.table is None else selection(self._unit.table)
-        return settings is not None and settings.capture is Capture.HASH
+        compared = settings is not None and hash_capture.is_meant(source, settings)
+        return hash_capture.poll if compared else pipeline.poll
 
     def _works(self) -> None:
         self._failures.pop(self._unit.id, None)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,11 +14,12 @@ import psycopg
 import pytest
 from capture_world import NOW, Held, database_of_postgresql, emptied, mysql, postgresql
 from fix_servers import Server, mysql_client
+from in_process import There, live, of_mysql, settings_of
 from psycopg import sql
 
 from warp import hash_capture
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions
-from warp.errors import LeaseLost
+from warp.errors import LeaseLost, SourceRefused
 from warp.interfaces import SourceConnector
 from warp.model import (
     Capture,
@@ -35,6 +37,8 @@ from warp.pipeline import NoMeter
 from warp.sources.mysql import MysqlSource
 from warp.sources.postgresql import PostgresSource
 from warp.sources.postgresql.capture import CaptureSide as PostgresSide
+from warp.testing.servers import MariaDb
+from workers import errands
 
 
 class Counting(NoMeter):
@@ -418,3 +422,47 @@ def test_values_that_a_server_cannot_digest_are_found_by_reading_the_table_whole
     assert copy.run()
     assert copy.written > 1
     assert copy.rows("id") == [(1,), (3,)]
+
+
+def test_a_server_that_writes_no_log_is_polled_from_its_first_rows_on(
+    start_server: Callable[[Any], Any], pg_warehouse: str, tmp_path: Path
+) -> None:
+    server: MariaDb = start_server(MariaDb(settings={"skip_log_bin": 1}))
+    with mysql_client(server.url) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE unlogged CHARACTER SET utf8mb4")
+        cursor.execute("SHOW MASTER STATUS")
+        assert cursor.fetchall() == ()
+    with of_mysql(server.url, server.database_url("unlogged")) as side:
+        tree = {
+            "source": side.tree,
+            "destination": {"type": "postgresql", "connection_string": pg_warehouse},
+            "schemas": [
+                {
+                    "name": side.namespace,
+                    "mode": "batch",
+                    "polling_interval": "100ms",
+                    "change_detection": {"strategy": "hash"},
+                }
+            ],
+        }
+        for id in range(10):
+            side.put(id, f"v{id}")
+        with live(settings_of(tmp_path, tree)) as fleet:
+            there = There(pg_warehouse, side)
+
+            def equal() -> bool:
+                return there.rows() == side.rows()
+
+            fleet.until_complete("orders")
+            fleet.until(equal, "the first rows")
+            side.put(3, "changed")
+            side.delete(4)
+            fleet.until(equal, "the changes")
+            errands.resync(fleet.desk, schema=side.namespace)
+            fleet.until_complete("orders", epoch=1)
+            side.put(11, "after")
+            fleet.until(equal, "what came after a resync")
+            with closing(fleet.assembly.source(side.namespace)) as source:
+                source.check()
+                with pytest.raises(SourceRefused, match="log_bin"):
+                    source.position()
