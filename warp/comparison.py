@@ -373,12 +373,23 @@ class Comparison:
         known = there.set_aside(self._unit.schema, self._table, list(names))
         return {names[text] for text in known}
 
+    def waiting(self, texts: Sequence[str]) -> dict[str, str]:
+        """Rows of these keys that wait in quarantine, as they are written there."""
+        if not texts:
+            return {}
+        there = compared_destination(self._ends.destination, self._table).verifications()
+        return there.waiting(self._unit.schema, self._table, texts)
+
     def key_texts(self, keys: Sequence[Key]) -> dict[str, Key]:
-        """Keys as they are written outside of their table."""
-        rows = zip(*self.cells_of(keys), strict=True)
-        return {
-            stored.dump(self.compared.key, row): key for row, key in zip(rows, keys, strict=True)
-        }
+        """Keys as they are written outside of their table, in the order of its columns."""
+        order = [column.name for column in self.compared.schema.columns]
+        places = sorted(
+            range(len(self.compared.key)), key=lambda n: order.index(self.compared.key[n].name)
+        )
+        columns = [self.compared.key[place] for place in places]
+        cells = self.cells_of(keys)
+        rows = zip(*(cells[place] for place in places), strict=True)
+        return {stored.dump(columns, row): key for row, key in zip(rows, keys, strict=True)}
 
     # -- a table without a key
 

@@ -21,6 +21,7 @@ yet, the table is read whole, which finds all that this does (`warp.capture.whol
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,7 +29,7 @@ from typing import Any, Final, cast
 
 import structlog
 
-from warp import pipeline, verifying
+from warp import pipeline, stored, verifying
 from warp.capture import batches, timestamp
 from warp.capture.places import Place, Reading, Strategy, parse, version_of
 from warp.comparison import Comparison, Ends, range_of
@@ -290,13 +291,36 @@ def _still_apart(
             return list(keys)
         expected |= forms
         aside |= refused
-    stored = comparison.comparing.look(comparison.compared, comparison.cells_of(keys))
+    found = comparison.comparing.look(comparison.compared, comparison.cells_of(keys))
     columns = comparison.compared.columns
-    return [
+    apart = [
         key
-        for key, there in zip(keys, stored, strict=True)
+        for key, there in zip(keys, found, strict=True)
         if key in aside or not is_same(Seen(expected.get(key), False, there), columns)
     ]
+    told = _told(comparison, parts, apart)
+    return [key for key in apart if key not in told]
+
+
+def _told(comparison: Comparison, parts: Sequence[TableChanges], keys: Sequence[Key]) -> set[Key]:
+    """Those of the keys whose rows the destination has refused already, as they are now: each run
+    would put them into the quarantine once more."""
+    texts = comparison.key_texts(keys)
+    waiting = comparison.waiting(list(texts))
+    if not waiting:
+        return set()
+    known: set[Key] = set()
+    for part in parts:
+        schema = part.schema
+        if schema is None or Operation.DELETE in part.operations:
+            continue
+        for row in part.rows():
+            text = stored.dump(schema.columns, row, schema.key)
+            if text in waiting and text in texts:
+                now = json.loads(stored.dump(schema.columns, row))
+                if json.loads(waiting[text]) == now:
+                    known.add(texts[text])
+    return known
 
 
 def _say_once(table: TableId | None, reason: str) -> None:

@@ -410,6 +410,28 @@ def test_what_the_destination_cannot_hold_as_it_is_is_not_written_in_each_run(
     assert copy.rows("id") == [(1,), (3,)]
 
 
+def test_a_row_that_is_refused_waits_once_and_again_only_when_it_has_changed(
+    at: At, pg_warehouse: str
+) -> None:
+    at.run("create table orders (b int, a varchar(9), n int, primary key (a, b))")
+    copy = copy_of(at, pg_warehouse)
+    assert copy.run()
+    copy.ask("alter table {} add constraint small check (n < 10)")
+    at.run("insert into orders values (1, 'x', 5), (2, 'y', 50)")
+    waiting = "select row from cartridge_warp_metadata.quarantine where state = 'waiting'"
+    for _ in range(2):
+        assert copy.run()
+        assert copy.rows("b, a, n") == [(1, "x", 5)]
+        assert len(copy.ask(waiting)) == 1
+    at.run("update orders set n = 60 where b = 2")
+    assert copy.run()
+    assert copy.run()
+    assert len(copy.ask(waiting)) == 2
+    at.run("update orders set n = 6 where b = 2")
+    assert copy.run()
+    assert copy.rows("b, a, n") == copy.at_source("b, a, n")
+
+
 def test_values_that_a_server_cannot_digest_are_found_by_reading_the_table_whole(
     at: At, pg_warehouse: str
 ) -> None:

@@ -249,6 +249,10 @@ class Verifications(Protocol):
         another row."""
         ...
 
+    def waiting(self, schema: str, table: TableId, keys: Sequence[str]) -> dict[str, str]:
+        """Of those of the keys of which a row waits in quarantine for a person: that row's text."""
+        ...
+
     def correct(
         self, schema: str, table: TableId, rows: Sequence[QuarantinedRow], ids: Sequence[int]
     ) -> int:

@@ -120,6 +120,12 @@ class PostgresVerifications:
             rows = self._session.named("known_aside", keys=list(keys), **_where(schema, table))
             return {key for (key,) in rows}
 
+    def waiting(self, schema: str, table: TableId, keys: Sequence[str]) -> dict[str, str]:
+        with self._session.meaning(f"looking for rows of {table} that wait"):
+            return dict(
+                self._session.named("waiting_rows", keys=list(keys), **_where(schema, table))
+            )
+
     def correct(
         self, schema: str, table: TableId, rows: Sequence[QuarantinedRow], ids: Sequence[int]
     ) -> int:
