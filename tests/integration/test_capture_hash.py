@@ -17,6 +17,7 @@ from fix_servers import Server, mysql_client
 from in_process import There, live, of_mysql, settings_of
 from psycopg import sql
 
+from coordinator.status import StatusReader
 from warp import hash_capture
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions
 from warp.errors import LeaseLost, SourceRefused
@@ -484,6 +485,8 @@ def test_a_server_that_writes_no_log_is_polled_from_its_first_rows_on(
             fleet.until_complete("orders", epoch=1)
             side.put(11, "after")
             fleet.until(equal, "what came after a resync")
+            with closing(StatusReader(fleet.assembly, fleet.ledger, [side.namespace])) as reader:
+                assert {unit["kind"] for unit in reader.read()["units"]} >= {"poll"}
             with closing(fleet.assembly.source(side.namespace)) as source:
                 source.check()
                 with pytest.raises(SourceRefused, match="log_bin"):
