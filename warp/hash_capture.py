@@ -117,9 +117,11 @@ class _Run:
         self._source = cast("ReadsKeys", ends.source)
         self._delivery = delivery
         self._meter = meter
-        self._fire_time = fire_time
         known = parse(marker.position, Strategy.DIGESTS)
         self._place = known or Place(Strategy.DIGESTS, version=version_of(marker.position))
+        # A run that goes on has seen its first ranges when it began, and tells that time.
+        goes_on = self._place.reading is not None and marker.position is not None
+        self._fire_time = marker.position.committed_at if goes_on else fire_time
 
     def complete(self) -> bool:
         """True when it is; False when asked to stop half-way."""
@@ -155,9 +157,12 @@ class _Run:
         have = comparison.compared.schema
         if {c.source for c in at_source.columns} - {c.source for c in have.columns}:
             raise _ReadWhole("the source has columns that are new")
-        if {c.source for c in canonical.key_columns(at_source)} != {
-            c.source for c in canonical.key_columns(have)
-        }:
+        # Of another kind it may have keys of which the source cannot even be asked.
+        ours, theirs = (
+            {(column.source, column.kind) for column in canonical.key_columns(schema)}
+            for schema in (at_source, have)
+        )
+        if ours != theirs:
             raise _ReadWhole("the destination's table has another key")
         return comparison, at_source
 

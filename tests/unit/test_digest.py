@@ -320,5 +320,6 @@ def test_whole_numbers_have_one_form_in_each_kind_that_holds_them() -> None:
         assert canonical.have_one_form(Kind.INT32, wide)
         assert canonical.form(wide, Decimal(-7) if wide is Kind.DECIMAL else -7) == "-7"
     assert not canonical.have_one_form(Kind.DECIMAL, Kind.INT64)  # it may have a fraction
+    assert not canonical.have_one_form(Kind.INT64, Kind.INT32)  # it may be too large
     assert not canonical.have_one_form(Kind.FLOAT32, Kind.FLOAT64)
     assert not canonical.have_one_form(None, Kind.INT64)  # the column is gone
