@@ -120,8 +120,9 @@ class _Run:
         known = parse(marker.position, Strategy.DIGESTS)
         self._place = known or Place(Strategy.DIGESTS, version=version_of(marker.position))
         # A run that goes on has seen its first ranges when it began, and tells that time.
-        goes_on = self._place.reading is not None and marker.position is not None
-        self._fire_time = marker.position.committed_at if goes_on else fire_time
+        self._fire_time = fire_time
+        if self._place.reading is not None and marker.position is not None:
+            self._fire_time = marker.position.committed_at
 
     def complete(self) -> bool:
         """True when it is; False when asked to stop half-way."""
