@@ -129,10 +129,8 @@ def at(request: pytest.FixtureRequest) -> Iterator[At]:
         yield made
 
 
-@pytest.fixture
-def at_postgresql(request: pytest.FixtureRequest) -> Iterator[At]:
-    with of_postgresql(request) as made:
-        yield made
+# What is no matter of the source is shown with one of them.
+one_source = pytest.mark.parametrize("at", [of_postgresql], indirect=True)
 
 
 @dataclass
@@ -248,6 +246,7 @@ def test_nothing_is_written_where_nothing_differs(
     assert orders.rows("id, name, price") == orders.at_source()
 
 
+@one_source
 def test_whoever_meddles_with_the_copy_is_overruled_by_the_next_run(orders: HashedCopy) -> None:
     orders.ask("update {} set price = 0 where id = 3")
     orders.ask("delete from {} where id = 4")
@@ -257,6 +256,7 @@ def test_whoever_meddles_with_the_copy_is_overruled_by_the_next_run(orders: Hash
     assert orders.rows("id, name, price") == orders.at_source()
 
 
+@one_source
 @pytest.mark.parametrize("dies_after", [0, 1, 2, 3, 5])
 def test_a_run_that_is_killed_anywhere_is_made_good_by_the_next(
     at: At, orders: HashedCopy, dies_after: int
@@ -377,6 +377,7 @@ def test_rows_without_a_key_are_read_only_where_they_differ(at: At, pg_warehouse
     assert copy.rows("name, n") == copy.at_source()
 
 
+@one_source
 def test_most_of_a_long_range_is_read_whole_and_its_keys_are_never_all_in_memory(
     at: At, orders: HashedCopy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,6 +390,7 @@ def test_most_of_a_long_range_is_read_whole_and_its_keys_are_never_all_in_memory
     assert orders.rows("id, name, price") == orders.at_source()
 
 
+@one_source
 @pytest.mark.parametrize("twin", [False, True])
 def test_a_server_that_was_restored_and_counts_lower_is_still_heard(
     at: At, orders: HashedCopy, twin: bool, monkeypatch: pytest.MonkeyPatch
@@ -404,11 +406,11 @@ def test_a_server_that_was_restored_and_counts_lower_is_still_heard(
     assert (orders.rows("id, name, price") == orders.at_source()) is not twin
 
 
+@one_source
 def test_what_the_destination_cannot_hold_as_it_is_is_not_written_in_each_run(
-    at_postgresql: At, pg_warehouse: str
+    at: At, pg_warehouse: str
 ) -> None:
     """It makes the servers' digests differ for ever."""
-    at = at_postgresql
     at.run("create table orders (id int primary key, at timestamptz)")
     at.run("insert into orders values (1, now()), (2, '4713-01-01 BC'), (3, 'infinity')")
     copy = copy_of(at, pg_warehouse)
@@ -421,6 +423,7 @@ def test_what_the_destination_cannot_hold_as_it_is_is_not_written_in_each_run(
     assert copy.rows("id") == [(1,), (3,)]
 
 
+@one_source
 def test_a_row_that_is_refused_waits_once_and_again_only_when_it_has_changed(
     at: At, pg_warehouse: str
 ) -> None:
