@@ -1,18 +1,21 @@
-"""Rows verified per CPU-second, beside the floor of reading them and beside counting them.
+"""Rows verified per CPU-second, beside the floor of reading them and beside counting them; how long
+one wrong row takes to be found; and what a run of `strategy: hash` costs where nothing differs.
 
 CPU of everybody counts: this process and the servers, since with SQL sources the servers do the
 hashing.  The floor reads every row at both ends and looks at none; counting is what other movers
 call validation.  Nothing is written meanwhile, so the idle stream's own share is in the figures.
+
+`--rows 10000000 --save` is the whole of it; `--source` names one source, again for more.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import psycopg
@@ -26,7 +29,10 @@ from verified_copy import SCHEMA, VerifiedCopy
 
 from benchmarks.orders import load
 from benchmarks.report import Report, parser, spread
-from warp.model import TableId, TableSettings
+from warp import hash_capture, pipeline
+from warp.interfaces import SourceConnector
+from warp.model import Capture, TableId, TableSelection, TableSettings, WorkUnit
+from warp.pipeline import NoMeter
 from warp.sources.mongodb import MongoOptions, MongoSource
 from warp.sources.postgresql import PostgresSource
 from warp.testing.servers import MariaDb, Mongod, Postgres
@@ -48,6 +54,10 @@ MYSQL_ORDERS = (
 )
 
 
+WHOLE_UP_TO: Final = 1_000_000
+"""Rows that a run without digests is shown for: it writes them all, which takes its time."""
+
+
 class OfShop(MongoSelection):
     def __call__(self, table: TableId) -> TableSettings | None:
         found = super().__call__(table)
@@ -64,6 +74,7 @@ class Contest:
     read_source: Callable[[], object]
     count_source: Callable[[], object]
     pids: list[int]
+    make_source: Callable[[TableSelection], SourceConnector] | None = None  # of SQL
 
     def read(self) -> None:
         self.read_source()
@@ -73,6 +84,25 @@ class Contest:
         ) as rows:
             for _ in rows:
                 pass
+
+    def poll(self, way: Callable[..., bool]) -> None:
+        """A run of `strategy: hash`."""
+        if self.make_source is None:
+            raise AssertionError("a source whose server digests")
+        unit = WorkUnit.poll(SCHEMA, self.table)
+        source, destination = self.make_source(self._hashed), self.copy.destination()
+        with closing(source), closing(destination):
+            hand = self.copy.lease(unit)
+            marker = destination.open(hand.lease)
+            told: dict[str, Any] = {"selection": self._hashed, "meter": NoMeter()}
+            if not way(source, destination, marker, hand, fire_time=time.time(), **told):
+                raise AssertionError("nobody asked it to stop")
+
+    def _hashed(self, table: TableId) -> TableSettings | None:
+        found = self.copy.select(table) if table == self.table else None
+        return found and replace(
+            found, capture=Capture.HASH, chunk_rows=self.copy.rows, write_batch_size=1_000
+        )
 
     def count(self) -> None:
         self.count_source()
@@ -147,6 +177,7 @@ def of_postgresql(warehouse: Postgres, rows: int, chunk: int) -> Iterator[Contes
             *("PostgreSQL", copy, TableId("shop", "orders"), read),
             lambda: shop.run("select count(*) from shop.orders"),
             [warehouse.pid],
+            lambda select: PostgresSource(shop.options(), select),
         )
 
 
@@ -180,11 +211,21 @@ def of_mariadb(warehouse: Postgres, rows: int, chunk: int) -> Iterator[Contest]:
             *("MariaDB", copy, world.table("orders"), read),
             lambda: world.sql("select count(*) from orders"),
             [server.pid, warehouse.pid],
+            world.source,
         )
 
 
+SOURCES: Final[dict[str, Callable[..., AbstractContextManager[Contest]]]] = {
+    "mongodb": of_mongodb,
+    "postgresql": of_postgresql,
+    "mariadb": of_mariadb,
+}
+
+
 def main() -> None:
-    arguments = parser(__doc__, rows=200_000, runs=3, chunk=100_000).parse_args()
+    known = parser(__doc__, rows=200_000, runs=3, chunk=100_000)
+    known.add_argument("--source", action="append", choices=SOURCES, help="only this")
+    arguments = known.parse_args()
     rows = arguments.rows
     report = Report(
         "verify",
@@ -192,29 +233,38 @@ def main() -> None:
         f"{arguments.runs} runs. CPU is of our process and of both servers.",
         ("source", "what", "rows per CPU-second", "of it ours", "rows per second"),
     )
-    for make in (of_mongodb, of_postgresql, of_mariadb):
-        with Postgres() as warehouse, make(warehouse, rows, arguments.chunk) as contest:
+    for name in arguments.source or SOURCES:
+        with Postgres() as warehouse, SOURCES[name](warehouse, rows, arguments.chunk) as contest:
             contest.copy.bring(contest.table)
-            compare: list[tuple[str, Callable[[], None]]] = [
-                ("verify", partial(_verified, contest, rows)),
-                ("reading all rows", contest.read),
-                ("counting", contest.count),
-            ]
-            for what, work in compare:
-                streaming = contest.copy.streaming() if what == "verify" else nullcontext()
-                with streaming:
-                    runs = [measured(contest, work) for _ in range(arguments.runs)]
-                report.add(
-                    contest.name,
-                    what,
-                    spread([rows / max(1e-3, ours + theirs) for ours, theirs, _ in runs]),
-                    spread([100 * ours / max(1e-3, ours + theirs) for ours, theirs, _ in runs])
-                    + " %",
-                    spread([rows / wall for *_, wall in runs]),
-                )
+            contest.copy.run("vacuum analyze")  # as any table is after a while
+            _compare(report, contest, rows, arguments.runs)
             _find_one(report, contest, rows)
             contest.copy.close()
     report.finish(save=arguments.save)
+
+
+def _compare(report: Report, contest: Contest, rows: int, times: int) -> None:
+    ways: list[tuple[str, int, Callable[[], None]]] = [
+        ("verify", times, partial(_verified, contest, rows)),
+        ("reading all rows", times, contest.read),
+        ("counting", times, contest.count),
+    ]
+    if contest.make_source is not None:
+        by_digests = partial(contest.poll, hash_capture.poll)
+        ways.append(("a run of `hash`, nothing differs", times, by_digests))
+        if rows <= WHOLE_UP_TO:
+            whole = partial(contest.poll, pipeline.poll)
+            ways.append(("the same without digests", 1, whole))
+    for what, runs, work in ways:
+        with contest.copy.streaming() if what == "verify" else nullcontext():
+            seen = [measured(contest, work) for _ in range(runs)]
+        report.add(
+            contest.name,
+            what,
+            spread([rows / max(1e-3, ours + theirs) for ours, theirs, _ in seen]),
+            spread([100 * ours / max(1e-3, ours + theirs) for ours, theirs, _ in seen]) + " %",
+            spread([rows / wall for *_, wall in seen]),
+        )
 
 
 def _verified(contest: Contest, rows: int) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +26,10 @@ from warp import startup, verifying
 from warp.assembly import Assembly, Plugged
 from warp.config import Settings
 from warp.digest.seams import Pass
-from warp.errors import TransientError, WarpError
-from warp.model import SHARED, TableSelection, UnitKind, WorkUnit
+from warp.errors import ConfigError, TransientError, WarpError
+from warp.model import SHARED, TableId, TableSelection, TableSettings, UnitKind, WorkUnit
 from warp.pipeline import Meter, NoMeter
+from warp.streams import schemas_of
 
 LOOK_EVERY: Final = 0.2
 BEGINS_WITHIN: Final = 60.0  # seconds until somebody must have taken the first unit
@@ -55,6 +57,12 @@ SHOWN: Final = 20
     metavar="FILE",
     help="Prove such a file by reading the destination anew; compare nothing.",
 )
+@click.option(
+    "--rate",
+    type=click.IntRange(1),
+    metavar="ROWS",
+    help="With --here: rows a second that each of its ranges reads at the source, about.",
+)
 @JSON
 @asking
 def verify(
@@ -63,6 +71,7 @@ def verify(
     here: bool,
     last: bool,
     wait: bool,
+    rate: int | None,
     write: Path | None,
     check: Path | None,
     as_json: bool,
@@ -71,7 +80,13 @@ def verify(
 
     Only differences that stay are reported.
     """
-    assembly = Plugged(settings)
+    if rate is not None and not here:
+        raise ConfigError(
+            "expected --here beside --rate, found none: a fleet compares as fast as `verify.rate` "
+            "in its configuration says",
+            place="--rate",
+        )
+    assembly = Plugged(settings) if rate is None else Slowed(settings, rate)
     if check is not None:
         return certificate.check(settings, assembly, check, as_json=as_json)
     return run(
@@ -117,6 +132,29 @@ def run(
         if write is not None and code == startup.DONE:
             certificate.write(settings, found, passes, write)
         return code
+
+
+class Slowed(Plugged):
+    """Every table is compared at one rate, whatever the configuration says."""
+
+    def __init__(self, settings: Settings, rate: float) -> None:
+        super().__init__(settings)
+        self._rate = rate
+
+    def selection(self, schema: str) -> TableSelection:
+        return _AtRate(super().selection(schema), self._rate)
+
+
+class _AtRate:
+    def __init__(self, selection: TableSelection, rate: float) -> None:
+        self.namespace = getattr(selection, "namespace", None)
+        self.schemas = schemas_of(selection)
+        self._selection = selection
+        self._rate = rate
+
+    def __call__(self, table: TableId) -> TableSettings | None:
+        found = self._selection(table)
+        return None if found is None else replace(found, verify_rate=self._rate)
 
 
 def _planned(side: Side) -> Iterator[WorkUnit]:

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import warp.headroom
 from warp.assembly import Assembly
 from warp.digest.seams import ComparedDestination
+from warp.errors import SourceRefused
 from warp.fleet import news
 from warp.fleet.news import News
 from warp.fleet.view import FleetView, TableView, UnitView, fleet_of
@@ -126,7 +127,7 @@ class StatusReader:
         with self._lock:
             try:
                 # The ends of the logs first: markers read later then speak about later.
-                ends = {schema: self._source(schema).position() for schema in self._schemas}
+                ends = {schema: self._end_of_log(schema) for schema in self._schemas}
                 markers = self._metadata().markers()
                 ledger = self._ledger.units()
                 return fleet_of(
@@ -160,7 +161,16 @@ class StatusReader:
         told = news.of_runs((run for run in runs if run.schema in schemas), owners)
         return news.latest([told, news.of_errors(lines)])
 
-    def _reached(self, markers: Sequence[Marker], ends: Mapping[str, Position]) -> dict[str, bool]:
+    def _end_of_log(self, schema: str) -> Position | SourceRefused:
+        """Where it ends; or why nobody can say, which matters only where a stream follows it."""
+        try:
+            return self._source(schema).position()
+        except SourceRefused as refused:
+            return refused
+
+    def _reached(
+        self, markers: Sequence[Marker], ends: Mapping[str, Position | SourceRefused]
+    ) -> dict[str, bool]:
         reached = {}
         sharing = self._assembly.sharing()
         streams = {m.unit.id: m for m in markers if m.unit.kind is UnitKind.STREAM}
@@ -168,6 +178,8 @@ class StatusReader:
             stream = streams.get(stream_of(schema, sharing).id)
             if stream is None:  # a schema in batch mode: its tables' phases say it all
                 reached[schema] = any(m.unit.schema == schema for m in markers)
+            elif isinstance(end, SourceRefused):
+                raise end
             else:
                 at = stream.position
                 reached[schema] = at is not None and self._source(schema).reached(at, end)

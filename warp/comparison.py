@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from warp import stored
 from warp.digest import canonical
@@ -64,12 +63,12 @@ from warp.model import (
     UnitKind,
     WorkUnit,
 )
+from warp.pace import Pace
+from warp.patience import Answer, patiently
 
 LOOKS: Final = 8  # at a key that changes each time; then it is left to the next pass
 KEYS_AT_ONCE: Final = 500
 LOOK_EVERY: Final = 0.1  # seconds between looks at the stream's marker
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +135,15 @@ class Comparison:
         self._ends = ends
         self._unit = unit
         self._table = compared.schema.table
-        self._at_source = at_source  # None: documents
-        self._comparing = compared_destination(ends.destination, self._table).comparing()
+        self.at_source = at_source  # None: documents
+        self.comparing = compared_destination(ends.destination, self._table).comparing()
         # Nothing is changed at the destination for a comparison, so nothing may be asked for.
         self._frozen = replace(
             compared.schema,
             full=True,
             columns=tuple(replace(c, fixed=True) for c in compared.schema.columns),
         )
-        self._busy_since = time.monotonic()
+        self._pace = Pace(self._settings(), ends.hold)
 
     @classmethod
     def of(cls, ends: Ends, unit: WorkUnit, table: TableId) -> Comparison:
@@ -166,13 +165,13 @@ class Comparison:
         where = range_of(self._ends.source, self.compared.schema, chunk)
         if where is None:
             raise SchemaMoved("the key's kind has changed since the pass was planned")
-        summing = self._summing(chunk)
+        summing = self.summing(chunk)
         if summing is not None:
             return self._by_servers(summing, where)
         ours = Range(self.compared)
         for wanted in self._wanted(chunk):
             ours.add(wanted)
-            self._rest()
+            self._pace.rests(wanted.rows)
             if self._ends.hold.stopping():
                 return None
         position = self._passed()
@@ -184,13 +183,13 @@ class Comparison:
         candidates = self._candidates(chunk, where, ours)
         return None if candidates is None else self._look_again(candidates, verified)
 
-    def _summing(self, chunk: Chunk) -> Summing | None:
+    def summing(self, chunk: Chunk) -> Summing | None:
         """The source's server, where it would sum up the very values that the destination has."""
-        if self._at_source is None:
+        if self.at_source is None:
             return None
-        kinds = {column.source: column.kind for column in self._at_source.columns}
+        kinds = {column.source: column.kind for column in self.at_source.columns}
         if any(
-            kinds.get(column.source) is not column.kind
+            not canonical.have_one_form(kinds.get(column.source), column.kind)
             or column.limit is not None
             or column.scale is not None
             for column in self.compared.columns
@@ -205,20 +204,22 @@ class Comparison:
         candidate; what it should be is told by the look at its key, as of any other.
         """
         ours = self._patiently(summing.total)
-        self._rest()
+        self._pace.rests(ours.rows)
         position = self._passed()
         if position is None:
             return None
         verified = Verified(ours.rows, ours, position)
         if ours == self._total(where):
             return verified
-        self._rest()
+        self._pace.rests()
         apart = leaves_apart(self._patiently(summing.leaves), self._leaves(where))
-        self._rest()
+        self._pace.rests(ours.rows)
         if not apart:
             return verified
         here = self._patiently(lambda: summing.rows(apart))
-        return self._look_again(keys_apart(here, self._rows(where, apart)), verified)
+        there = self._rows(where, apart)
+        self._pace.rests(ours.rows)
+        return self._look_again(keys_apart(here, there), verified)
 
     def _candidates(self, chunk: Chunk, where: KeyRange, ours: Range) -> list[Key] | None:
         """The keys that may differ, by the leaves that do."""
@@ -231,20 +232,20 @@ class Comparison:
             again = Range(self.compared, only=frozenset(apart))
             for wanted in self._wanted(chunk):
                 again.add(wanted)
-                self._rest()
+                self._pace.rests(wanted.rows)
                 if self._ends.hold.stopping():
                     return None
             kept = again.rows(apart) or []
         return keys_apart(kept, self._rows(where, apart))
 
     def _total(self, where: KeyRange) -> Sums:
-        return self._patiently(lambda: self._comparing.total(self.compared, where))
+        return self._patiently(lambda: self.comparing.total(self.compared, where))
 
     def _leaves(self, where: KeyRange) -> dict[int, Sums]:
-        return self._patiently(lambda: self._comparing.leaves(self.compared, where))
+        return self._patiently(lambda: self.comparing.leaves(self.compared, where))
 
     def _rows(self, where: KeyRange, leaves: Sequence[int]) -> list[tuple[Key, bytes]]:
-        return self._patiently(lambda: self._comparing.rows(self.compared, where, leaves))
+        return self._patiently(lambda: self.comparing.rows(self.compared, where, leaves))
 
     def _look_again(self, candidates: Sequence[Key], verified: Verified) -> Verified | None:
         found: list[Difference] = []
@@ -303,17 +304,24 @@ class Comparison:
         aside: set[Key] = set()
         asked = self._asked(cells)
         if len(asked):
-            for wanted in self._fitted(self._ends.source.look_up(asked)):
-                rows = canonical.forms_of(self.compared.columns, wanted.columns)
-                expected.update(zip(self._keys(wanted), rows, strict=True))
-                aside.update(wanted.aside)
+            expected, aside = self.expected(self._ends.source.look_up(asked))
         if self._passed() is None:
             return None
-        stored_ = self._comparing.look(self.compared, cells)
+        stored_ = self.comparing.look(self.compared, cells)
         return {
             key: Seen(expected.get(key), key in aside, there)
             for key, there in zip(keys, stored_, strict=True)
         }
+
+    def expected(self, rows: TableChanges) -> tuple[dict[Key, Forms], set[Key]]:
+        """What rows of the source should be at the destination, and keys of those that cannot."""
+        expected: dict[Key, Forms] = {}
+        aside: set[Key] = set()
+        for wanted in self._fitted(rows):
+            forms = canonical.forms_of(self.compared.columns, wanted.columns)
+            expected.update(zip(keys_of(self.compared, wanted), forms, strict=True))
+            aside.update(wanted.aside)
+        return expected, aside
 
     def cells_of(self, keys: Sequence[Key]) -> list[list[Any]]:
         """Keys as columns of carriers of the destination."""
@@ -325,7 +333,7 @@ class Comparison:
     def _asked(self, cells: Sequence[Sequence[Any]]) -> TableChanges:
         """The keys as the source has them.  One that has no form there is of no row of it."""
         key = self.compared.key
-        at_source = self._at_source
+        at_source = self.at_source
         columns = list(key)
         if at_source is not None:
             by_source = {c.source: c for c in at_source.columns}
@@ -365,12 +373,23 @@ class Comparison:
         known = there.set_aside(self._unit.schema, self._table, list(names))
         return {names[text] for text in known}
 
+    def waiting(self, texts: Sequence[str]) -> dict[str, str]:
+        """Rows of these keys that wait in quarantine, as they are written there."""
+        if not texts:
+            return {}
+        there = compared_destination(self._ends.destination, self._table).verifications()
+        return there.waiting(self._unit.schema, self._table, texts)
+
     def key_texts(self, keys: Sequence[Key]) -> dict[str, Key]:
-        """Keys as they are written outside of their table."""
-        rows = zip(*self.cells_of(keys), strict=True)
-        return {
-            stored.dump(self.compared.key, row): key for row, key in zip(rows, keys, strict=True)
-        }
+        """Keys as they are written outside of their table, in the order of its columns."""
+        order = [column.name for column in self.compared.schema.columns]
+        places = sorted(
+            range(len(self.compared.key)), key=lambda n: order.index(self.compared.key[n].name)
+        )
+        columns = [self.compared.key[place] for place in places]
+        cells = self.cells_of(keys)
+        rows = zip(*(cells[place] for place in places), strict=True)
+        return {stored.dump(columns, row): key for row, key in zip(rows, keys, strict=True)}
 
     # -- a table without a key
 
@@ -383,7 +402,7 @@ class Comparison:
             for wanted in self._wanted(chunk):
                 rows += canonical.forms_of(self.compared.columns, wanted.columns)
                 hashes += canonical.row_hashes(self.compared.columns, wanted.columns)
-                self._rest()
+                self._pace.rests(wanted.rows)
             position = self._passed()
             if position is None:
                 return None
@@ -448,9 +467,6 @@ class Comparison:
         schema = replace(part.schema, columns=tuple(part.schema.columns[i] for i in kept))
         return replace(part, schema=schema, columns=[part.columns[i] for i in kept])
 
-    def _keys(self, wanted: Wanted) -> list[Key]:
-        return keys_of(self.compared, wanted)
-
     def _key_of(self, text: str, kinds: Mapping[str, str]) -> Key | None:
         """The key of a row that was set aside; None where the destination has no such key."""
         try:
@@ -465,16 +481,9 @@ class Comparison:
             return None
         return tuple(forms)
 
-    def _patiently(self, work: Callable[[], Answer]) -> Answer:
-        """A question that a server may think about for minutes; meanwhile the lease is kept."""
-        hold = self._ends.hold
-        with ThreadPoolExecutor(1, thread_name_prefix="comparing") as thread:
-            asked = thread.submit(work)
-            while True:
-                try:
-                    return asked.result(timeout=1.0)
-                except TimeoutError:
-                    hold.check()
+    def _patiently(self, question: Callable[[], Answer]) -> Answer:
+        [answer] = patiently(self._ends.hold, question)
+        return answer
 
     # -- the stream
 
@@ -513,7 +522,7 @@ class Comparison:
                 return None
             marker = self._marker(kind)
             if marker is not None and reached(marker):
-                self._busy_since = time.monotonic()
+                self._pace.begins()
                 return goal
             if marker is None or marker.phase in (Phase.FAILED, Phase.PAUSED):
                 phase = "none" if marker is None else f"it {marker.phase}"
@@ -545,14 +554,6 @@ class Comparison:
         if settings is None:
             raise WarpError("expected a table of the configuration", place=str(self._table))
         return settings
-
-    def _rest(self) -> None:
-        """Leave the rest of the time to others, as `verify.budget` says."""
-        share = self._settings().verify_budget
-        worked = time.monotonic() - self._busy_since
-        if share < 1.0:
-            self._ends.hold.wait(worked * (1.0 / share - 1.0))
-        self._busy_since = time.monotonic()
 
 
 def _sort_of(here: bool, there: bool) -> Sort:

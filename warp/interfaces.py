@@ -60,6 +60,7 @@ class SourceTraits:
     ranges: bool = False  # it can cut a range of keys: see `CutsRanges`
     compares: bool = False  # its rows can be verified: see warp.digest.seams
     estimates: bool = False  # it knows about how many rows there are: see `EstimatesRows`
+    reads_keys: bool = False  # `hash` capture by digests: see warp.digest.seams.ReadsKeys
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,7 @@ class TableSettings:
     deferred_max_tries: int = 1000
     verify_every: float | None = None  # seconds between two comparisons with the source; None: none
     verify_budget: float = 1.0  # share of the time that a comparison works; it rests for the others
+    verify_rate: float | None = None  # rows of the source that one reads in a second, about
     masked: tuple[str, ...] = ()  # columns whose values `repair` does not show
 
     def policy_of(self, field: str) -> Policy:

@@ -96,7 +96,7 @@ def resync(desk: Desk, *, schema: str, table: str | None = None, where: str | No
         chosen = _table(table, source.tables(), schema) if table is not None else None
         newest: int | None = source.version()
         # Before the first row is read again: the stream goes on from here (design section 13).
-        position = source.position()
+        position = _end_of_log(desk, source, stream_of(schema, sharing))
         if _goes_on(source, _position_of(desk, stream_of(schema, sharing)), position):
             newest = None
     if schema not in sharing:
@@ -172,6 +172,15 @@ def _position_of(desk: Desk, stream: WorkUnit) -> Position | None:
     return found.get(stream.id)
 
 
+def _end_of_log(desk: Desk, source: SourceConnector, stream: WorkUnit) -> Position:
+    try:
+        return source.position()
+    except SourceRefused:
+        if any(m.unit.id == stream.id for m in desk.metadata.markers((UnitKind.STREAM,))):
+            raise
+        return Position("no log")  # of a source whose tables are all polled; no stream is moved
+
+
 def _is_polled(desk: Desk, schema: str, table: TableId) -> bool:
     settings = desk.assembly.selection(schema)(table)
     return settings is not None and settings.capture is not Capture.LOG
@@ -213,38 +222,38 @@ def recover(desk: Desk, *, schema: str) -> str:
     in between by comparing: only rows that differ are written.
 
     The new place is stored before the first row is compared, so whatever changes from there on
-    comes with the stream (guarantee 6).
+    comes with the stream (guarantee 6).  Where the log is one of another history (a server that was
+    reset or restored, or another one), what is there counts as older before the stream is moved.
     """
     _known(desk, schema)
     sharing = desk.assembly.sharing()
     stream = stream_of(schema, sharing)
     names = sharing if stream.schema == SHARED else (schema,)
     with contextlib.closing(desk.assembly.source(stream.schema)) as source:
+        newest: int | None = source.version()
         position = source.position()
-        if not _goes_on(source, _position_of(desk, stream), position):
-            raise ConfigError(
-                f"expected the log of {stream.id} to go on, found one of another history, whose "
-                f"versions begin anew; run `cartridge-warp resync {schema}`",
-                place="SCHEMA",
-            )
-    moved = False
+        if _goes_on(source, _position_of(desk, stream), position):
+            newest = None
     units: list[WorkUnit] = []
-    for name in names:
-        with (
-            contextlib.closing(desk.assembly.source(name)) as source,
-            contextlib.closing(desk.assembly.destination(name)) as destination,
-        ):
+    with contextlib.ExitStack() as stack:
+        ends: dict[str, tuple[SourceConnector, ComparedDestination]] = {}
+        for name in names:
+            source = stack.enter_context(contextlib.closing(desk.assembly.source(name)))
+            destination = stack.enter_context(contextlib.closing(desk.assembly.destination(name)))
             if not verifying.can_compare(source, destination):
                 raise ConfigError(
                     "expected a source and a destination whose rows can be compared, found others; "
                     f"run `cartridge-warp resync {schema}`",
                     place="SCHEMA",
                 )
-            if not moved:
-                there = cast("ComparedDestination", destination).verifications()
-                there.start_anew(stream, position)
-                moved = True
-            units += _recovered(desk, source, destination, name, stream, position)
+            ends[name] = source, cast("ComparedDestination", destination)
+        for name, (_, there) in ends.items():
+            if newest is not None:
+                log.warning("another_history", schema=name, position=position.token, version=newest)
+                there.verifications().begin_history(stream, name, newest)
+        ends[names[0]][1].verifications().start_anew(stream, position)
+        for name, (here, there) in ends.items():
+            units += _recovered(desk, here, there, name, stream, position)
     for unit in (stream, *units):
         desk.offer(unit)
     return f"{stream.id} goes on at {position.token}; {len(units)} units compare what it has missed"

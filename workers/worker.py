@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from warp import logs, pipeline, verifying
+from warp import hash_capture, logs, pipeline, verifying
 from warp.assembly import Assembly
 from warp.autosize import AutoSized
 from warp.errors import (
@@ -395,9 +395,8 @@ class Turn:
             case UnitKind.CHUNK:
                 complete = pipeline.snapshot(*ends, selection=selection, meter=meter)
             case UnitKind.POLL:
-                complete = pipeline.poll(
-                    *ends, selection=selection, meter=meter, fire_time=self._wall()
-                )
+                poll = self._poll(source, selection)
+                complete = poll(*ends, selection=selection, meter=meter, fire_time=self._wall())
             case UnitKind.VERIFY:
                 complete = verifying.verify(*ends, selection=selection)
             case UnitKind.REPLAY:
@@ -409,6 +408,11 @@ class Turn:
                     place=self._unit.id,
                 )
         return FINISHED if complete else HANDED_BACK
+
+    def _poll(self, source: SourceConnector, selection: TableSelection) -> Callable[..., bool]:
+        settings = None if self._unit.table is None else selection(self._unit.table)
+        compared = settings is not None and hash_capture.is_meant(source, settings)
+        return hash_capture.poll if compared else pipeline.poll
 
     def _works(self) -> None:
         self._failures.pop(self._unit.id, None)

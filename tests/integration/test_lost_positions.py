@@ -15,10 +15,11 @@ from in_process import Live, Side, There, live, of_mongodb, of_mysql, of_postgre
 from postgresql_shop import Shop
 
 from coordinator.status import StatusReader
+from warp import repairing
 from warp.errors import PositionLost
-from warp.model import Choice, Marker, Phase, UnitKind
+from warp.model import Aside, Choice, Marker, Phase, UnitKind
 from warp.own_process import wait_until
-from warp.testing.servers import Mongod
+from warp.testing.servers import MariaDb, Mongod
 from workers import errands
 
 
@@ -78,10 +79,27 @@ def of_rolled_oplog(request: pytest.FixtureRequest) -> Iterator[Losing]:
         yield Losing(of_mongodb(server.url, client.shop), roll)
 
 
+@contextlib.contextmanager
+def of_reset_server(request: pytest.FixtureRequest) -> Iterator[Losing]:
+    """Its log begins anew, and with it the numbers of transactions."""
+    start: Callable[[Any], Any] = request.getfixturevalue("start_server")
+    server: MariaDb = start(MariaDb())
+
+    def reset() -> None:
+        with mysql_client(server.url) as connection, connection.cursor() as cursor:
+            cursor.execute("RESET MASTER")
+
+    with mysql_client(server.url) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE reset_shop CHARACTER SET utf8mb4")
+    with of_mysql(server.url, server.database_url("reset_shop")) as side:
+        yield Losing(side, reset)
+
+
 LOSING = {
     "slot": of_dropped_slot,
     "binlog": of_purged_binlog,
     "oplog": of_rolled_oplog,
+    "reset": of_reset_server,
 }
 
 
@@ -141,10 +159,13 @@ def headroom_of(fleet: Live) -> str:
         return str(found["state"])
 
 
+@pytest.mark.parametrize(
+    "what", ["slot", "binlog", "reset", pytest.param("oplog", marks=pytest.mark.soak)]
+)
 def test_a_lost_place_is_recovered_by_itself_and_only_what_differs_is_written(
-    request: pytest.FixtureRequest, pg_warehouse: str, tmp_path: Path
+    what: str, request: pytest.FixtureRequest, pg_warehouse: str, tmp_path: Path
 ) -> None:
-    with of_dropped_slot(request) as losing:
+    with LOSING[what](request) as losing:
         side = losing.side
         tree = {
             "source": side.tree,
@@ -167,6 +188,7 @@ def test_a_lost_place_is_recovered_by_itself_and_only_what_differs_is_written(
             fleet.until(lambda: not any(u.state == "leased" for u in fleet.ledger.units()), "rest")
             losing.forget()
             errands.resume(fleet.desk, schema=side.namespace)
+            side.put(200, "in the new log")  # where an empty one would not be noticed
             fleet.until(lambda: len(fleet.metadata.open_errands()) == 1, "the coordinator to ask")
             [(id_, name, _)] = fleet.metadata.open_errands()
             assert name == "recover"
@@ -174,7 +196,11 @@ def test_a_lost_place_is_recovered_by_itself_and_only_what_differs_is_written(
             fleet.until(lambda: there.rows() == side.rows(), "both sides to be equal")
             side.put(101, "after")
             fleet.until(lambda: there.rows() == side.rows(), "the stream to go on")
+            repaired = Choice(code=repairing.CODE, states=(Aside.REPLAYED,))
+            mended = [row.row.key for row in fleet.metadata.quarantine(repaired)]
+            assert sorted(mended) == sorted(f'{{"{side.key}": {id}}}' for id in (7, 8, 100, 200))
             after = dict(there.run(written))
             same = {id for id in after if after[id] == before.get(id)}
-            assert same == set(range(40)) - {7, 8}
+            # Versions that begin anew are above all that is there only once that is lowered.
+            assert same == (set() if what == "reset" else set(range(40)) - {7, 8})
             assert fleet.table("orders").epoch == 0

@@ -25,6 +25,7 @@ from warp.comparison import Comparison, Ends
 from warp.destinations.postgresql.comparing import PostgresComparing
 from warp.digest.comparing import Sort
 from warp.model import Position, TableChanges, TableId, TableSettings, WorkUnit
+from warp.repairing import Repair
 from warp.sources.mongodb import MongoOptions, MongoSource
 from warp.sources.postgresql import PostgresSource
 
@@ -210,6 +211,12 @@ def test_rows_of_a_table_without_a_key_are_counted_each(
         '{"n": 2, "note": null}': "missing",
         '{"n": 2, "note": "null"}': "extra",
     }
+    with closing(copy.make_source()) as source, closing(copy.destination()) as destination:
+        ends = Ends(source, destination, copy.lease(WorkUnit.of_replay(SCHEMA, notes)), copy.select)
+        looked = Repair(ends, SCHEMA, notes).look(copy.kept(notes), holding=True)
+    assert looked is not None
+    assert [correction.row for correction in looked.corrections] == [None] * 4
+    assert {"no key" in correction.why_not for correction in looked.corrections} == {True}
 
 
 # ---------------------------------------------------------------- the other sources

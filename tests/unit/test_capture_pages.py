@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warp.capture import pages
+from warp.capture.places import Place, Reading, Strategy, parse, version_of
 from warp.model import Column, Invalid, Kind, TableId, TableSchema
 
 TABLE = TableId("main", "t")
@@ -74,3 +75,14 @@ def test_a_page_of_a_table_without_a_key_is_the_whole_table() -> None:
 def test_the_place_of_a_value_that_could_not_be_read_is_its_text() -> None:
     order = pages.Order(TableSchema(TABLE, (Column("day", Kind.DATE),), ("day",)))
     assert order.last([[Invalid("0000-00-00")]]) == ["0000-00-00"]
+
+
+def test_another_way_of_polling_begins_anew_and_never_at_a_lower_version() -> None:
+    reading = Reading(after=("[5]",))
+    place = Place(Strategy.DIGESTS, version=1 << 40, reading=reading).position(7.0)
+    assert parse(place, Strategy.DIGESTS) == Place(
+        Strategy.DIGESTS, version=1 << 40, reading=reading
+    )
+    assert parse(place, Strategy.WHOLE) is None
+    timed = Place(Strategy.TIMESTAMP, "updated_at", upto=5, version=12).position(7.0)
+    assert (version_of(place), version_of(timed), version_of(None)) == (1 << 40, 12, 0)

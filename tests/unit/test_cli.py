@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,7 @@ import yaml
 from click.testing import CliRunner, Result
 from config_fakes import fake_connectors  # noqa: F401  a fixture
 
-from commands import status, validate
+from commands import status, validate, verify
 from commands.cli import cli
 from dashboards import plain
 from warp.config import RunMode, Settings, load
@@ -32,6 +33,7 @@ from warp.model import (
     SetAside,
     TableId,
     TableSelection,
+    TableSettings,
     WorkUnit,
 )
 from warp.testing.memory import (
@@ -359,3 +361,12 @@ def test_a_status_tells_which_slot_of_its_schedule_a_table_was_polled_for_last(
     plain.console().print(plain.of_fleet(FleetView(units=(stream, poll))))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "poll:" in line]
     assert "2027-01-15 08:00 UTC" in line
+
+
+def test_a_rate_of_comparing_is_for_this_process_and_wins_over_the_configuration() -> None:
+    refused = run("verify", "--config", CONFIG, "--rate", "500")
+    assert refused.exit_code == 2
+    assert "--here" in refused.output
+    configured = TableSettings(TableId("shop", "orders"), TableId("shop", "orders"), "shop")
+    slowed = verify._AtRate(lambda table: replace(configured, verify_rate=9.0), 500.0)
+    assert slowed(configured.table) == replace(configured, verify_rate=500.0)

@@ -26,6 +26,7 @@ from warp.digest.comparing import (
     Sort,
     Stored,
     difference,
+    in_groups,
     judge,
     keys_apart,
     leaves_apart,
@@ -295,3 +296,30 @@ def test_columns_are_compared_in_the_order_of_their_names_without_those_dropped(
     assert [c.name for c in compared_of(have, at_source).key] == ["id"]
     keyless = replace(have, key=())
     assert [c.name for c in compared_of(keyless, None).key] == ["a", "b", "id"]
+
+
+@given(
+    st.dictionaries(st.integers(0, 40), st.integers(0, 9)),
+    st.dictionaries(st.integers(0, 40), st.integers(0, 9)),
+)
+def test_leaves_are_asked_for_in_groups_whose_rows_fit_into_memory(
+    ours: dict[int, int], theirs: dict[int, int]
+) -> None:
+    here = {leaf: Sums(rows) for leaf, rows in ours.items()}
+    there = {leaf: Sums(rows) for leaf, rows in theirs.items()}
+    leaves = sorted({*ours, *theirs})
+    groups = in_groups(leaves, here, there, 10)
+    assert [leaf for group in groups for leaf in group] == leaves
+    for group in groups:
+        rows = sum(ours.get(leaf, 0) + theirs.get(leaf, 0) for leaf in group)
+        assert rows <= 10 or len(group) == 1
+
+
+def test_whole_numbers_have_one_form_in_each_kind_that_holds_them() -> None:
+    for wide in (Kind.INT32, Kind.INT64, Kind.DECIMAL):
+        assert canonical.have_one_form(Kind.INT32, wide)
+        assert canonical.form(wide, Decimal(-7) if wide is Kind.DECIMAL else -7) == "-7"
+    assert not canonical.have_one_form(Kind.DECIMAL, Kind.INT64)  # it may have a fraction
+    assert not canonical.have_one_form(Kind.INT64, Kind.INT32)  # it may be too large
+    assert not canonical.have_one_form(Kind.FLOAT32, Kind.FLOAT64)
+    assert not canonical.have_one_form(None, Kind.INT64)  # the column is gone

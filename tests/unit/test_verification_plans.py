@@ -10,10 +10,10 @@ import pytest
 from test_planner import ORDERS, ORDERS_SETTINGS, STREAM, offered, table
 
 from coordinator.planner import Duty, PlanVerification, SchemaView, by_schema, plan, to_withdraw
-from warp import comparison
-from warp.comparison import Comparison
 from warp.leases import spec
 from warp.model import Chunk, LeasedUnit, Marker, Phase, WorkUnit, schema_of
+from warp.pace import Pace
+from workers.hold import default_stall_after
 
 DAILY = replace(ORDERS_SETTINGS, verify_every=86_400.0)
 DAY = 86_400.0
@@ -66,19 +66,48 @@ def test_a_unit_of_a_comparison_is_stored_in_the_ledger_and_read_again() -> None
     assert schema_of(marker.unit.id, ORDERS) == "shop"
 
 
-def test_a_comparison_rests_for_the_others_as_its_budget_says(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rests: list[float] = []
-    clock = iter([3.0, 3.0, 5.0, 5.0])
-    monkeypatch.setattr(comparison, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    hold = SimpleNamespace(wait=rests.append)
-    at_work: Any = SimpleNamespace(
-        _settings=lambda: replace(DAILY, verify_budget=0.25),
-        _busy_since=1.0,
-        _ends=SimpleNamespace(hold=hold),
-    )
-    Comparison._rest(at_work)  # after two seconds of work
-    at_work._settings = lambda: DAILY  # all of the time is its own
-    Comparison._rest(at_work)
-    assert rests == [6.0]
+class Worked:
+    """A hold and its clock, which only rests and `works` move."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.now = 0.0
+        self.longest = 0.0  # without a sign that the unit is at work
+        self.seen_at = 0.0
+        hold: Any = SimpleNamespace(wait=self.passes, check=self.check, stopping=lambda: False)
+        self.pace = Pace(replace(DAILY, **settings), hold, clock=lambda: self.now)
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    def check(self) -> None:
+        self.longest = max(self.longest, self.now - self.seen_at)
+        self.seen_at = self.now
+
+    def rested_after(self, seconds: float, rows: int) -> float:
+        self.now += seconds
+        self.check()
+        began = self.now
+        self.longest = 0.0
+        self.pace.rests(rows)
+        return self.now - began
+
+
+def test_a_comparison_rests_for_the_others_as_its_budget_and_its_rate_say() -> None:
+    assert Worked().rested_after(2.0, 1_000_000) == 0.0  # all of the time is its own
+    assert Worked(verify_budget=0.25).rested_after(2.0, 10) == pytest.approx(6.0)
+    assert Worked(verify_rate=1_000.0).rested_after(2.0, 5_000) == pytest.approx(3.0)
+    assert Worked(verify_rate=1_000.0).rested_after(2.0, 500) == 0.0
+    both = Worked(verify_budget=0.5, verify_rate=1_000.0)
+    assert both.rested_after(2.0, 5_000) == pytest.approx(3.0)
+
+
+def test_a_long_rest_does_not_cost_the_lease() -> None:
+    worked = Worked(verify_budget=0.05)
+    assert worked.rested_after(10.0, 1) == pytest.approx(190.0)
+    assert worked.longest < default_stall_after(10.0)
+
+
+def test_a_rest_ends_when_the_unit_is_asked_back() -> None:
+    worked = Worked(verify_budget=0.05)
+    worked.pace._hold.stopping = lambda: True  # type: ignore[method-assign]
+    assert worked.rested_after(10.0, 1) == 0.0

@@ -16,6 +16,7 @@ from warp.model import Position
 class Strategy(StrEnum):
     TIMESTAMP = "timestamp"
     WHOLE = "whole"
+    DIGESTS = "digests"  # of key ranges, compared with the destination's
     TRIGGER = "trigger"
     HISTORY = "history"  # which a source keeps of each table
 
@@ -24,7 +25,7 @@ class Strategy(StrEnum):
 class Reading:
     """A run under way: what it reads, and after which row it goes on."""
 
-    after: tuple[str, ...] | None = None
+    after: tuple[str, ...] | None = None  # of digests: the upper bound of the last range compared
     between: Between | None = None  # of a column of times
     then: int | None = None  # the instant from which the next run reads
     first: int = 0  # of a whole reading: the version of its first row
@@ -69,11 +70,22 @@ def parse(position: Position | None, strategy: Strategy, about: str = "") -> Pla
     """
     if position is None:
         return None
+    place = _read(position)
+    if place.strategy is not strategy:
+        return None
+    return place if strategy is not Strategy.TIMESTAMP or place.about == about else None
+
+
+def version_of(position: Position | None) -> int:
+    """The version that the polls have come to, in whichever way; the next must not fall behind."""
+    return 0 if position is None else _read(position).version
+
+
+def _read(position: Position) -> Place:
     try:
         said = json.loads(position.token)
-        found = Strategy(said["strategy"])
-        place = Place(
-            found,
+        return Place(
+            Strategy(said["strategy"]),
             about=str(said.get("about", "")),
             upto=instant(said["upto"]) if "upto" in said else None,
             greatest=str(said.get("greatest", "")),
@@ -86,9 +98,6 @@ def parse(position: Position | None, strategy: Strategy, about: str = "") -> Pla
             f"the position of a polled table was expected, found {position.token!r}; "
             "run `cartridge-warp resync SCHEMA`"
         ) from error
-    if found is strategy and (strategy is not Strategy.TIMESTAMP or place.about == about):
-        return place
-    return None
 
 
 def is_polled(position: Position) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from warp.capture import batches, preflight, timestamp, whole
-from warp.capture.places import Place, Strategy, parse
+from warp.capture import batches, keyed, preflight, timestamp, whole
+from warp.capture.places import Place, Strategy, parse, version_of
 from warp.capture.side import SqlSide
 from warp.capture.trigger import QueuePolls
 from warp.errors import SourceRefused
@@ -14,7 +14,9 @@ from warp.model import (
     ChangeBatch,
     Diagnosis,
     Position,
+    TableChanges,
     TableId,
+    TableSchema,
     TableSelection,
     TableSettings,
 )
@@ -49,6 +51,14 @@ class Polled:
             return self._whole(settings, position, fire_time)
         return timestamp.poll(self._side, settings, position, fire_time=fire_time)
 
+    def changes_of(
+        self, schema: TableSchema, keys: Sequence[keyed.Key], *, least: int
+    ) -> tuple[int, list[TableChanges]]:
+        """As `warp.digest.seams.ReadsKeys`."""
+        # Before the rows: whatever they show was committed at this version or later.
+        version = max(self._side.version(), least)
+        return version, keyed.changes(self._side, schema, keys, version)
+
     def acknowledge(self, position: Position) -> None:
         """As `SourceConnector.acknowledge`, for positions of polls (`places.is_polled`)."""
         for queue in self._queues.values():
@@ -69,7 +79,8 @@ class Polled:
     def _whole(
         self, settings: TableSettings, position: Position | None, fire_time: float
     ) -> Iterator[ChangeBatch]:
-        place = parse(position, Strategy.WHOLE) or Place(Strategy.WHOLE)
+        known = parse(position, Strategy.WHOLE)
+        place = known or Place(Strategy.WHOLE, version=version_of(position))
         schema = self._side.schema(settings.table)
         if schema is None:
             yield batches.batch([], place.position(fire_time))

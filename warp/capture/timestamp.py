@@ -23,7 +23,7 @@ import structlog
 from warp.capture import batches, clocks, pages, whole
 from warp.capture.clocks import SECOND
 from warp.capture.pages import Between
-from warp.capture.places import Place, Reading, Strategy, parse
+from warp.capture.places import Place, Reading, Strategy, parse, version_of
 from warp.capture.side import Clock, SqlSide
 from warp.model import (
     ChangeBatch,
@@ -82,7 +82,8 @@ def poll(
         return
     times = _times(schema, settings)
     if times is None:
-        found = parse(position, Strategy.WHOLE) or Place(Strategy.WHOLE)
+        known = parse(position, Strategy.WHOLE)
+        found = known or Place(Strategy.WHOLE, version=version_of(position))
         yield from whole.read(
             side,
             schema,
@@ -94,13 +95,22 @@ def poll(
     yield from _run(side, Timed(schema, times, settings), place, fire_time)
 
 
+def must_compare(schema: TableSchema, settings: TableSettings) -> bool:
+    """Is the table without the column, or without a key?"""
+    return not schema.key or _column(schema, settings) is None
+
+
 def _times(schema: TableSchema, settings: TableSettings) -> Column | None:
-    """None where the table must be compared whole: without the column, or without a key."""
-    found = next((c for c in schema.columns if c.source == settings.timestamp_column), None)
+    """None where the table must be compared."""
+    found = _column(schema, settings)
     if found is None or not schema.key:
         return None
     clocks.must_hold_times(settings.table, found)
     return found
+
+
+def _column(schema: TableSchema, settings: TableSettings) -> Column | None:
+    return next((c for c in schema.columns if c.source == settings.timestamp_column), None)
 
 
 def _run(side: SqlSide, timed: Timed, place: Place, fire_time: float) -> Iterator[ChangeBatch]:

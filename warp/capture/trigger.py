@@ -24,17 +24,16 @@ Why no entry is missed and none comes out of order:
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import structlog
 
-from warp.capture import batches, pages, queue, whole
+from warp.capture import batches, keyed, queue, whole
 from warp.capture.places import Place, Reading, Strategy, parse
 from warp.capture.side import SqlSide
 from warp.errors import SourceRefused
-from warp.model import ChangeBatch, Position, TableChanges, TableSchema, TableSettings
+from warp.model import ChangeBatch, Position, TableSchema, TableSettings
 
 log = structlog.get_logger(__name__)
 
@@ -128,34 +127,10 @@ class QueuePolls:
             if not entries.ids:
                 return None
             keys = entries.distinct_keys()
-            live = self._live(schema, keys, version)
+            found = keyed.changes(self._side, schema, keys, version)
             place = place.at(version, entry=entries.ids[-1])
             end = place.position(fire_time)
             self._delivered.append((end.token, entries.ids))
-        found = _keys(live, schema)
-        gone = [key for key in keys if key not in found]
-        changes: list[TableChanges] = []
         if any(entries.truncated):
-            changes.append(batches.truncate(schema, version))
-        # Deletes first: two keys may be one to the destination ('a' became 'A').
-        if gone:
-            changes.append(batches.deletes(schema, gone, version))
-        changes.append(live)
-        return place, batches.batch(changes, end)
-
-    def _live(
-        self, schema: TableSchema, keys: Sequence[tuple[Any, ...]], version: int
-    ) -> TableChanges:
-        """The rows of these keys as they are now."""
-        found: list[list[Any]] = [[] for _ in schema.columns]
-        if keys:
-            statement = pages.of_keys(self._side.dialect, schema, keys)
-            for part in self._side.select(statement, schema, rows=len(keys)):
-                for column, cells in zip(found, part, strict=True):
-                    column += cells
-        return batches.rows(schema, found, version)
-
-
-def _keys(rows: TableChanges, schema: TableSchema) -> set[tuple[Any, ...]]:
-    names = schema.names()
-    return set(zip(*(rows.columns[names.index(name)] for name in schema.key), strict=True))
+            found = [batches.truncate(schema, version), *found]
+        return place, batches.batch(found, end)

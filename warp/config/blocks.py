@@ -355,6 +355,11 @@ class Verify(Block):
         description="the share of the time that a comparison works, such as `5%`; it rests for "
         "the others",
     )
+    rate: Count | None = Field(
+        default=None,
+        description="rows a second that one key range's comparison reads at the source, about; "
+        "several may be compared at once, by as many workers",
+    )
     masked: list[Text] = Field(
         default=[], description="columns whose values `cartridge-warp repair` does not show"
     )

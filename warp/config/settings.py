@@ -320,7 +320,7 @@ def said(block: TableKeys, mode: Mode) -> dict[str, Any]:
     if detection := getattr(block, "change_detection", None):
         result |= said_of_changes(detection, mode)
     if verify := getattr(block, "verify", None):
-        names = {"every": "verify_every", "budget": "verify_budget"}
+        names = {"every": "verify_every", "budget": "verify_budget", "rate": "verify_rate"}
         result |= {n: getattr(verify, k) for k, n in names.items() if k in verify.model_fields_set}
         if "masked" in verify.model_fields_set:
             result["masked"] = tuple(verify.masked)

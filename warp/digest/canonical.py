@@ -37,6 +37,17 @@ FREE_TEXT: Final = frozenset({Kind.TEXT, Kind.TAGGED, Kind.JSON, Kind.JSON_TEXT}
 """Kinds whose form may hold a comma; its length stands before it."""
 
 
+_WHOLE_NUMBERS: Final = (Kind.INT32, Kind.INT64, Kind.DECIMAL)  # each holds those before it
+
+
+def have_one_form(source: Kind | None, destination: Kind) -> bool:
+    """Is every value of the one kind one of the other, of the same form?  So are whole numbers."""
+    if source is destination:
+        return True
+    wider = _WHOLE_NUMBERS[_WHOLE_NUMBERS.index(source) + 1 :] if source in _WHOLE_NUMBERS else ()
+    return destination in wider
+
+
 def form(kind: Kind, value: Any) -> str | None:
     """The canonical text of one carrier; None for NULL, and for what is written as NULL."""
     if value is None or value is ABSENT:

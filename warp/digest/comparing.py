@@ -119,6 +119,23 @@ def leaves_apart(ours: Mapping[int, Sums], theirs: Mapping[int, Sums]) -> list[i
     )
 
 
+def in_groups(
+    apart: Iterable[int], ours: Mapping[int, Sums], theirs: Mapping[int, Sums], most: int
+) -> list[list[int]]:
+    """The same leaves in groups of no more than `most` rows of both sides, or of one leaf."""
+    none: Final = Sums()
+    groups: list[list[int]] = []
+    room = 0
+    for leaf in apart:
+        rows = ours.get(leaf, none).rows + theirs.get(leaf, none).rows
+        if not groups or rows > room:
+            groups.append([])
+            room = most
+        groups[-1].append(leaf)
+        room -= rows
+    return groups
+
+
 def keys_apart(
     ours: Iterable[tuple[Key, bytes | None]], theirs: Iterable[tuple[Key, bytes]]
 ) -> list[Key]:

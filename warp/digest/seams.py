@@ -22,6 +22,7 @@ from warp.model import (
     Marker,
     Position,
     QuarantinedRow,
+    TableChanges,
     TableId,
     TableSchema,
     WorkUnit,
@@ -138,6 +139,21 @@ class ComparedSource(SourceConnector, Protocol):
         ...
 
 
+class ReadsKeys(ComparedSource, Protocol):
+    """What a source can do besides whose `traits.reads_keys` says so."""
+
+    def changes_of(
+        self, schema: TableSchema, keys: Sequence[Bound], *, least: int
+    ) -> tuple[int, list[TableChanges]]:
+        """What makes the destination have of these keys what the table has now, and its version.
+
+        Whole rows as UPDATE, and keys without a row as DELETE, which come first; the version is the
+        order key from before they were read, or `least` where that is higher.  Waits for nobody who
+        writes to the table.
+        """
+        ...
+
+
 class Comparing(Protocol):
     """The rows of a destination, summed up by its server; tombstones and soft-deleted rows are
     none.  Each call sees what is committed when it is made."""
@@ -226,11 +242,20 @@ class Verifications(Protocol):
         happened between the two, comparisons with `repairs` must find."""
         ...
 
+    def begin_history(self, stream: WorkUnit, schema: str, newest: int) -> None:
+        """The source counts versions anew and is at `newest`: what `MetadataStore.resync` says of
+        that, and no more.  Done before the stream is moved; whoever runs it is shut out."""
+        ...
+
     def decide(self, ids: Sequence[int], state: str) -> None: ...
 
     def set_aside(self, schema: str, table: TableId, keys: Sequence[str]) -> set[str]:
         """Those of the keys (texts of `warp.stored`) of which a row waits in quarantine or for
         another row."""
+        ...
+
+    def waiting(self, schema: str, table: TableId, keys: Sequence[str]) -> dict[str, str]:
+        """Of those of the keys of which a row waits in quarantine for a person: that row's text."""
         ...
 
     def correct(

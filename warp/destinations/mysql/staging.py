@@ -17,7 +17,7 @@ from warp.destinations.mysql.session import Session
 from warp.destinations.sql.landing import TableState
 from warp.destinations.sql.quarantine import supersede_deleted
 from warp.destinations.sql.staging import SqlStaging
-from warp.destinations.sql.straight import in_key_order
+from warp.destinations.sql.straight import key_order
 from warp.model import (
     Kind,
     Operation,
@@ -91,8 +91,8 @@ class Staging(SqlStaging[Session, Landing]):
 
     def copy(self, part: Staged, landing: Landing, numbers: Sequence[int] | None = None) -> None:
         self.empty(landing)
-        if numbers is None:
-            part = in_key_order(part, landing)
+        if numbers is None and (order := key_order(part, landing)) is not None:
+            part = part.only(order)
         told = numbers is not None
         places = [Into(f"c{n}", column) for n, column in enumerate(part.schema.columns)]
         columns: list[Sequence[Any]] = list(part.carriers)

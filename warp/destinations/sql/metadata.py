@@ -226,11 +226,20 @@ class SqlMetadata(ABC, Generic[S]):
                 self.add_table(WorkUnit.of_table(schema, table))
             self._session.named("resync_tables", **place)
             if newest is not None:
-                for one in tables:
-                    unit = WorkUnit.of_table(schema, one)
-                    self._count_as_older(unit, newest)
-                    self._count_beside_as_older(unit, one, newest)
+                self._count_all_as_older(schema, tables, newest)
         return again
+
+    def begin_history(self, stream: WorkUnit, schema: str, newest: int) -> None:
+        """As `warp.digest.seams.Verifications`."""
+        with self._session.transaction(f"beginning another history of {schema}", patient=True):
+            self._session.named("shut_out", unit=stream.id)
+            self._count_all_as_older(schema, self._tables(schema), newest)
+
+    def _count_all_as_older(self, schema: str, tables: Sequence[TableId], newest: int) -> None:
+        for table in tables:
+            unit = WorkUnit.of_table(schema, table)
+            self._count_as_older(unit, newest)
+            self._count_beside_as_older(unit, table, newest)
 
     def resync_range(
         self, schema: str, table: TableId, within: KeySpan, *, stream: WorkUnit

@@ -84,6 +84,9 @@ class SqlVerifications:
                 "resync_stream", unit=stream.id, moves=True, **metadata_rows.place(position)
             )
 
+    def begin_history(self, stream: WorkUnit, schema: str, newest: int) -> None:
+        self._metadata.begin_history(stream, schema, newest)
+
     def passes(self, schema: str | None = None, table: TableId | None = None) -> list[Pass]:
         where = {
             "schema": schema,
@@ -115,6 +118,11 @@ class SqlVerifications:
         with self._session.meaning(f"looking for rows of {table} that wait"):
             rows = self._session.named("known_aside", keys=list(keys), **_where(schema, table))
             return {key for (key,) in rows.fetchall()}
+
+    def waiting(self, schema: str, table: TableId, keys: Sequence[str]) -> dict[str, str]:
+        with self._session.meaning(f"looking for rows of {table} that wait"):
+            rows = self._session.named("waiting_rows", keys=list(keys), **_where(schema, table))
+            return dict(rows.fetchall())
 
     def correct(
         self, schema: str, table: TableId, rows: Sequence[QuarantinedRow], ids: Sequence[int]

@@ -54,6 +54,9 @@ def log_status(server: Server) -> str:
     return "SHOW MASTER STATUS"
 
 
+CLOCK: Final = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+
+
 def session(server: Server) -> list[str]:
     """What each connection says first."""
     limit = "max_statement_time" if server.is_mariadb else "max_execution_time"

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from warp.capture.places import is_polled
 from warp.capture.polled import Polled
-from warp.digest.seams import BoundsOf, Compared, Summing
+from warp.digest.seams import Bound, BoundsOf, Compared, Summing
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -33,10 +33,10 @@ from warp.model import (
 )
 from warp.sources.mysql import digests, preflight, schema, snapshot
 from warp.sources.mysql.capture import CaptureSide
-from warp.sources.mysql.connection import Connection, MysqlOptions, log_status
+from warp.sources.mysql.connection import CLOCK, Connection, MysqlOptions, log_status
 from warp.sources.mysql.dump import Dump
 from warp.sources.mysql.kept import KeptFiles
-from warp.sources.mysql.position import OwnFiles, Place
+from warp.sources.mysql.position import NoLog, OwnFiles, Place
 from warp.sources.mysql.reading import Reader
 from warp.sources.mysql.stream import Catalog, LogStream
 
@@ -61,6 +61,7 @@ class MysqlSource:
         ranges=True,
         compares=True,
         estimates=True,
+        reads_keys=True,
     )
 
     def __init__(self, options: MysqlOptions, selection: TableSelection) -> None:
@@ -104,6 +105,7 @@ class MysqlSource:
 
     def _try_to_follow(self) -> None:
         with self._open(Dump(self._options, self._closed)) as dump:
+            self.position()  # refused where there is no log
             dump.begin(self._place())
             for _ in dump.read(_TRIED_FOR):
                 break
@@ -146,6 +148,12 @@ class MysqlSource:
 
     def position(self) -> Position:
         place = self._place()
+        if isinstance(place.passed, NoLog):
+            raise SourceRefused(
+                "a server that writes a binary log was expected, found none; set log_bin in the "
+                "server's configuration and restart it, or have the tables polled: "
+                "change_detection.strategy trigger, timestamp or hash, and the schema's mode batch"
+            )
         if isinstance(place.passed, OwnFiles):
             begun = self._file_begun(place)
             place = replace(place, passed=replace(place.passed, begun=begun))
@@ -177,10 +185,8 @@ class MysqlSource:
             )
         status = connection.rows(log_status(connection.server))
         if not status:
-            raise SourceRefused(
-                "a server that writes a binary log was expected, found none; set log_bin in the "
-                "server's configuration and restart it"
-            )
+            [(clock,)] = connection.rows(CLOCK)
+            return Place(NoLog(int(clock)))
         file, offset = status[0][:2]
         if connection.server.is_mariadb:
             return Place.of_mariadb(gtid, file, offset)
@@ -278,6 +284,11 @@ class MysqlSource:
         self, table: TableId, position: Position | None, *, fire_time: float
     ) -> Iterator[ChangeBatch]:
         return self.polled.poll(table, position, fire_time=fire_time)
+
+    def changes_of(
+        self, schema: TableSchema, keys: Sequence[Bound], *, least: int
+    ) -> tuple[int, list[TableChanges]]:
+        return self.polled.changes_of(schema, keys, least=least)
 
     def poll_start(self, table: TableId, *, fire_time: float) -> Position:
         return self.polled.start(table, fire_time=fire_time)

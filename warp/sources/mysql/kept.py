@@ -81,6 +81,8 @@ class KeptFiles:
             if not missing:
                 return ""
             return f"the log begins with {oldest}, and {missing} after the marker is purged"
+        if not isinstance(passed, MariaPosition):
+            return f"the log begins with {oldest}, and the marker is from before there was one"
         [(begins,)] = connection.rows("SELECT BINLOG_GTID_POS(%s, 4)", [oldest])
         if all(gtid in passed for gtid in MariaPosition.parse(begins or "").domains):
             return ""

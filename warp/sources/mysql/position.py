@@ -8,7 +8,7 @@ file and offset: then the position is the end of a transaction in one server's o
 The version of a row is the number of its transaction: on MySQL how many transactions the executed
 set holds, on MariaDB the sum of the sequence numbers of all domains.  Both grow by every
 transaction, in the log's order, and survive a failover.  Without global ids it is the number of
-the log file and the place in it where the transaction began.
+the log file and the place in it where the transaction began; without any log the server's clock.
 """
 
 from __future__ import annotations
@@ -44,8 +44,15 @@ class OwnFiles:
         return f"files of {self.server}"
 
 
+@dataclass(frozen=True, slots=True)
+class NoLog:
+    """Of a server that writes no log, whose tables can only be polled: rows count by its clock."""
+
+    clock: int  # microseconds since 1970
+
+
 # What tells which transactions were passed.
-Passed = GtidSet | MariaPosition | OwnFiles
+Passed = GtidSet | MariaPosition | OwnFiles | NoLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,8 @@ class Place:
     def version(self) -> int:
         if isinstance(self.passed, OwnFiles):
             return version_at(LogPlace(self.file, self.offset))
+        if isinstance(self.passed, NoLog):
+            return self.passed.clock
         return self.passed.count()
 
     @property
@@ -79,6 +88,8 @@ class Place:
         said: dict[str, Any] = {"flavour": self.flavour.value}
         if isinstance(self.passed, OwnFiles):
             said |= {"server": self.passed.server, "begun": self.passed.begun}
+        elif isinstance(self.passed, NoLog):
+            said["clock"] = self.passed.clock
         else:
             said["gtid"] = str(self.passed)
         if self.file:
@@ -94,6 +105,8 @@ class Place:
             said = json.loads(token)
             flavour = Flavour(said["flavour"])
             file, at = str(said.get("file", "")), int(said.get("at", 0))
+            if "clock" in said:
+                return Place(NoLog(int(said["clock"])))
             if flavour is Flavour.MYSQL and "gtid" not in said:
                 return Place(OwnFiles(str(said["server"]), int(said["begun"])), said["file"], at)
             if flavour is Flavour.MARIADB:
@@ -119,6 +132,8 @@ class Place:
             begun = {here.begun, there.begun} - {0}
             is_reset = self.file == other.file and len(begun) > 1
             return not is_reset and other.version <= self.version
+        if isinstance(here, NoLog):
+            return isinstance(there, NoLog) and there.clock <= here.clock
         return isinstance(there, GtidSet) and there <= here
 
 

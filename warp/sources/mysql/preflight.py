@@ -22,7 +22,7 @@ _SETTINGS: Final = (
     *("binlog_expire_logs_seconds", "expire_logs_days"),
     *("log_slave_updates", "gtid_slave_pos"),
 )
-_NEEDED_TO_NUMBER_ROWS: Final = frozenset({"mysql-log-bin", "mysql-commit-order"})
+_NEEDED_TO_NUMBER_ROWS: Final = frozenset({"mysql-commit-order"})
 _DAY: Final = 86_400
 _NOWHERE: Final = "cartridge_warp_no_such_table"
 _OLDEST: Final = {"MariaDB": (10, 5, 0), "MySQL": (8, 0, 1)}
@@ -43,7 +43,7 @@ def diagnose(
     `follow` begins to read the log and stops again: the proof that it may be read.
     """
     said = settings(connection.variables(*_SETTINGS), connection.server)
-    if polled and not followed:  # the log only numbers the rows
+    if polled and not followed:  # the log, where there is one, only numbers the rows
         said = (d for d in said if d.code in _NEEDED_TO_NUMBER_ROWS)
     found = [_version(connection.server), *said, _may_ask_where_the_log_ends(connection)]
     if followed or not polled:

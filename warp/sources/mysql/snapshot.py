@@ -18,9 +18,9 @@ from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import Chunk, Edge, Invalid, KeySpan, Operation, TableChanges, TableId
 from warp.mysql_family import identifier
 from warp.sources.mysql.columns import Declared
-from warp.sources.mysql.connection import SESSION, Connection, log_status
+from warp.sources.mysql.connection import CLOCK, SESSION, Connection, log_status
 from warp.sources.mysql.errors import LOCK_WAIT, code_of
-from warp.sources.mysql.position import OwnFiles, Place, file_number
+from warp.sources.mysql.position import NoLog, OwnFiles, Place, file_number
 from warp.sources.mysql.reading import FULL_BYTES, Page, Reader, Row, of_rows
 from warp.sources.mysql.schema import Table
 
@@ -218,7 +218,8 @@ def open_view(reader: Reader, closed: threading.Event, earlier: Place | None = N
         return _open_locked(reader, closed)
     for _ in range(_ATTEMPTS):
         reader.one(_VIEW)
-        if not reader.server.is_mariadb or _shows(reader, place):
+        logged = not isinstance(place.passed, NoLog)
+        if not (reader.server.is_mariadb and logged) or _shows(reader, place):
             return place
         reader.one("ROLLBACK")
         if closed.wait(_LATER):
@@ -234,14 +235,23 @@ def read_place(reader: Reader) -> Place:
     if reader.server.is_mariadb:
         gtid = _said(reader.one("SELECT @@GLOBAL.gtid_binlog_pos"))
         status = reader.one("SHOW MASTER STATUS")
-        return Place.of_mariadb(gtid, _said(status[:1]), int(status[1] or 0) if status else 0)
+        if not status:
+            return _place_without_log(reader)
+        return Place.of_mariadb(gtid, _said(status[:1]), int(status[1] or 0))
     executed, mode, server = reader.one(
         "SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode, @@server_uuid"
     )
+    status = reader.one(log_status(reader.server))
+    if not status:
+        return _place_without_log(reader)
     if mode == b"ON":
         return Place.of_mysql((executed or b"").decode())
-    file, offset, *_ = reader.one(log_status(reader.server))
+    file, offset, *_ = status
     return Place(OwnFiles((server or b"").decode()), (file or b"").decode(), int(offset or 0))
+
+
+def _place_without_log(reader: Reader) -> Place:
+    return Place(NoLog(int(_said(reader.one(CLOCK)))))
 
 
 def _open_locked(reader: Reader, closed: threading.Event) -> Place:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from warp.capture.places import is_polled
 from warp.capture.polled import Polled
-from warp.digest.seams import BoundsOf, Compared, Summing
+from warp.digest.seams import Bound, BoundsOf, Compared, Summing
 from warp.errors import SourceRefused
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -64,6 +64,7 @@ class PostgresSource:
         ranges=True,
         compares=True,
         estimates=True,
+        reads_keys=True,
     )
 
     def __init__(self, options: PostgresSourceOptions, selection: TableSelection) -> None:
@@ -253,6 +254,11 @@ class PostgresSource:
         self, table: TableId, position: Position | None, *, fire_time: float
     ) -> Iterator[ChangeBatch]:
         return self.polled.poll(table, position, fire_time=fire_time)
+
+    def changes_of(
+        self, schema: TableSchema, keys: Sequence[Bound], *, least: int
+    ) -> tuple[int, list[TableChanges]]:
+        return self.polled.changes_of(schema, keys, least=least)
 
     def poll_start(self, table: TableId, *, fire_time: float) -> Position:
         return self.polled.start(table, fire_time=fire_time)
