@@ -303,7 +303,9 @@ class Comparison:
         aside: set[Key] = set()
         asked = self._asked(cells)
         if len(asked):
-            for wanted in self._fitted(self._ends.source.look_up(asked)):
+            # Where only the whole table can tell which rows these are, it takes its time.
+            found = self._patiently(lambda: self._ends.source.look_up(asked))
+            for wanted in self._fitted(found):
                 rows = canonical.forms_of(self.compared.columns, wanted.columns)
                 expected.update(zip(self._keys(wanted), rows, strict=True))
                 aside.update(wanted.aside)

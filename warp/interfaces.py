@@ -59,6 +59,8 @@ class SourceTraits:
     headroom: bool = False  # it can tell what it still keeps: see `TellsHeadroom`
     ranges: bool = False  # it can cut a range of keys: see `CutsRanges`
     compares: bool = False  # its rows can be verified: see warp.digest.seams
+    # The field that is the key of every table, where positions of the log hold its values.
+    key_in_positions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
