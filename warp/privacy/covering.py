@@ -19,8 +19,8 @@ _LONG_ENOUGH: Final = 2 * SHOWN  # of which fewer are shown of none: most of the
 COVER: Final = "*"
 
 _LONGEST: Final = 64  # letters and digits whose form is kept: SHA-512 is as wide as half of them
-_TOKEN: Final = "abcdefghijklmnopqrstuvwxyz234567"
-_TOKEN_DIGITS: Final = 26  # of five bits: 130
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_TOKEN_LENGTH: Final = 26  # of five bits: 130
 
 # Characters that take each other's place, as (first code point, how many).  Fixed by hand, since
 # what Python calls a letter grows from version to version, and tokens must not change with it.
@@ -97,7 +97,7 @@ class Covering:
 
     def _formless(self, data: bytes) -> str:
         bits = int.from_bytes(hmac.digest(self._token_key, b"\0formless" + data, "sha256"), "big")
-        return "".join(_TOKEN[bits >> 5 * place & 31] for place in range(_TOKEN_DIGITS))
+        return "".join(_LETTERS[bits >> 5 * place & 31] for place in range(_TOKEN_LENGTH))
 
 
 def masked(value: str) -> str:

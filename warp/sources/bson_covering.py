@@ -1,4 +1,4 @@
-"""Documents with their privacy rules applied, as BSON still: nothing that reads them has the values.
+"""Documents with their privacy rules applied, as BSON still, so that all who read them read that.
 
 A document is copied element by element; what no rule names is not looked into, so it stays as it
 was, byte for byte.
@@ -53,9 +53,9 @@ class BsonCovering:
                 self.met.add(whole.path)
                 if whole.cover is Cover.DROP:
                     continue
-                code, value = self._covered(code, value, whole.cover)  # noqa: PLW2901
+                code, value = self._covered(code, value, whole.cover)
             elif inside is not None:
-                value = self._inside(code, value, inside)  # noqa: PLW2901
+                value = self._inside(code, value, inside)
             made.append(_element(code, name, value))
         return _document(made)
 
@@ -88,8 +88,7 @@ class BsonCovering:
 
     def _text(self, code: int, value: bytes, cover: Cover) -> str:
         if code == _STRING:
-            text = value[4:-1].decode("utf-8", "surrogateescape")
-            return self._covering.text(cover, text).encode("utf-8", "replace").decode()
+            return self._covering.text(cover, value[4:-1].decode("utf-8", "surrogateescape"))
         family, text = _canonical(code, value)
         return self._covering.other(cover, family, text)
 
