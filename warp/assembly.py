@@ -90,10 +90,12 @@ class Plugged:
     def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
         chosen = selection or self.selection(schema)
         source = self._source(chosen)
-        paths = self._settings.private_paths(self.sharing() if schema == SHARED else [schema])
+        names = self.sharing() if schema == SHARED else [schema]
+        paths = self._settings.private_paths(names)
         if not paths:
             return source
-        return cast("SourceConnector", CoveredSource(source, chosen, paths))
+        key = self._settings.schema(names[0]).privacy_key
+        return cast("SourceConnector", CoveredSource(source, chosen, paths=paths, key=key))
 
     def destination(self, schema: str) -> DestinationConnector:
         return self._destination(self.selection(schema))

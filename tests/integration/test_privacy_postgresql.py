@@ -63,7 +63,7 @@ def copy(capture_shop: Shop, pg_warehouse: str) -> Iterator[VerifiedCopy]:
 
     def make() -> SourceConnector:
         inner: Any = PostgresSource(shop.options(), select)
-        covered: Any = CoveredSource(inner, select, PATHS)
+        covered: Any = CoveredSource(inner, select, paths=PATHS, key=KEY)
         return covered  # type: ignore[no-any-return]
 
     with closing(VerifiedCopy(make, select, pg_warehouse)) as made:

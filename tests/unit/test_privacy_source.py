@@ -76,7 +76,7 @@ def covered(
         return TableSettings(table, table, "crm", privacy=privacy if table == PEOPLE else None)
 
     inner = kind(MemorySourceOptions(database=database), select)
-    return CoveredSource(inner, select, paths)
+    return CoveredSource(inner, select, paths=paths, key=KEY)
 
 
 def rows_of(batch: ChangeBatch) -> list[tuple[Any, ...]]:

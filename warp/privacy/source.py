@@ -70,12 +70,15 @@ _told: set[tuple[TableId, str]] = set()
 class CoveredSource:
     """A source connector; what is not named here is the other's own."""
 
-    def __init__(self, inner: Any, selection: TableSelection, paths: Collection[str]) -> None:
-        """`paths` are those of all rules in the selection."""
+    def __init__(
+        self, inner: Any, selection: TableSelection, *, paths: Collection[str], key: bytes
+    ) -> None:
+        """`paths` are those of all rules in the selection, and `key` is theirs."""
         self.traits: SourceTraits = inner.traits
         self._inner = inner
         self._selection = selection
         self._paths = paths
+        self._sealing = Sealing(key)
         self._tables: dict[TableId, CoveredTable] = {}
         # Covered key -> key at the source, of rows that carry a part of their row.
         self._in_hand: deque[dict[tuple[TableId, _Key], _Key]] = deque(maxlen=_IN_HAND)
@@ -270,13 +273,12 @@ class CoveredSource:
         return bool(name) and any(_is_at(path, name) for path in self._paths)
 
     def _sealed(self, position: Position, sealed: bool) -> Position:
-        key = self._key() if sealed else b""
-        return replace(position, token=Sealing(key).seal(position.token)) if key else position
+        return replace(position, token=self._sealing.seal(position.token)) if sealed else position
 
     def _opened(self, position: Position) -> Position:
         if not Sealing.is_sealed(position.token):
             return position
-        return replace(position, token=Sealing(self._key()).open(position.token))
+        return replace(position, token=self._sealing.open(position.token))
 
     # -- the rules
 
