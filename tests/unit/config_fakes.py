@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field
 
 from warp import plugins
+from warp.interfaces import SourceTraits
 from warp.options import ConnectorOptions, Count, Text
 
 
@@ -22,6 +23,7 @@ class DestinationOptions(ConnectorOptions):
 
 class FakeSource:
     Options = SourceOptions
+    traits = SourceTraits()
 
 
 class FakeDestination:
