@@ -138,8 +138,7 @@ def seen(
 def live_through(seen: Seen, admin_url: str, server: RedisServer) -> None:
     """Snapshot, stream, deletes, rows that are refused, a fault that is found and mended."""
     fleet = seen.fleet
-    environment = {"PRIVACY_KEY": KEY}
-    coordinator = fleet.coordinator(**environment)
+    coordinator = fleet.coordinator(PRIVACY_KEY=KEY)
 
     def planned(table: str) -> bool:
         return any(f".{table}:" in text for text in everything_in(server) if "chunk:" in text)
@@ -147,7 +146,7 @@ def live_through(seen: Seen, admin_url: str, server: RedisServer) -> None:
     # Units of chunks go when they are done.
     eventually(lambda: planned(PEOPLE) and planned(OPEN), "the chunks of both tables")
     seen.places["redis"] = "\n".join(sorted(everything_in(server)))
-    worker = fleet.worker(**environment)
+    worker = fleet.worker(PRIVACY_KEY=KEY)
     settled = (
         "select count(*) from cartridge_warp_metadata.sync_markers"
         " where kind = 'table' and phase = 'streaming'"

@@ -116,7 +116,12 @@ def test_a_part_of_a_row_is_looked_up_by_the_key_that_the_source_has(
     assert UNCHANGED in next(iter(part.rows()))
     asked: list[Any] = []
     inner = source._inner.look_up
-    source._inner.look_up = lambda rows: asked.append(rows.columns) or inner(rows)
+
+    def look_up(rows: TableChanges) -> TableChanges:
+        asked.append(rows.columns)
+        return inner(rows)  # type: ignore[no-any-return]
+
+    source._inner.look_up = look_up
     found = source.look_up(part)
     assert asked == [[[f"2{SECRET}"]]]
     hashed = Covering(KEY).text(Cover.HASH, f"2{SECRET}")

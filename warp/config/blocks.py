@@ -14,7 +14,7 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
 from warp.errors import ConfigError
@@ -383,18 +383,19 @@ class PrivacyRules(Block):
 
 
 def _privacy_key(value: object) -> object:
-    if isinstance(value, str) and len(value) < _SHORTEST_KEY:
+    if not isinstance(value, str | SecretStr) or len(value) < _SHORTEST_KEY:
         raise expected(f"at least {_SHORTEST_KEY} characters, such as `openssl rand -hex 32` makes")
     return value
 
 
 _SHORTEST_KEY: Final = 16
+PrivacyKey = Annotated[SecretStr, BeforeValidator(_privacy_key)]
 
 
 class Privacy(PrivacyRules):
     """At the top of the file also the key, which all rules share."""
 
-    key: Annotated[Secret, BeforeValidator(_privacy_key)] | None = Field(
+    key: PrivacyKey | None = Field(
         default=None,
         description="of `hash` and `tokenise`, 16 characters or more; with another key all "
         "values change",

@@ -84,6 +84,7 @@ _PHRASES: Final = {
     blocks.Cron: "cron expression",
     blocks.RedisUrl: "secret URL",
     options.Secret: "secret text",
+    blocks.PrivacyKey: "secret text",
     blocks.LedgerNamespace: "name",
     blocks.Tables: "list or block",
 }
