@@ -195,6 +195,15 @@ def test_a_rule_that_names_nothing_stops_the_unit_or_is_told_once(
     assert [line["rule"] for line in told] == ([] if stops else ["email"])
 
 
+def test_planning_a_table_whose_rules_do_not_fit_stops_nobody(database: MemoryDatabase) -> None:
+    """Its own units do, once they have rows; the other tables of the schema must be planned."""
+    source = covered(database, ("mail", Cover.MASK), ("email", Cover.HASH))
+    assert source.get_schema([PEOPLE])
+    assert source.chunks(PEOPLE, 2)
+    with pytest.raises(SourceRefused):
+        read(source)
+
+
 def test_rules_that_name_what_is_there_are_told_by_doctor(database: MemoryDatabase) -> None:
     [found] = covered(database, ("mail", Cover.HASH), ("name", Cover.DROP)).diagnose()
     assert (found.verdict, found.found) == (Verdict.OK, "mail: hash, name: drop")

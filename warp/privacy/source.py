@@ -208,6 +208,10 @@ class CoveredSource:
         if not part.schema.columns:  # a table that was dropped before anybody had seen a row of it
             return part
         table = self._covered_table(part.schema, privacy)
+        # Here, where there are rows: who plans the work of a schema must not stop for one table.
+        must_hold(table, privacy)
+        for path in table.unmet:
+            _tell(part.table, path)
         covered = replace(part, schema=table.schema, columns=table.columns(part.columns))
         if table.covered_key:
             self._remember(part, covered)
@@ -310,10 +314,7 @@ class CoveredSource:
         if known is not None and (known.at_source is schema or known.at_source == schema):
             return known
         known = cover_table(schema, privacy)
-        must_hold(known, privacy)
         self._tables[schema.table] = known
-        for path in known.unmet:
-            _tell(schema.table, path)
         return known
 
     def _tell_unmet(self, table: TableId, privacy: Privacy, *, enough: int) -> None:
