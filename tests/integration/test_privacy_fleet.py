@@ -178,8 +178,6 @@ def live_through(seen: Seen, admin_url: str, server: RedisServer) -> None:
         (("verify", PEOPLE, "--json"), 0),
         (("quarantine", "show", "1", "--json"), 0),
         (("quarantine", "show", "2", "--json"), 0),
-        (("errors", "--json"), 0),
-        (("config", "show", "--json"), 0),
     ):
         seen.places[" ".join(what)], seen.answers[" ".join(what)] = ran(fleet, what, code)
     seen.places["metrics"] = page_of(worker).text + page_of(coordinator).text

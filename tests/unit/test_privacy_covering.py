@@ -38,7 +38,7 @@ PEOPLE = TableId("crm", "people")
 COVERING = Covering(KEY)
 SECRET = "Hedwig Geheimnis"
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=30, deadline=None)
 texts = st.text(st.characters(codec="utf-8"), max_size=80)
 
 
