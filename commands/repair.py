@@ -121,7 +121,7 @@ def _pages(side: Side, table: TableId, limit: int | None) -> Iterator[list[Kept]
 
 
 def _looked(side: Side, table: TableId, kept: Sequence[Kept], *, holding: bool) -> Looked:
-    masked = side.settings(table).masked
+    masked = side.settings(table).hidden
     for _ in range(ATTEMPTS):
         with contextlib.suppress(SchemaMoved):  # the stream has changed a column: look again
             look = Repair(side.ends(), side.schema, table, masked=masked)

@@ -7,11 +7,12 @@ say, so the first builder of a schema asks it; the answer holds for the life of 
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from warp.config import Mode, Settings
 from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import SHARED, TableId, TableSelection, TableSettings
+from warp.privacy.source import CoveredSource
 from warp.streams import Together
 
 
@@ -87,7 +88,14 @@ class Plugged:
             return self._selections.setdefault(schema, found)
 
     def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
-        return self._source(selection or self.selection(schema))
+        chosen = selection or self.selection(schema)
+        source = self._source(chosen)
+        names = self.sharing() if schema == SHARED else [schema]
+        paths = self._settings.private_paths(names)
+        if not paths:
+            return source
+        key = self._settings.schema(names[0]).privacy_key
+        return cast("SourceConnector", CoveredSource(source, chosen, paths=paths, key=key))
 
     def destination(self, schema: str) -> DestinationConnector:
         return self._destination(self.selection(schema))

@@ -304,7 +304,9 @@ class Comparison:
         aside: set[Key] = set()
         asked = self._asked(cells)
         if len(asked):
-            expected, aside = self.expected(self._ends.source.look_up(asked))
+            # Where only the whole table can tell which rows these are, it takes its time.
+            found = self._patiently(lambda: self._ends.source.look_up(asked))
+            expected, aside = self.expected(found)
         if self._passed() is None:
             return None
         stored_ = self.comparing.look(self.compared, cells)

@@ -195,6 +195,33 @@ class Policy:
     invalid: Handling | None = None  # its own source could not read it
 
 
+class Cover(StrEnum):
+    """What is written in the place of a value that must not leave the source."""
+
+    HASH = "hash"  # HMAC-SHA256, 64 hexadecimal digits: equal values stay equal
+    MASK = "mask"  # its form, with the last four letters or digits of a long value
+    TOKENISE = "tokenise"  # another text of the same form, one for each value, by the key
+    DROP = "drop"  # nothing: the column or field is not there
+    KEEP = "keep"  # the value, where a wider rule says otherwise
+
+
+class MissingColumn(StrEnum):
+    """What to do where a rule names a column that the table has not got."""
+
+    WARN = "warn"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """The rules of one table; a rule's path is a column, or fields of a document with dots."""
+
+    rules: tuple[tuple[str, Cover], ...]  # none of them KEEP
+    own: frozenset[str] = frozenset()  # paths named for this very table, not for many
+    missing: MissingColumn | None = None  # None: STOP for the table's own paths, WARN for others
+    key: bytes = field(default=b"", repr=False)  # of `hash` and `tokenise`
+
+
 class SnapshotMode(StrEnum):
     CONCURRENT = "concurrent"  # the stream runs from the first moment (design section 13)
     SERIAL = "serial"  # the stream waits for the table's last chunk
@@ -235,6 +262,19 @@ class TableSettings:
     verify_budget: float = 1.0  # share of the time that a comparison works; it rests for the others
     verify_rate: float | None = None  # rows of the source that one reads in a second, about
     masked: tuple[str, ...] = ()  # columns whose values `repair` does not show
+    privacy: Privacy | None = None  # None: every value is carried as it is
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Columns whose values `repair` does not show: those masked, and those under a rule.
+
+        What stands at the destination may be from before the rule.
+        """
+        if self.privacy is None:
+            return frozenset(self.masked)
+        paths = [path for path, _ in self.privacy.rules]
+        whole = ("_extra", "doc")  # which have fields of any name
+        return frozenset((*self.masked, *paths, *(p.split(".")[0] for p in paths), *whole))
 
     def policy_of(self, field: str) -> Policy:
         return dict(self.policies).get(field, self.policy)
@@ -278,6 +318,18 @@ class Documents(Protocol):
 
     def describe(self, settings: TableSettings) -> TableSchema:
         """The schema these documents alone would propose, for a table nobody has seen yet."""
+        ...
+
+    def covered(self, by: Privacy) -> tuple[Documents, frozenset[str]]:
+        """The documents with what the rules say in the place of values, and which rules met one."""
+        ...
+
+    def taken(self, rows: Sequence[int]) -> Documents:
+        """These of them, in this order."""
+        ...
+
+    def joined(self, more: Documents) -> Documents:
+        """These and then those, all of them whole rows of one table."""
         ...
 
 

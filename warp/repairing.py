@@ -9,7 +9,7 @@ read, so that a delete that comes between leaves its trace.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,7 +59,7 @@ class Repair:
     """The differences of one table."""
 
     def __init__(
-        self, ends: Ends, schema: str, table: TableId, *, masked: Sequence[str] = ()
+        self, ends: Ends, schema: str, table: TableId, *, masked: Collection[str] = ()
     ) -> None:
         self._ends = ends
         self._table = table

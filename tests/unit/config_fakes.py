@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from warp import plugins
-from warp.interfaces import DestinationTraits
+from warp.interfaces import DestinationTraits, SourceTraits
 from warp.options import ConnectorOptions, Count, Text
 
 
@@ -23,6 +23,7 @@ class DestinationOptions(ConnectorOptions):
 
 class FakeSource:
     Options = SourceOptions
+    traits = SourceTraits()
 
 
 class FakeDestination:

@@ -51,7 +51,7 @@ from warp.config.settings import (
     said_of_changes,
 )
 from warp.errors import ConfigError
-from warp.model import Capture
+from warp.model import Capture, Cover
 from warp.options import MASK, known_keys, redact, secrets_in
 
 __all__ = [
@@ -112,7 +112,7 @@ def load(
         mode=mode,
         source=source,
         destination=destination,
-        schemas=tuple(_schema(blocks, schema) for schema in chosen),
+        schemas=tuple(_private(_schema(blocks, schema), source) for schema in chosen),
         prometheus=PrometheusSettings(
             blocks.monitoring.prometheus.enabled, blocks.monitoring.prometheus.port
         ),
@@ -277,11 +277,37 @@ def _schema(blocks: Configuration, schema: SchemaBlock) -> SchemaSettings:
         said=level,
         rules=tuple(rules),
         catch_up=schema.catch_up,
+        privacy=(blocks.privacy, schema.privacy),
+        privacy_key=blocks.privacy.key.get_secret_value().encode() if blocks.privacy.key else b"",
     )
 
 
 def _sizes_batches(destination: str) -> bool:
     return plugins.destination(destination).traits.sizes_batches
+
+
+def _private(schema: SchemaSettings, source: SourceSettings) -> SchemaSettings:
+    """The schema, whose privacy rules have what they need."""
+    if not schema.paths():
+        return schema
+    key_field = source.connector.traits.key_in_positions
+    for pattern, columns in schema.privacy_written():
+        for path, cover in columns.items():
+            place = f"{f'tables.{pattern}.' if pattern else ''}privacy.columns.{path}"
+            if cover in (Cover.HASH, Cover.TOKENISE) and not schema.privacy_key:
+                raise ConfigError(
+                    f"expected a key for {cover.value!r}, found none; set `privacy.key` at the top "
+                    "of the file: `key: ${PRIVACY_KEY}`, or `key_file`",
+                    place=place,
+                )
+            of_key = bool(key_field) and (path + ".").startswith(key_field + ".")
+            if of_key and cover in (Cover.DROP, Cover.MASK):
+                raise ConfigError(
+                    f"expected hash or tokenise for a key, found {cover.value!r}, which would make "
+                    "different rows one",
+                    place=place,
+                )
+    return schema
 
 
 def _coordination(blocks: Configuration) -> CoordinationSettings:
@@ -391,7 +417,7 @@ def _secrets(blocks: Configuration, *options: BaseModel) -> list[str]:
     """Every secret value, and the passwords inside URLs, for the logs to mask."""
     found: set[str] = set()
     values = [getattr(o, name) for o in options for name in type(o).model_fields]
-    for value in (*values, blocks.coordination.redis_url):
+    for value in (*values, blocks.coordination.redis_url, blocks.privacy.key):
         if isinstance(value, SecretStr):
             found |= secrets_in(value.get_secret_value())
         elif isinstance(value, str) and "://" in value:

@@ -14,15 +14,17 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
 from warp.errors import ConfigError
 from warp.model import (
     Capture,
+    Cover,
     DocumentColumn,
     Handling,
     Kind,
+    MissingColumn,
     Shape,
     SnapshotMode,
     TableSettings,
@@ -365,6 +367,46 @@ class Verify(Block):
     )
 
 
+CoverName = Annotated[Cover, _one_of(Cover)]
+MissingName = Annotated[MissingColumn, _one_of(MissingColumn)]
+
+
+class PrivacyRules(Block):
+    """Values that are covered before they leave the source, see docs/privacy.md."""
+
+    columns: dict[str, CoverName] = Field(
+        default={},
+        description="by source field, or by the path of a field inside of it (`address.street`): "
+        "`hash`, `mask`, `tokenise` or `drop`; `keep` where a wider rule says otherwise",
+    )
+    missing: MissingName | None = Field(
+        default=None,
+        description="a rule that names nothing of a table: `stop` its unit, or `warn`; `stop` "
+        "where not given, for columns named for that very table; `warn` for others, and for "
+        "fields of documents",
+    )
+
+
+def _privacy_key(value: object) -> object:
+    if not isinstance(value, str | SecretStr) or len(value) < _SHORTEST_KEY:
+        raise expected(f"at least {_SHORTEST_KEY} characters, such as `openssl rand -hex 32` makes")
+    return value
+
+
+_SHORTEST_KEY: Final = 16
+PrivacyKey = Annotated[SecretStr, BeforeValidator(_privacy_key)]
+
+
+class Privacy(PrivacyRules):
+    """At the top of the file also the key, which all rules share."""
+
+    key: PrivacyKey | None = Field(
+        default=None,
+        description="of `hash` and `tokenise`, 16 characters or more; with another key all "
+        "values change",
+    )
+
+
 class OverrideKeys(TableKeys):
     """What a schema or a table may say beyond that; globally it stands in another block."""
 
@@ -376,6 +418,9 @@ class OverrideKeys(TableKeys):
         default=ChangeDetection(), description="overrides `source.change_detection`"
     )
     verify: Verify = Field(default=Verify(), description="overrides `verify` at the top level")
+    privacy: PrivacyRules = Field(
+        default=PrivacyRules(), description="added to `privacy` at the top level, and stronger"
+    )
 
 
 class TableBlock(OverrideKeys):
@@ -641,6 +686,7 @@ class Configuration(TableKeys):
         "these narrow nothing",
     )
     verify: Verify = Verify()
+    privacy: Privacy = Privacy()
     monitoring: Monitoring = Monitoring()
     error_handling: ErrorHandling = ErrorHandling()
     coordination: Coordination = Coordination()

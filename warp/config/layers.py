@@ -145,7 +145,7 @@ def read(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     for name, value in flags.items():
         if value is not None and name in SHORT:
             _set_short(tree, name, value, Origin(Layer.FLAG, f"--{name}"))
-    for block in ("source", "destination", "coordination"):
+    for block in ("source", "destination", "coordination", "privacy"):
         _read_secret_files(tree, block)
     for end in ("source", "destination"):
         _settle_type(tree, end)
@@ -425,7 +425,7 @@ def _prefer(tree: Tree, block: str, key: str) -> None:
 
 def _read_secret_files(tree: Tree, block: str) -> None:
     """`connection_string_file: /run/secrets/…` reads the value from there."""
-    for key in ("connection_string", "redis_url", "password"):
+    for key in ("key",) if block == "privacy" else ("connection_string", "redis_url", "password"):
         _prefer(tree, block, key)
         place: Place = (block, f"{key}_file")
         name = tree.get(place)

@@ -45,8 +45,9 @@ exact name wins over them. `batch_size` is a short form; at one level the long k
 * Durations: `500ms`, `2s`, `10m`, `1h30m`, `1d`; a plain number is seconds.
 * `${NAME}` and `${NAME:-default}` are replaced from the environment; `$${` stands for `${`. A name
   that is not set and has no default is an error.
-* Secrets: any of `connection_string`, `redis_url` and `password` may be given as `…_file: PATH`
-  instead, the value being what the file holds. Secrets are shown as `***` everywhere.
+* Secrets: any of `connection_string`, `redis_url`, `password` and `privacy.key` may be given as
+  `…_file: PATH` instead, the value being what the file holds. Secrets are shown as `***`
+  everywhere.
 * In a connection string, characters such as `/ : @ #` in the password are percent-encoded.
 * A key that is written but left empty says nothing.
 * A batch size of `auto` follows the load, one unit at a time: it starts at the default, grows to
@@ -84,6 +85,7 @@ _PHRASES: Final = {
     blocks.Cron: "cron expression",
     blocks.RedisUrl: "secret URL",
     options.Secret: "secret text",
+    blocks.PrivacyKey: "secret text",
     blocks.LedgerNamespace: "name",
     blocks.Tables: "list or block",
 }
@@ -109,6 +111,11 @@ SECTIONS: Final[tuple[tuple[str, str, type[BaseModel]], ...]] = (
         blocks.ChangeDetection,
     ),
     ("`verify:`", "At the top of the file, in a schema, or in a table.", blocks.Verify),
+    (
+        "`privacy:`",
+        "At the top of the file; in a schema or in a table without the `key`.",
+        blocks.Privacy,
+    ),
     ("`monitoring.prometheus:`", "", blocks.Prometheus),
     ("`monitoring.logging:`", "", blocks.Logging),
     ("`error_handling:`", "", blocks.ErrorHandling),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import hmac
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -25,13 +26,14 @@ from warp.config.blocks import (
     LogLevel,
     LostPosition,
     Mode,
+    PrivacyRules,
     RunMode,
     TableBlock,
     TableKeys,
 )
 from warp.errors import ConfigError
 from warp.interfaces import DestinationConnector, SourceConnector
-from warp.model import Capture, Policy, TableId, TableSettings
+from warp.model import Capture, Cover, MissingColumn, Policy, Privacy, TableId, TableSettings
 from warp.schedule import CatchUp, Schedule
 
 # Keys that mean the same in a block and in TableSettings.
@@ -92,6 +94,8 @@ class SchemaSettings:
     exclude: tuple[str, ...]
     said: Mapping[str, Any] = field(repr=False)  # global and schema level, merged
     rules: tuple[Rule, ...] = field(repr=False)  # weakest first
+    privacy: tuple[PrivacyRules, ...] = field(repr=False, default=())  # weakest first, as above
+    privacy_key: bytes = field(repr=False, default=b"")
     catch_up: CatchUp = CatchUp.LATEST
 
     def schedule_of(self, table: TableSettings) -> Schedule | None:
@@ -112,7 +116,42 @@ class SchemaSettings:
         ]
         capture = self.said.get("capture")
         ends = (self.destination_schema, self.include, self.exclude)
-        return (self.name, self.mode, capture, *ends, rules)
+        # A worker without these rules would write the values as they are.
+        private = [self.privacy_written(), fingerprint(self.privacy_key)]
+        return (self.name, self.mode, capture, *ends, rules, *(private if self.paths() else ()))
+
+    def privacy_written(self) -> list[tuple[str, Mapping[str, Cover]]]:
+        """The rules by the pattern of the tables they are for; those of all tables first."""
+        return [
+            *(("", block.columns) for block in self.privacy),
+            *((rule.pattern, rule.block.privacy.columns) for rule in self.rules),
+        ]
+
+    def paths(self) -> frozenset[str]:
+        """Of all rules that cover something somewhere."""
+        return frozenset(
+            path
+            for _, columns in self.privacy_written()
+            for path, cover in columns.items()
+            if cover is not Cover.KEEP
+        )
+
+    def privacy_of(self, table: TableId) -> Privacy | None:
+        rules: dict[str, Cover] = {}
+        own: set[str] = set()
+        missing: MissingColumn | None = None
+        named = [("", block) for block in self.privacy]
+        named += [(r.pattern, r.block.privacy) for r in self.rules if _matches(r.pattern, table)]
+        for pattern, block in named:
+            rules |= block.columns
+            if pattern and not is_pattern(pattern):
+                own |= block.columns.keys()
+            missing = block.missing or missing
+        covering = tuple((p, cover) for p, cover in rules.items() if cover is not Cover.KEEP)
+        if not covering:
+            return None
+        paths = {path for path, _ in covering}
+        return Privacy(covering, frozenset(own & paths), missing, self.privacy_key)
 
 
 class Selection:
@@ -186,6 +225,7 @@ class Selection:
             policy=Policy(**policy),
             policies=tuple((n, Policy(**(policy | own))) for n, own in policies.items() if own),
             auto_sizes=auto,
+            privacy=schema.privacy_of(table),
             **merged,
         )
 
@@ -263,6 +303,8 @@ class Settings:
         local = ("monitoring.", "coordination.")
         shown = {e.path: e.value for e in self.effective if not e.path.startswith(local)}
         shown["schemas"] = [s.name for s in self.schemas]
+        if any(s.paths() for s in self.schemas):
+            shown["privacy.key"] = fingerprint(self.schemas[0].privacy_key)
         text = json.dumps(shown, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -276,6 +318,10 @@ class Settings:
             f"{plugins.nearest(name, known)}",
             place="schemas",
         )
+
+    def private_paths(self, names: Iterable[str]) -> frozenset[str]:
+        """Of all privacy rules of these schemas."""
+        return frozenset(path for name in names for path in self.schema(name).paths())
 
     def follows(self, names: Iterable[str]) -> str:
         """Names the tables of these schemas: equal in processes that may follow one log together.
@@ -340,6 +386,11 @@ def said_of_changes(detection: ChangeDetection, mode: Mode) -> dict[str, Any]:
     if detection.strategy and not (mode is Mode.BATCH and detection.strategy is Capture.LOG):
         result["capture"] = detection.strategy
     return result
+
+
+def fingerprint(key: bytes) -> str:
+    """Tells keys apart and says nothing else of them."""
+    return hmac.digest(key, b"cartridge-warp privacy key", "sha256").hex()[:16]
 
 
 def is_pattern(name: str) -> bool:

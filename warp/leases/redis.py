@@ -335,9 +335,15 @@ class RedisLeaseStore:
             return self._client
 
     def _unavailable(self, error: Exception) -> LedgerUnavailable:
+        advice = "the call is tried again later"
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            # Another certificate may come to the server, and no stream need stop for it.
+            advice = (
+                "correct ssl_ca_certs in the URL of Redis, or the server's certificate; " + advice
+            )
         return LedgerUnavailable(
             f"expected Redis at {self.address} to answer, found {type(error).__name__}: "
-            f"{str(error) or 'no reason given'}; the call is tried again later",
+            f"{str(error) or 'no reason given'}; {advice}",
             place=self.address,
         )
 

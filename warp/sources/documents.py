@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from warp import native
-from warp.model import Shaped, TableId, TableSchema, TableSettings
+from warp.model import Documents, Privacy, Shaped, TableId, TableSchema, TableSettings
 from warp.sources import packed_documents
+from warp.sources.bson_covering import BsonCovering
 from warp.sources.bson_decoding import KEY, decode
 from warp.sources.proposals import propose
 from warp.sources.shaping import BARE, BLOCK, Shaping, bare_rows
@@ -72,3 +73,20 @@ class BsonDocuments:
             whole += [d for row, d in enumerate(documents) if row not in bare]
             ids += [documents[row][KEY] for row in rows if documents[row]]
         return propose(self._table, whole, settings, more_ids=ids)
+
+    def covered(self, by: Privacy) -> tuple[BsonDocuments, frozenset[str]]:
+        """With what the rules say in the place of values, and which rules met one."""
+        covering = BsonCovering(by)
+        raw = list(map(covering.cover, self._raw))
+        return BsonDocuments(self._table, raw, self._operations), frozenset(covering.met)
+
+    def taken(self, rows: Sequence[int]) -> BsonDocuments:
+        """These of them, in this order."""
+        operations = bytes(self._operations[row] for row in rows) if self._operations else b""
+        return BsonDocuments(self._table, [self._raw[row] for row in rows], operations)
+
+    def joined(self, more: Documents) -> BsonDocuments:
+        """These and then those, all of them whole rows."""
+        if not isinstance(more, BsonDocuments):
+            raise TypeError("documents of one source are joined")
+        return BsonDocuments(self._table, [*self._raw, *more._raw])

@@ -53,7 +53,8 @@ _OF_A_VALUE: Final = frozenset(
 )
 # The table is not as it was registered: no such column, no such table, another number of columns.
 MOVED: Final = frozenset({1054, 1136, 1146, 1412})
-_LOGIN: Final = frozenset({1045, 1698, 1251, 2059, 2061, 3118, 3159, 1862, 1820, 1130, 2026})
+_LOGIN: Final = frozenset({1045, 1698, 1251, 2059, 2061, 3118, 3159, 1862, 1820, 1130})
+_SSL: Final = 2026  # the driver's own
 _RIGHTS: Final = frozenset({1044, 1142, 1143, 1227, 1370, 1410})
 # Everything that another try, or a server that has come up, mends.
 _TRANSIENT: Final = frozenset(
@@ -126,6 +127,11 @@ def is_of_a_value(error: BaseException) -> bool:
     if isinstance(error, pymysql.err.Error):
         return code_of(error) in _OF_A_VALUE
     return isinstance(error, NotAsSent | UnicodeError | OverflowError)
+
+
+def is_of_tls(code: int, said: str) -> bool:
+    """Would the driver not go on with this server?"""
+    return code == _SSL or "CERTIFICATE_VERIFY_FAILED" in said or "server doesn't support" in said
 
 
 def is_login(code: int) -> bool:

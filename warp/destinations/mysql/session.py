@@ -20,6 +20,7 @@ from warp.destinations.mysql.errors import (
     code_of,
     is_login,
     is_of_a_right,
+    is_of_tls,
     is_transient,
     said_by,
 )
@@ -375,7 +376,9 @@ class Session:
         if self.login.password:
             said = said.replace(self.login.password, "***")
         told = f"{doing}: {said} ({code})"
-        if is_login(code):
+        if is_of_tls(code, said):
+            what = "correct `tls` and `tls_ca`, or the server's certificate"
+        elif is_login(code):
             what = "check user, password, TLS and from which hosts the user may connect"
         elif is_of_a_right(code):
             what = "docs/destinations/mysql.md has the GRANT statements"

@@ -324,6 +324,7 @@ _ADVICE: Final = {
     "57": "the server is stopping or was told to end this session; it is tried again",
 }
 _REFUSED: Final = {
+    "TLS": "correct sslmode and sslrootcert in the connection string, or the server's certificate",
     "28": "check the user and the password in the connection string",
     "3D": "create the database or name another in the connection string",
     "3F": "create the schema or let cartridge-warp prepare its metadata",
@@ -331,7 +332,7 @@ _REFUSED: Final = {
     "25006": "the server takes no writes: connect to the primary",
     "42P01": "run any cartridge-warp command that prepares the metadata, such as `validate`",
 }
-"""SQLSTATE or its class -> what a person does about it."""
+"""SQLSTATE or its class -> what a person does; TLS where libpq would not go on with the server."""
 
 _WAITING: Final = frozenset(
     # 08 connection, 53 out of something, 57 shutting down or cancelled, 58 the server's disk
@@ -345,7 +346,8 @@ _WORDS: Final = (
     (re.compile(r"database \".*\" does not exist"), "3D000"),
     (re.compile(r"permission denied for database"), "42501"),
     (re.compile(r"is not permitted to log in"), "28000"),
-    (re.compile(r"invalid (connection option|port number|sslmode)|certificate"), "28000"),
+    (re.compile(r"does not support SSL|certificate"), "TLS"),
+    (re.compile(r"invalid (connection option|port number|sslmode)"), "28000"),
 )
 
 

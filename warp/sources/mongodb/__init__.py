@@ -38,7 +38,7 @@ from warp.model import (
     Verdict,
 )
 from warp.options import ConnectorOptions, Count, PositiveDuration, redact
-from warp.sources.bson_decoding import decode
+from warp.sources.bson_decoding import KEY, decode
 from warp.sources.documents import EMPTY, BsonDocuments
 from warp.sources.mongodb import keys, look, poll, snapshot
 from warp.sources.mongodb.cursor import RawCursor
@@ -74,7 +74,12 @@ class MongoSource:
 
     Options: ClassVar[type[BaseModel]] = MongoOptions
     traits: ClassVar[SourceTraits] = SourceTraits(
-        schemaless=True, headroom=True, ranges=True, compares=True, estimates=True
+        schemaless=True,
+        headroom=True,
+        ranges=True,
+        compares=True,
+        estimates=True,
+        key_in_positions=KEY,
     )
 
     def __init__(self, options: MongoOptions, selection: TableSelection) -> None:

@@ -74,6 +74,13 @@ _TRANSIENT: Final = frozenset(
 )
 
 
+# What the handshake says of the certificate, or of an answer that is none.
+_NOT_TRUSTED: Final = re.compile(
+    r"certificate verify failed|CERTIFICATE_VERIFY_FAILED|SSL: WRONG_VERSION_NUMBER|"
+    r"doesn't match|not valid for '"
+)
+
+
 def is_transient(error: PyMongoError) -> bool:
     """Does opening a new cursor at our own place mend it, with nothing lost?"""
     if isinstance(error, OperationFailure):
@@ -108,6 +115,11 @@ def translate(error: PyMongoError, doing: str) -> WarpError:
         return _translate_failure(error, doing, said)
     if isinstance(error, ConfigurationError | InvalidURI):
         return SourceRefused(f"a valid connection string was expected; could not {doing}: {said}")
+    if _NOT_TRUSTED.search(said):
+        return SourceRefused(
+            f"TLS as the connection string asks for it was expected; could not {doing}: {said}; "
+            "correct tls and tlsCAFile, or the server's certificate"
+        )
     if isinstance(error, ServerSelectionTimeoutError) and "replica set" in said.lower():
         return SourceUnavailable(
             f"a primary of the replica set in the connection string was expected; "

@@ -24,7 +24,10 @@ LOCK_NOT_AVAILABLE: Final = "55P03"
 INSUFFICIENT_PRIVILEGE: Final = "42501"
 CONFIGURATION_LIMIT: Final = "53400"  # all replication slots are in use
 
+# Stands for a SQLSTATE where libpq would not go on with this server.
+TLS: Final = "TLS"
 _REFUSED: Final = {
+    TLS: "correct sslmode and sslrootcert in the connection string, or the server's certificate",
     "28": "check the user and the password in the connection string, and pg_hba.conf",
     "3D": "create the database or name another in the connection string",
     INSUFFICIENT_PRIVILEGE: "grant the right to the user of the connection string; "
@@ -61,7 +64,8 @@ _WORDS: Final = (
     (re.compile(r"permission denied (for database|to start WAL sender)"), INSUFFICIENT_PRIVILEGE),
     (re.compile(r"must be superuser or replication role"), INSUFFICIENT_PRIVILEGE),
     (re.compile(r"is not permitted to log in"), "28000"),
-    (re.compile(r"invalid (connection option|port number|sslmode)|certificate"), "28000"),
+    (re.compile(r"does not support SSL|certificate"), TLS),
+    (re.compile(r"invalid (connection option|port number|sslmode)"), "28000"),
     (re.compile(r"replication slot .* is active for PID"), OBJECT_IN_USE),
 )
 
