@@ -16,6 +16,7 @@ from pymongo.database import Database
 pytestmark = [pytest.mark.xdist_group("bigquery"), pytest.mark.soak]
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="bigquery", fault="kill -9")
 def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(
     tmp_path: Path,
     mongo: Server,

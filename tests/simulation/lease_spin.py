@@ -1,0 +1,175 @@
+"""The lease protocol by Spin: what it finds beside what `lease_model.py` finds.
+
+    python tests/simulation/lease_spin.py        prints the table; `make spin` runs it
+
+Spin comes from this system or from Debian's package, unpacked into a cache; gcc compiles what it
+writes.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from lease_guards import BREAKS, HINTS
+from lease_model import (
+    FEW_FAULTS,
+    ROOMY,
+    SMALL,
+    TWO_BATCHES,
+    Bounds,
+    Explored,
+    Protocol,
+    Rules,
+    explore,
+)
+from rich.console import Console
+from rich.table import Table
+
+from warp.errors import StartFailed
+from warp.testing.debian import Program, spin
+
+PROTOCOL: Final = Path(__file__).with_name("lease.pml")
+
+# What `land` of lease.pml asserts, in the words of the model.
+_BROKEN: Final = {
+    "epoch": "a write went on from where the unit stood before a resync",
+    ">=": "a batch landed twice",
+    "<=": "a batch was passed by",
+    "owner": "a superseded worker wrote",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    states: int
+    violation: str = ""
+    trace: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One run of Spin, and of the model beside it."""
+
+    name: str
+    rules: Rules
+    bounds: Bounds
+    live: bool = False
+
+    def by_spin(self) -> Found:
+        return check(self.rules, self.bounds, live=self.live)
+
+    def by_model(self) -> Explored:
+        return explore(Protocol(self.rules, self.bounds), lives=self.live)
+
+
+def questions(larger: dict[str, Bounds] | None = None) -> Iterator[Question]:
+    yield Question("every fault once", Rules(), SMALL)
+    yield Question("two batches", Rules(), TWO_BATCHES)
+    for name, bounds in (larger or {}).items():
+        yield Question(f"{name}, larger", Rules(), bounds)
+    for name, broken in BREAKS.items():
+        bounds = TWO_BATCHES if broken.rules.write_checks_fence else FEW_FAULTS
+        yield Question(f"not: {name}", broken.rules, bounds)
+    for hint in HINTS:
+        yield Question(f"not: {hint.replace('_', ' ')}", Rules(**{hint: False}), FEW_FAULTS)
+    yield Question("a batch lands at last", Rules(), ROOMY, live=True)
+    yield Question("not: refences", Rules(refences=False), ROOMY, live=True)
+
+
+def check(rules: Rules, bounds: Bounds, *, live: bool = False) -> Found:
+    """Every state there is; the shortest way to a guarantee that is broken."""
+    given = {
+        "CLOCK": bounds.clock,
+        "BATCHES": bounds.batches,
+        "FENCE": bounds.fence,
+        "WIPES": bounds.wipes,
+        "STEPS_BACK": bounds.steps_back,
+        "RESYNCS": bounds.resyncs,
+    }
+    defined = [f"-D{name}={value}" for name, value in given.items()]
+    gone = [field.name for field in fields(Rules) if not getattr(rules, field.name)]
+    defined += [f"-DWITHOUT_{name.upper()}" for name in gone]
+    if live:
+        defined.append("-DLIVE")
+    if shutil.which("gcc") is None:
+        raise StartFailed("expected gcc, which compiles what Spin writes; found none; install gcc")
+    program = spin()
+    with tempfile.TemporaryDirectory() as place:
+        there = Path(place)
+        shutil.copy(PROTOCOL, there)
+        _run(program, there, program.path, "-a", *defined, PROTOCOL.name)
+        # NOREDUCE: all states, as the model counts them.  BFS: the nearest first.
+        how = ["-DNFAIR=3"] if live else ["-DSAFETY", "-DBFS"]
+        _run(program, there, "gcc", "-O1", "-w", "-DNOREDUCE", *how, "-o", "pan", "pan.c")
+        say = ["-a", "-f"] if live else []
+        said = _run(program, there, there / "pan", *say, "-m1000000", "-w22")
+        if "max search depth too small" in said:
+            raise AssertionError(said)
+        if not (there / f"{PROTOCOL.name}.trail").exists():
+            [errors] = re.findall(r"errors: (\d+)", said)
+            assert errors == "0", said
+            return Found(_states(said))
+        trail = _run(program, there, program.path, "-t", "-T", *defined, PROTOCOL.name)
+    return Found(_states(said), _violation(said, live=live), _trace(trail))
+
+
+def _run(program: Program, place: Path, *command: str | Path) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=place,
+        env=dict(program.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise AssertionError(
+            f"{command[0]} ended with {done.returncode}: {done.stdout}{done.stderr}"
+        )
+    return done.stdout
+
+
+def _states(said: str) -> int:
+    [states] = re.findall(r"([\d.e+]+) states, stored", said)
+    return int(float(states))
+
+
+def _violation(said: str, *, live: bool) -> str:
+    if live:
+        assert "acceptance cycle" in said, said
+        return "a batch never lands"
+    [expression] = re.findall(r"assertion violated (.*) \(at depth", said)
+    return next(words for mark, words in _BROKEN.items() if mark in expression)
+
+
+def _trace(trail: str) -> tuple[str, ...]:
+    steps = r"^(tick|ensure|flushall|set_clock_back|resync|no more faults|the lease .*|.*\([AB]\))$"
+    return tuple(re.findall(steps, trail, re.MULTILINE))
+
+
+def main() -> int:
+    table = Table("", "Spin: states", "model: states", "Spin: verdict", "model: verdict")
+    alike = True
+    for one in questions():
+        found, model = one.by_spin(), one.by_model()
+        verdict = model.violation or ("a batch never lands" if model.stuck else "")
+        steps = "" if one.live or not verdict else f" in {len(model.trace)} steps"
+        ours = "" if one.live or not found.violation else f" in {len(found.trace)} steps"
+        told = (found.violation or "holds") + ours, (verdict or "holds") + steps
+        alike &= told[0] == told[1]
+        alike &= one.live or bool(verdict) or found.states == model.states
+        table.add_row(one.name, f"{found.states:,}", f"{model.states:,}", *told)
+    Console(width=200).print(table)
+    return 0 if alike else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
