@@ -169,8 +169,9 @@ inline land(me) {           /* the transaction commits; here is where a guarante
 #endif
 }
 
-inline worker(me, name) {
-end:
+#define me _pid
+
+active [2] proctype Works() {
   do
   /* ---- claim.lua */
 #ifdef LIVE
@@ -178,7 +179,7 @@ end:
 #else
   :: d_step { w[me].phase == IDLE && NEXT_FENCE <= FENCE ->
 #endif
-       printf("claim(%c)\n", name);
+       printf("claim(%c)\n", 'A' + me);
        sweep();
        if
        :: known && (lease_owner == NOBODY || !claims_only_what_is_free) ->
@@ -194,7 +195,7 @@ end:
 
   /* ---- adopt_marker.sql, and refence.lua where it finds itself behind */
   :: d_step { w[me].phase == CLAIMED && (!BEHIND(me) || !MAY_REFENCE(me) || !faulty || REFENCED(me) <= FENCE) ->
-       printf("open(%c)\n", name);
+       printf("open(%c)\n", 'A' + me);
        if
        :: BEHIND(me) ->
           if
@@ -219,22 +220,22 @@ end:
 
   /* ---- advance_marker.sql and COMMIT */
   :: d_step { w[me].phase == HELD && TRIES(me) ->
-       printf("write_batch(%c)\n", name);
+       printf("write_batch(%c)\n", 'A' + me);
        if
        :: ALLOWED(me) -> land(me); further(me)
        :: else -> drop(me)
        fi }
   :: d_step { faulty && w[me].phase == HELD && w[me].position < BATCHES ->
-       printf("write_batch, answer lost(%c)\n", name);
+       printf("write_batch, answer lost(%c)\n", 'A' + me);
        if
        :: ALLOWED(me) -> land(me); w[me].phase = UNSURE
        :: else -> drop(me)
        fi }
   :: d_step { faulty && w[me].phase == HELD && w[me].position < BATCHES ->
-       printf("write_batch, request lost(%c)\n", name);
+       printf("write_batch, request lost(%c)\n", 'A' + me);
        w[me].phase = UNSURE }
   :: d_step { faulty && w[me].phase == HELD && w[me].position < BATCHES ->
-       printf("write_batch, COMMIT lost(%c)\n", name);
+       printf("write_batch, COMMIT lost(%c)\n", 'A' + me);
        if
        :: ALLOWED(me) -> w[me].phase = UNSURE
        :: else -> drop(me)
@@ -242,7 +243,7 @@ end:
 
   /* ---- read_marker.sql */
   :: d_step { w[me].phase == UNSURE ->
-       printf("read_marker(%c)\n", name);
+       printf("read_marker(%c)\n", 'A' + me);
        if
        :: !reads_the_marker_when_unsure -> further(me)
        :: else ->
@@ -258,30 +259,25 @@ end:
 
   /* ---- renew.lua, release.lua, kill -9 */
   :: d_step { faulty && w[me].phase != IDLE ->
-       printf("renew(%c)\n", name);
+       printf("renew(%c)\n", 'A' + me);
        if
        :: lease_owner != NOBODY && (HOLDS(me) || !renew_checks_owner) -> lease_expiry = clock + TTL
        :: else -> sweep(); drop(me)
        fi }
   :: d_step { faulty && w[me].phase == HELD ->
-       printf("release(%c)\n", name);
+       printf("release(%c)\n", 'A' + me);
        if
        :: HOLDS(me) -> set_free()
        :: else
        fi;
        drop(me) }
   :: d_step { faulty && w[me].phase != IDLE ->
-       printf("crash(%c)\n", name);
+       printf("crash(%c)\n", 'A' + me);
        drop(me) }
   od
 }
 
-active proctype A() { worker(0, 'A') }
-
-active proctype B() { worker(1, 'B') }
-
 active proctype World() {
-end:
   do
   :: d_step { faulty && clock < CLOCK -> printf("tick\n"); clock++ }
   :: d_step { !known -> printf("ensure\n"); known = true }

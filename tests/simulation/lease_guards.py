@@ -97,7 +97,7 @@ BREAKS: Final[Mapping[str, Break]] = {
     "who opens a unit raises its fence": Break(
         Rules(open_raises_fence=False),
         "a superseded worker wrote",
-        "",
+        "ensure, claim(A), tick, tick, open(A), claim(B), open(B), write_batch(A)",
     ),
     "a resync raises the fence": Break(
         Rules(resync_raises_fence=False),

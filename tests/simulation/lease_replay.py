@@ -1,8 +1,8 @@
 """The steps of `lease_model.py`, taken with the ledger's scripts on a real Redis and with a real
-PostgreSQL as the destination, by the code that workers run.
+destination, by the code that workers run.
 
-What is real: the scripts, the statements, `RedisLeaseStore`, `PostgresDestination`, `adopt` of the
-worker.  What is not: the ledger's clock.  The one line of the scripts that reads TIME reads a key
+What is real: the scripts, the statements, `RedisLeaseStore`, the connector, `adopt` of the worker.
+What is not: the ledger's clock.  The one line of the scripts that reads TIME reads a key
 instead, so that a tick of the model is a second of the ledger and the fences of both are the same
 numbers.
 """
@@ -17,20 +17,25 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
-import psycopg
 import redis
+from lease_destinations import STREAM, Place, Rows
 from lease_guards import Edit
 from lease_model import TTL, Clock, Lease, Protocol, State, Step, Stored, Worker
-from postgresql_world import CREATE, META, ORDERS, STREAM, World
 
 import warp.leases.redis as ledger
 from warp import faults
 from warp import sql as statements
-from warp.destinations.postgresql import PostgresDestination, session
-from warp.destinations.postgresql.transaction import Transactions
 from warp.errors import DestinationUnavailable, FenceBehind, LeaseLost
 from warp.leases.redis import RedisLeaseStore
-from warp.model import ABSENT, ChangeBatch, Marker, Phase, Position, TableChanges
+from warp.model import (
+    ABSENT,
+    ChangeBatch,
+    Marker,
+    Operation,
+    Phase,
+    Position,
+    TableChanges,
+)
 from warp.model import Lease as RealLease
 from workers.hold import Held
 from workers.worker import adopt
@@ -50,7 +55,7 @@ class Seen(NamedTuple):
     lease: Lease | None
     issued: int
     marker: Stored
-    rows: tuple[tuple[int, int], ...]  # (number of the batch, fence of who wrote it)
+    rows: Rows
     workers: tuple[Worker, ...]
 
 
@@ -67,7 +72,7 @@ def _replaced(text: str, line: str, instead: str) -> str:
 
 
 @contextlib.contextmanager
-def scripts(clock: str, edits: Sequence[Edit] = ()) -> Iterator[None]:
+def scripts(clock: str, place: type[Place], edits: Sequence[Edit] = ()) -> Iterator[None]:
     """The ledger's scripts read the time from this key, and all lacks what `edits` take out."""
     real_script, real_load = ledger._script, statements.load
     tried: list[Marker] = []
@@ -88,7 +93,7 @@ def scripts(clock: str, edits: Sequence[Edit] = ()) -> Iterator[None]:
                 text = _replaced(text, edit.line, edit.instead)
         return text
 
-    def guess(self: Transactions, batch: ChangeBatch | None, marker: Marker) -> bool:
+    def guess(self: object, batch: ChangeBatch | None, marker: Marker) -> bool:
         """Whatever was tried before went through."""
         again = marker in tried
         tried.append(marker)
@@ -96,9 +101,9 @@ def scripts(clock: str, edits: Sequence[Edit] = ()) -> Iterator[None]:
 
     with contextlib.ExitStack() as changed:
         changed.enter_context(mock.patch.object(ledger, "_script", script))
-        changed.enter_context(mock.patch.object(session, "load", load))
+        changed.enter_context(mock.patch.object(place.session_module, "load", load))
         if any(edit.where == "python" for edit in edits):
-            changed.enter_context(mock.patch.object(Transactions, "was_committed", guess))
+            changed.enter_context(mock.patch.object(place.transactions, "was_committed", guess))
         yield
 
 
@@ -113,14 +118,15 @@ class _TriedOnce(Exception):
 class _OneTry:
     """A destination that is opened once: what happens between two tries is up to the trace."""
 
-    destination: PostgresDestination
+    destination: Any
     tried: bool = False
 
     def open(self, lease: RealLease) -> Marker:
         if self.tried:
             raise _TriedOnce
         self.tried = True
-        return self.destination.open(lease)
+        marker: Marker = self.destination.open(lease)
+        return marker
 
 
 class _ReachedCommit(Exception):
@@ -132,7 +138,7 @@ class RealWorker:
     """What one worker process has in its hands."""
 
     name: str
-    destination: PostgresDestination
+    destination: Any
     phase: Any = "idle"
     held: Held | None = None
     marker: Marker | None = None
@@ -166,10 +172,11 @@ def _number(position: Position | None) -> int:
 class RealThings:
     """One unit, two workers, their ledger and their destination; `start` makes all anew."""
 
-    world: World
+    place: Place
     client: redis.Redis
     namespace: str
     workers: list[RealWorker] = field(default_factory=list)
+    operator: Any = None
 
     def __post_init__(self) -> None:
         self.clock_key = f"clock of {self.namespace}"
@@ -177,21 +184,21 @@ class RealThings:
         self.ledger = RedisLeaseStore(
             self.client, self.namespace, lease_ttl=float(TTL), healthy_after=0.0
         )
-        unit = self.world.settled()
-        self.schema = unit.schema()
-        self.operator = unit.destination
 
     def start(self) -> None:
-        for worker in self.workers:
-            worker.destination.close()
-        self.workers = [RealWorker(name, self.world.destination()) for name in NAMES]
+        self.stop()
+        self.operator = self.place.connector()
+        self.workers = [RealWorker(name, self.place.connector()) for name in NAMES]
         self._flushall()
         self.clock = 0
         self._set_clock(0)
-        looking = self.world.looking
-        looking.execute(f"delete from {META}.sync_markers where unit = %s".encode(), [STREAM.id])
-        looking.execute(f"update {META}.sync_markers set phase = 'streaming'".encode())
-        looking.execute(b"truncate shop.orders")
+        self.place.empty()
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.destination.close()
+        if self.operator is not None:
+            self.operator.close()
 
     def take(self, step: Step) -> str:
         """Take a step; what was said."""
@@ -226,22 +233,13 @@ class RealThings:
         lease = None
         if expiry is not None:
             lease = Lease(NAMES.index(owner.decode()), round(expiry / 1000) - BEGAN, fence)
-        [(marker, rows)] = self.world.ask(
-            f"select (select json_build_array(fence, batch, position, epoch)"
-            f" from {META}.sync_markers where unit = %s),"
-            " (select json_agg(array[id, name::bigint] order by id)"
-            " from shop.orders where not _cw_deleted)",
-            [STREAM.id],
-        )
-        stored = Stored()
-        if marker is not None:
-            stored = Stored(marker[0], marker[1], int(marker[2] or 0), marker[3])
+        stored, rows = self.place.stored()
         return Seen(
             known=due is not None or lease is not None,
             lease=lease,
             issued=fence,
             marker=stored,
-            rows=tuple((id, by) for id, by in rows or ()),
+            rows=rows,
             workers=tuple(worker.seen() for worker in self.workers),
         )
 
@@ -281,7 +279,7 @@ class RealThings:
     def _crash(self, worker: RealWorker) -> str:
         worker.drop()
         worker.destination.close()
-        worker.destination = self.world.destination()
+        worker.destination = self.place.connector()
         return ""
 
     # -- the destination
@@ -304,7 +302,13 @@ class RealThings:
         assert worker.marker is not None
         number = worker.marker.batch + 1
         cells: list[list[Any]] = [[number], [str(worker.marker.fence)], [ABSENT]]
-        changes = TableChanges(ORDERS, bytearray([CREATE]), [number], self.schema, cells)
+        changes = TableChanges(
+            self.place.schema.table,
+            bytearray([Operation.CREATE]),
+            [number],
+            self.place.schema,
+            cells,
+        )
         end = Position(str(_number(worker.marker.position) + 1))
         batch = ChangeBatch([changes], end)
         return batch, worker.marker.advanced(batch, phase=Phase.STREAMING)
@@ -325,15 +329,15 @@ class RealThings:
         return "landed"
 
     def _request_lost(self, worker: RealWorker) -> str:
-        with _cut(worker.destination, at="before_marker"):
+        with self._cut(worker, at="before_marker"):
             return self._write_batch(worker)
 
     def _commit_lost(self, worker: RealWorker) -> str:
-        with _cut(worker.destination, at="before_commit", commits=False):
+        with self._cut(worker, at="before_commit", commits=False):
             return self._write_batch(worker)
 
     def _answer_lost(self, worker: RealWorker) -> str:
-        with _cut(worker.destination, at="before_commit", commits=True):
+        with self._cut(worker, at="before_commit", commits=True):
             return self._write_batch(worker)
 
     def _read_marker(self, worker: RealWorker) -> str:
@@ -356,6 +360,41 @@ class RealThings:
         worker.phase, worker.unsure = "held", None
         return "committed"
 
+    @contextlib.contextmanager
+    def _cut(self, worker: RealWorker, *, at: str, commits: bool = False) -> Iterator[None]:
+        """The connection breaks at this point of the next write, and there is none for a while.
+
+        At `before_commit` the COMMIT itself is what gets lost: on its way there, or its answer.
+        """
+        ours = worker.destination._session
+        run = ours.run
+
+        def refuse() -> Any:
+            raise DestinationUnavailable("there is no way to the server")
+
+        def lose() -> None:
+            ours.close()
+            raise self.place.lost_connection()
+
+        def until_commit(statement: Any, *arguments: Any, **options: Any) -> Any:
+            if statement != self.place.commit:
+                return run(statement, *arguments, **options)
+            if commits:
+                run(statement, *arguments, **options)
+            return lose()
+
+        def hit(point: str) -> None:
+            if point != at:
+                return
+            broken.enter_context(mock.patch.object(ours, "_connect", refuse))
+            if at == "before_commit":
+                broken.enter_context(mock.patch.object(ours, "run", until_commit))
+            else:
+                lose()
+
+        with contextlib.ExitStack() as broken, mock.patch.object(faults, "hit", hit):
+            yield
+
 
 _ACTS: Final = {
     "claim": RealThings._claim,
@@ -369,42 +408,6 @@ _ACTS: Final = {
     "read_marker": RealThings._read_marker,
     "crash": RealThings._crash,
 }
-
-
-@contextlib.contextmanager
-def _cut(destination: PostgresDestination, *, at: str, commits: bool = False) -> Iterator[None]:
-    """The connection breaks at this point of the next write, and there is no other for a while.
-
-    At `before_commit` the COMMIT itself is what gets lost: on its way there, or its answer.
-    """
-    ours = destination._session
-    run = ours.run
-
-    def refuse() -> Any:
-        raise psycopg.OperationalError("there is no way to the server")
-
-    def lose() -> None:
-        ours.connect().close()
-        raise psycopg.OperationalError("the connection is gone")
-
-    def until_commit(statement: Any, *arguments: Any, **options: Any) -> Any:
-        if statement != b"COMMIT":
-            return run(statement, *arguments, **options)
-        if commits:
-            run(statement, *arguments, **options)
-        return lose()
-
-    def hit(point: str) -> None:
-        if point != at:
-            return
-        broken.enter_context(mock.patch.object(ours, "_connect", refuse))
-        if at == "before_commit":
-            broken.enter_context(mock.patch.object(ours, "run", until_commit))
-        else:
-            lose()
-
-    with contextlib.ExitStack() as broken, mock.patch.object(faults, "hit", hit):
-        yield
 
 
 # ---------------------------------------------------------------- beside the model
