@@ -130,7 +130,7 @@ bool moved;                 /* a batch has landed since */
 byte leases;                /* handed out since */
 #define faulty (!calm)
 #define patient (leases < 4)
-#define TRIES(me) (calm || w[me].position < BATCHES)
+#define TRIES(me) (calm -> !moved : w[me].position < BATCHES)
 #else
 #define faulty true
 #define TRIES(me) (w[me].position < BATCHES)
