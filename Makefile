@@ -13,7 +13,7 @@ BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick soak asan docs site bigquery-acceptance pictures format native image clean
+.PHONY: help demo test check bench bench-quick soak spin asan docs site bigquery-acceptance pictures format native image clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,7 @@ check: $(READY) ## Format, lint, types, import contracts, containers, workflows,
 	$(BIN)/python -m warp.errors_reference | diff docs/errors.md -
 	$(BIN)/python -m warp.metrics_reference | diff docs/operations/metrics.md -
 	$(BIN)/python -m commands.reference | diff docs/cli.md -
+	$(BIN)/python tests/guarantees_matrix.py | diff docs/guarantees-matrix.md -
 	$(BIN)/python -m dashboards --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
@@ -55,6 +56,9 @@ bench-quick: $(READY) ## Ours beside the floor on little data, all pairs, in thr
 
 soak: $(READY) ## Thousands of randomised hand-over trials (TRIALS=2000)
 	CARTRIDGE_WARP_TRIALS=$(or $(TRIALS),2000) $(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
+
+spin: $(READY) ## The lease protocol by the model checker Spin, beside our own model; two minutes
+	PYTHONPATH=. $(BIN)/python tests/simulation/lease_spin.py
 
 asan: $(READY) ## The fuzz tests of the compiled modules under AddressSanitizer
 	CARTRIDGE_WARP_CFLAGS="-O1 -g -fsanitize=address" $(BIN)/python setup.py -q build_ext --inplace --force
@@ -75,6 +79,7 @@ docs: $(READY) ## Write the generated documents, dashboards and alert rules anew
 	$(BIN)/python -m warp.metrics_reference > docs/operations/metrics.md
 	$(BIN)/python -m commands.reference > docs/cli.md
 	$(BIN)/python docs/images/diagrams.py
+	$(BIN)/python tests/guarantees_matrix.py > docs/guarantees-matrix.md
 	$(BIN)/python -m dashboards
 
 site: $(READY) ## The documentation as a site, into build/site; a broken link fails it

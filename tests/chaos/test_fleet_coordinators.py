@@ -12,6 +12,7 @@ pytestmark = pytest.mark.xdist_group("fleet")
 ROWS = 300  # of each table
 
 
+@pytest.mark.holds(guarantee=(7, 8), source="mongodb", destination="postgresql", fault="kill -9")
 def test_a_coordinator_killed_while_it_plans_leaves_nothing_half_planned(fragile: Servers) -> None:
     with Fleet(fragile, chunk_rows=20) as fleet:
         coordinator = fleet.coordinator()
@@ -66,6 +67,7 @@ def half_planned(fleet: Fleet) -> list[tuple[str, int]]:
     return [(row[0], row[1]) for row in rows]
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="kill -9")
 def test_two_coordinators_at_once_do_no_harm_and_one_outlives_the_other(fragile: Servers) -> None:
     with Fleet(fragile, chunk_rows=50) as fleet:
         preload(fleet.source, ROWS, random.Random(1))

@@ -63,6 +63,12 @@ def storm_over(ours: Servers, origin: Origin, seconds: float, *, rows: int, paus
         )
 
 
+@pytest.mark.holds(
+    guarantee=(1, 2, 4, 5, 7, 8),
+    source=("postgresql", "mariadb"),
+    destination="postgresql",
+    fault="storm",
+)
 def test_after_a_storm_of_faults_the_destination_equals_the_source(
     fragile_sql: Servers, origin: Origin
 ) -> None:

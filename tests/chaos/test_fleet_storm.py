@@ -70,6 +70,9 @@ def storm_over(ours: Servers, seconds: float, *, rows: int, pause: float) -> Non
         )
 
 
+@pytest.mark.holds(
+    guarantee=(1, 2, 4, 5, 7, 8), source="mongodb", destination="postgresql", fault="storm"
+)
 def test_after_a_storm_of_faults_the_destination_equals_the_source(
     of_three_members: Servers,
 ) -> None:

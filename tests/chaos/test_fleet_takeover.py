@@ -48,6 +48,7 @@ def successor_of(fleet: Fleet, victim: Worker, struck: float) -> float:
     return commits()[0] - struck
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="kill -9")
 def test_after_kill_9_another_worker_carries_the_stream_on(fragile: Servers) -> None:
     with streaming(fragile) as fleet:
         victim = fleet.owner()
@@ -56,6 +57,7 @@ def test_after_kill_9_another_worker_carries_the_stream_on(fragile: Servers) -> 
         log.info("taken over %.2f s after kill -9", successor_of(fleet, victim, struck))
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="SIGTERM")
 def test_on_sigterm_a_worker_hands_its_stream_over_and_ends(fragile: Servers) -> None:
     with streaming(fragile) as fleet:
         victim = fleet.owner()
@@ -66,6 +68,7 @@ def test_on_sigterm_a_worker_hands_its_stream_over_and_ends(fragile: Servers) ->
         assert not set(before) & set(fleet.open_runs())
 
 
+@pytest.mark.holds(guarantee=(2, 7), source="mongodb", destination="postgresql", fault="SIGSTOP")
 def test_a_worker_that_slept_through_its_lease_leaves_the_stream_to_its_successor(
     fragile: Servers,
 ) -> None:
@@ -81,6 +84,7 @@ def test_a_worker_that_slept_through_its_lease_leaves_the_stream_to_its_successo
         )
 
 
+@pytest.mark.holds(guarantee=(2, 7), source="mongodb", destination="postgresql", fault="FLUSHALL")
 def test_a_wiped_redis_costs_the_stream_a_pause_and_nothing_else(fragile: Servers) -> None:
     with streaming(fragile) as fleet:
         struck = time.time()
@@ -94,6 +98,7 @@ def test_a_wiped_redis_costs_the_stream_a_pause_and_nothing_else(fragile: Server
         log.info("longest gap %.2f s", max(b - a for a, b in pairwise(times)))
 
 
+@pytest.mark.holds(guarantee=8, source="mongodb", destination="postgresql", fault="kill -9")
 def test_a_chunk_whose_worker_died_at_its_commit_is_done_and_its_run_ended(
     fragile: Servers,
 ) -> None:
@@ -156,6 +161,7 @@ def zombie(fleet: Fleet, environment: Mapping[str, str] | None = None) -> Iterat
     heir.finish()
 
 
+@pytest.mark.holds(guarantee=2, source="mongodb", destination="postgresql", fault="SIGSTOP")
 def test_a_zombie_that_wakes_inside_its_transaction_writes_nothing(fragile: Servers) -> None:
     with Fleet(fragile, destination=PATIENT) as fleet, zombie(fleet) as sleeper:
         fleet.wait_for(

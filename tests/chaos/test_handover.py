@@ -40,6 +40,10 @@ def trials(run: Run, count: int) -> Counter[str]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.holds(
+    guarantee=(2, 5, 7, 8), source="mongodb", destination="postgresql", fault="hand-over"
+)
+@pytest.mark.holds(guarantee=5, source="mongodb", destination="postgresql", fault="drop and rename")
 def test_both_sides_are_equal_when_all_has_settled(run: Run) -> None:
     totals = trials(run, TRIALS)
     if TRIALS >= 30:  # else a trial could pass because nothing happened in it

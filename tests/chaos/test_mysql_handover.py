@@ -40,6 +40,9 @@ def trials(run: Run, count: int) -> Counter[str]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.holds(
+    guarantee=(5, 7, 8), source="mariadb", destination="postgresql", fault="hand-over"
+)
 def test_both_sides_are_equal_when_all_has_settled(run: Run) -> None:
     totals = trials(run, TRIALS)
     if TRIALS >= 10:  # else a trial could pass because nothing happened in it

@@ -123,12 +123,16 @@ def under_sysbench(servers: Servers, origin: MariaDbOrigin, seconds: float) -> N
         assert fleet.faults() == []
 
 
+@pytest.mark.holds(
+    guarantee=(4, 7), source="postgresql", destination="postgresql", fault="no fault"
+)
 def test_after_pgbench_the_destination_equals_the_source(
     fragile_sql: Servers, postgres_origin: PostgresOrigin
 ) -> None:
     under_pgbench(fragile_sql, postgres_origin, SECONDS)
 
 
+@pytest.mark.holds(guarantee=(4, 7), source="mariadb", destination="postgresql", fault="no fault")
 def test_after_sysbench_the_destination_equals_the_source(
     fragile_sql: Servers, mariadb_origin: MariaDbOrigin
 ) -> None:

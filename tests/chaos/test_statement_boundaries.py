@@ -87,6 +87,9 @@ def test_a_unit_that_nobody_disturbs_writes_everything_once(case: Case, kind: st
 
 @pytest.mark.parametrize("kind", ["stream", "chunk"])
 @pytest.mark.parametrize("point", POINTS)
+@pytest.mark.holds(
+    guarantee=(1, 4, 7, 8), source="mongodb", destination="postgresql", fault="kill -9"
+)
 def test_a_unit_killed_at_any_statement_loses_and_repeats_nothing(
     case: Case, kind: str, point: str
 ) -> None:

@@ -76,6 +76,7 @@ def adopt(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("point", ["after_marker", "in_copy", "after_merge", "before_commit"])
+@pytest.mark.holds(guarantee=2, source="mongodb", destination="postgresql", fault="SIGSTOP")
 def test_an_owner_paused_inside_its_transaction_is_replaced_and_writes_nothing_when_it_wakes(
     case: Case, point: str
 ) -> None:
@@ -88,6 +89,7 @@ def test_an_owner_paused_inside_its_transaction_is_replaced_and_writes_nothing_w
     assert watched.wrongs() == []
 
 
+@pytest.mark.holds(guarantee=2, source="mongodb", destination="postgresql", fault="SIGSTOP")
 def test_an_owner_paused_between_transactions_stops_by_its_own_clock(case: Case) -> None:
     watched = case()
     ttl = 4.0
@@ -106,6 +108,7 @@ def wake_after_an_adoption(watched: Watched, broken: str = "") -> str:
     return woken(zombie)
 
 
+@pytest.mark.holds(guarantee=2, source="mongodb", destination="postgresql", fault="superseded")
 def test_an_owner_that_never_looks_at_its_lease_is_refused_by_the_destination(case: Case) -> None:
     watched = case()
     assert wake_after_an_adoption(watched) == "FenceBehind"
@@ -130,6 +133,9 @@ def cut_at_commit(watched: Watched, when: Cut, broken: str = "") -> None:
 
 
 @pytest.mark.parametrize("when", list(Cut))
+@pytest.mark.holds(
+    guarantee=(1, 7), source="mongodb", destination="postgresql", fault="lost connection"
+)
 def test_a_commit_whose_outcome_nobody_reported_is_neither_lost_nor_made_twice(
     case: Case, when: Cut
 ) -> None:
@@ -138,6 +144,7 @@ def test_a_commit_whose_outcome_nobody_reported_is_neither_lost_nor_made_twice(
     assert watched.wrongs() == []
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="lost connection")
 def test_an_owner_that_does_not_ask_for_the_outcome_is_refused_by_the_batch_number(
     case: Case,
 ) -> None:

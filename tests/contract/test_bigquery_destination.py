@@ -57,11 +57,53 @@ class _Contract(DestinationContract):
         return {(row["id"], row["name"]) for row in self.warehouse.rows(table)}
 
 
+@pytest.mark.holds(
+    guarantee=2,
+    source="none",
+    destination="bigquery",
+    fault="superseded",
+    by="test_an_old_owner_cannot_open",
+)
+@pytest.mark.holds(
+    guarantee=5,
+    source="none",
+    destination="bigquery",
+    fault="no fault",
+    by="test_changes_of_one_version_apply_in_their_order",
+)
+@pytest.mark.holds(
+    guarantee=5,
+    source="none",
+    destination="bigquery",
+    fault="no fault",
+    by="test_a_replayed_row_never_overrules_a_newer_one",
+)
+@pytest.mark.holds(
+    guarantee=8,
+    source="none",
+    destination="bigquery",
+    fault="hand-over",
+    by="test_a_late_chunk_row_never_replaces_a_newer_one",
+)
+@pytest.mark.holds(
+    guarantee=6,
+    source="none",
+    destination="bigquery",
+    fault="lost position",
+    by="test_rows_gone_at_the_source_are_swept_after_a_second_snapshot",
+)
 @pytest.mark.soak
 class TestTheWholeContract(_Contract):
     __test__ = True
 
 
+@pytest.mark.holds(
+    guarantee=2,
+    source="none",
+    destination="bigquery",
+    fault="superseded",
+    by="test_an_old_owner_writes_neither_rows_nor_marker",
+)
 class TestAFewOfIt(_Contract):
     __test__ = True
 

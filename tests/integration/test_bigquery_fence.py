@@ -225,6 +225,7 @@ def superseded_between_load_and_transaction(
     return {row["name"] for row in warehouse.rows(ORDERS)}
 
 
+@pytest.mark.holds(guarantee=2, source="none", destination="bigquery", fault="superseded")
 def test_a_worker_superseded_after_its_load_writes_nothing(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +245,7 @@ def test_without_the_assertion_it_writes(
 
 
 @pytest.mark.soak
+@pytest.mark.holds(guarantee=7, source="none", destination="bigquery", fault="lost connection")
 def test_an_outcome_that_nobody_told_is_read_from_the_marker(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +266,7 @@ def test_an_outcome_that_nobody_told_is_read_from_the_marker(
 
 
 @pytest.mark.soak
+@pytest.mark.holds(guarantee=7, source="none", destination="bigquery", fault="lost connection")
 def test_a_transaction_that_never_arrived_is_told_so_and_can_be_written_again(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

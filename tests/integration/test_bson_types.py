@@ -338,6 +338,7 @@ def carried(way: Way, rows: dict[str, bytes], check: Callable[[], None]) -> None
     assert way.ask("select min(_cw_version)")[0][0] > before
 
 
+@pytest.mark.holds(guarantee=4, source="mongodb", destination="postgresql", fault="no fault")
 def test_every_type_is_in_its_column_or_in_extra(way: Make) -> None:
     to = way(max_columns=100)
     rows = rows_of(TRAPS)

@@ -110,6 +110,7 @@ def test_a_run_that_is_cut_short_goes_on_after_its_last_row(
     assert polling.delivered == 15
 
 
+@pytest.mark.holds(guarantee=4, source="postgresql", destination="pretended", fault="late commit")
 def test_a_transaction_that_commits_after_a_later_one_is_not_missed(
     polling: Polling, app: Connection, connect: Callable[[], Connection]
 ) -> None:

@@ -69,6 +69,7 @@ POLLED = pytest.mark.parametrize("capture", [Capture.TIMESTAMP, Capture.TRIGGER]
 
 @POLLED
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.holds(guarantee=4, source="postgresql", destination="pretended", fault="late commit")
 def test_whatever_commits_when_both_sides_are_equal_in_the_end(
     database: str, capture: Capture, seed: int
 ) -> None:

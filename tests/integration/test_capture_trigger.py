@@ -100,6 +100,7 @@ def test_a_truncation_is_followed_by_what_came_after_it(polling: Polling, app: C
     assert polling.values("name") == {1: "after", 100: "after"}
 
 
+@pytest.mark.holds(guarantee=4, source="postgresql", destination="pretended", fault="late commit")
 def test_an_entry_that_is_committed_after_a_later_one_is_not_missed(
     polling: Polling, app: Connection, connect: Callable[[], Connection]
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_place_in_the_queue_instead_of_its_lowest_entry_would_lose_that_row(
     assert polling.ids() == {*range(1, 26), 51}
 
 
+@pytest.mark.holds(guarantee=3, source="postgresql", destination="pretended", fault="superseded")
 def test_entries_go_only_once_their_rows_are_durable(polling: Polling, app: Connection) -> None:
     """Guarantee 3, for the queue."""
     app.execute("insert into orders select n, 'new' from generate_series(101, 125) n")
@@ -224,6 +226,7 @@ def test_triggers_that_are_missing_are_made_again_and_the_table_compared(
     assert polling.ids() == live | {91}
 
 
+@pytest.mark.holds(guarantee=6, source="postgresql", destination="pretended", fault="lost position")
 def test_a_comparison_that_was_never_begun_is_not_forgotten(
     polling: Polling, app: Connection
 ) -> None:

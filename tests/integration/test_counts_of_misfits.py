@@ -50,6 +50,7 @@ def scraped(worker: Command, table: str) -> dict[tuple[str, str], float]:
     return found
 
 
+@pytest.mark.holds(guarantee=4, source="mongodb", destination="postgresql", fault="refused rows")
 def test_counters_and_logs_say_what_was_injected(fleet: Fleet) -> None:
     fleet.source["orders"].insert_many([{"_id": n, "n": n, "note": "ok"} for n in range(20)])
     fleet.source["lines"].insert_many([{"_id": n, "order": n, "n": n} for n in range(20)])

@@ -109,6 +109,7 @@ def test_new_fields_are_columns_soon_and_nothing_stops_for_them(
     assert fleet.asked("select * from cartridge_warp_metadata.quarantine") == []
 
 
+@pytest.mark.holds(guarantee=4, source="mongodb", destination="postgresql", fault="drift")
 def test_a_field_that_changes_its_type_its_name_or_vanishes_loses_no_row(fleet: Fleet) -> None:
     orders = fleet.source["orders"]
     before = runs(fleet)

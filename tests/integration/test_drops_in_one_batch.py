@@ -117,6 +117,7 @@ def goes_twice(database: Database[Any]) -> Callable[[], None]:
     return change
 
 
+@pytest.mark.holds(guarantee=5, source="mongodb", destination="postgresql", fault="drop and rename")
 def test_rows_between_a_drop_and_a_rename_go_with_the_rename(
     follow: Follow, mongo_database: Database[Any]
 ) -> None:

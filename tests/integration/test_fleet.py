@@ -59,6 +59,7 @@ def measured(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
     return keep
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="kill -9")
 def test_a_killed_workers_stream_goes_on_elsewhere_within_its_lease(
     fleet: Fleet, measured: Callable[[str, float], None]
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_killed_workers_stream_goes_on_elsewhere_within_its_lease(
     assert len(fleet.rows("orders")) == 511
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="SIGTERM")
 def test_a_worker_asked_to_end_hands_its_stream_over_at_once(
     fleet: Fleet, measured: Callable[[str, float], None]
 ) -> None:
@@ -129,6 +131,7 @@ def test_a_unit_that_cannot_go_on_leaves_the_others_running(fleet: Fleet) -> Non
     assert "broken" in message
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="FLUSHALL")
 def test_a_wiped_ledger_costs_a_pause_and_no_row(
     fleet: Fleet, start_server: Callable[[Any], Any]
 ) -> None:
@@ -145,6 +148,7 @@ def test_a_wiped_ledger_costs_a_pause_and_no_row(
     assert len(fleet.rows("orders")) == 531
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="server crash")
 def test_a_redis_that_is_gone_for_a_while_needs_no_restart(
     fleet: Fleet, start_server: Callable[[Any], Any]
 ) -> None:
@@ -162,6 +166,7 @@ def test_a_redis_that_is_gone_for_a_while_needs_no_restart(
     assert len(fleet.rows("orders")) == 521
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="server crash")
 def test_a_warehouse_that_restarts_needs_no_restart_of_ours(
     fleet: Fleet, start_server: Callable[[Any], Any]
 ) -> None:
@@ -181,6 +186,7 @@ def test_a_warehouse_that_restarts_needs_no_restart_of_ours(
     assert worker.said().count("unit_waits") < 5  # told once per change of state
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="kill -9")
 def test_a_killed_leader_is_replaced_and_the_replacement_does_the_duties(
     fleet: Fleet, measured: Callable[[str, float], None]
 ) -> None:

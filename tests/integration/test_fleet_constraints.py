@@ -49,6 +49,7 @@ def settled(fleet: Fleet) -> bool:
     return fleet.asked(query) == [(2,)]
 
 
+@pytest.mark.holds(guarantee=4, source="mongodb", destination="postgresql", fault="refused rows")
 def test_children_and_parents_that_two_workers_write_at_once_all_land(fleet: Fleet) -> None:
     fleet.coordinator()
     fleet.worker()

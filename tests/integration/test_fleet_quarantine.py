@@ -59,6 +59,7 @@ def key(id: int) -> str:
     return json.dumps({"_id": id})
 
 
+@pytest.mark.holds(guarantee=4, source="mongodb", destination="postgresql", fault="refused rows")
 def test_rows_refused_by_a_constraint_are_listed_replayed_and_land(fleet: Fleet) -> None:
     fleet.coordinator()
     fleet.worker()
@@ -104,6 +105,7 @@ def test_rows_refused_by_a_constraint_are_listed_replayed_and_land(fleet: Fleet)
     assert ran(fleet, "errors", "--code", "WARP-000", "--json") == {"errors": [], "more": False}
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="FLUSHALL")
 def test_a_replay_outlives_a_wipe_of_redis(fleet: Fleet) -> None:
     fleet.coordinator()
     fleet.worker()

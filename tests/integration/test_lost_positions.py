@@ -105,6 +105,12 @@ LOSING = {
 
 # An oplog rolls over in half a minute; tests/integration/test_mongodb_stream.py has it each time.
 @pytest.mark.parametrize("what", ["slot", "binlog", pytest.param("oplog", marks=pytest.mark.soak)])
+@pytest.mark.holds(
+    guarantee=6,
+    source=("postgresql", "mariadb", "mongodb"),
+    destination="postgresql",
+    fault="lost position",
+)
 def test_a_lost_place_stops_the_stream_and_a_resync_mends_it_beside_it(
     what: str, request: pytest.FixtureRequest, pg_warehouse: str, tmp_path: Path
 ) -> None:
@@ -161,6 +167,12 @@ def headroom_of(fleet: Live) -> str:
 
 @pytest.mark.parametrize(
     "what", ["slot", "binlog", "reset", pytest.param("oplog", marks=pytest.mark.soak)]
+)
+@pytest.mark.holds(
+    guarantee=6,
+    source=("mongodb", "postgresql", "mariadb"),
+    destination="postgresql",
+    fault="lost position",
 )
 def test_a_lost_place_is_recovered_by_itself_and_only_what_differs_is_written(
     what: str, request: pytest.FixtureRequest, pg_warehouse: str, tmp_path: Path

@@ -54,6 +54,7 @@ def fill(fleet: Fleet, rows: int, size: int) -> None:
         )
 
 
+@pytest.mark.holds(guarantee=9, source="mongodb", destination="postgresql", fault="large data")
 def test_a_large_table_fits_through_a_small_worker(large: Servers) -> None:
     rows, size = 200_000, 1_800  # a row of 2,000 bytes and more is kept elsewhere, by PostgreSQL
     with one_worker(large, LIMITED) as (fleet, worker):
@@ -64,6 +65,7 @@ def test_a_large_table_fits_through_a_small_worker(large: Servers) -> None:
         assert worker.peak_memory() < MOST
 
 
+@pytest.mark.holds(guarantee=9, source="mongodb", destination="postgresql", fault="large data")
 def test_a_transaction_of_100_000_events_fits_through_a_small_worker(large: Servers) -> None:
     events = 100_000
     with one_worker(large, LIMITED) as (fleet, worker):
@@ -82,6 +84,7 @@ def test_a_transaction_of_100_000_events_fits_through_a_small_worker(large: Serv
         assert worker.peak_memory() < MOST
 
 
+@pytest.mark.holds(guarantee=9, source="mongodb", destination="postgresql", fault="large data")
 def test_documents_of_15_megabytes_fit_through_a_small_worker(large: Servers) -> None:
     documents = 8
     with one_worker(large, LIMITED) as (fleet, worker):

@@ -81,6 +81,7 @@ def transaction_around_a_poll(
     return polled(source, table, last.end)
 
 
+@pytest.mark.holds(guarantee=4, source="mongodb", destination="pretended", fault="late commit")
 def test_a_transaction_that_commits_after_a_later_one_is_not_missed(
     source: MongoSource, orders: TableId, mongo_database: Database[dict[str, Any]]
 ) -> None:

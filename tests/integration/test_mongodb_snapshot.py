@@ -201,6 +201,7 @@ def test_a_moment_that_the_server_no_longer_keeps_is_read_again_for_real(
     assert len(asked) == 2
 
 
+@pytest.mark.holds(guarantee=9, source="mongodb", destination="pretended", fault="large data")
 def test_large_documents_come_in_bounded_batches(connect: Connect, mongo_database: Any) -> None:
     for n in range(30):
         mongo_database.a.insert_one({"_id": n, "v": "x" * 2_000_000})

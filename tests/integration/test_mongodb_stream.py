@@ -299,6 +299,7 @@ def test_a_transaction_larger_than_a_batch_resumes_inside_itself(
         assert flat(follow(source, batch.end, count(len(rest)))) == rest
 
 
+@pytest.mark.holds(guarantee=9, source="mongodb", destination="pretended", fault="large data")
 def test_a_batch_is_no_larger_than_its_smallest_table_allows(
     shop: tuple[str, Database[Any]],
 ) -> None:
@@ -493,6 +494,7 @@ def small_log(start_server: Callable[[Any], Any]) -> Mongod:
     return server
 
 
+@pytest.mark.holds(guarantee=6, source="mongodb", destination="pretended", fault="lost position")
 def test_a_log_that_rolled_over_is_reported_and_never_skipped(
     start_server: Callable[[Any], Any],
 ) -> None:
@@ -620,6 +622,9 @@ def test_a_connection_string_that_is_none_is_refused() -> None:
         connect("mongodb://host:notaport/", Selection("shop")).check()
 
 
+@pytest.mark.holds(
+    guarantee=10, source="mongodb", destination="pretended", fault="planted passwords"
+)
 def test_logins_and_rights_are_checked_and_no_password_is_shown(
     start_server: Callable[[Any], Any],
 ) -> None:

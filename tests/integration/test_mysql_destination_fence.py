@@ -89,6 +89,7 @@ def an_old_owner_writes_neither_rows_nor_marker(world: World) -> None:
     assert world.unit().marker.position == Position("1", 1_000.5)
 
 
+@pytest.mark.holds(guarantee=2, source="none", destination="mariadb", fault="superseded")
 def test_an_old_owner_writes_neither_rows_nor_marker(world: World) -> None:
     an_old_owner_writes_neither_rows_nor_marker(world)
 
@@ -109,6 +110,7 @@ def a_superseded_worker_cannot_adopt_again(world: World) -> None:
         old.write("1", (CREATE, 1, 1, "a"))
 
 
+@pytest.mark.holds(guarantee=2, source="none", destination="mariadb", fault="superseded")
 def test_a_superseded_worker_cannot_adopt_again(world: World) -> None:
     a_superseded_worker_cannot_adopt_again(world)
 
@@ -141,6 +143,7 @@ def test_without_the_batch_number_a_batch_is_written_twice(
     breaks(a_batch_is_written_on_top_of_the_one_it_follows_only, world)
 
 
+@pytest.mark.holds(guarantee=2, source="none", destination="mariadb", fault="superseded")
 def test_a_chunk_of_an_earlier_epoch_writes_nothing(world: World) -> None:
     stream = world.unit()
     stream.create()
@@ -183,6 +186,7 @@ def a_failure_anywhere_leaves_nothing_behind(
         assert world.of_meta("count(*)", table) == [(1,)]
 
 
+@pytest.mark.holds(guarantee=1, source="none", destination="mariadb", fault="error")
 def test_a_failure_anywhere_leaves_nothing_behind(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +268,7 @@ def complete(world: World) -> None:
 
 # Where each is left by an error is above; a killed process is the same to the server.
 @pytest.mark.parametrize("point", ["after_marker", "in_load", "before_commit", "after_commit"])
+@pytest.mark.holds(guarantee=(1, 7), source="none", destination="mariadb", fault="kill -9")
 def test_a_process_killed_anywhere_in_a_write_loses_and_repeats_nothing(
     world: World, point: str
 ) -> None:
@@ -276,6 +281,7 @@ def test_a_process_killed_anywhere_in_a_write_loses_and_repeats_nothing(
 
 
 @pytest.mark.parametrize("point", ["after_marker", "before_commit"])
+@pytest.mark.holds(guarantee=2, source="none", destination="mariadb", fault="SIGSTOP")
 def test_a_writer_paused_inside_its_transaction_does_not_hold_up_its_successor(
     world: World, point: str
 ) -> None:
@@ -338,6 +344,7 @@ class LostAtCommit:
         raise DestinationUnavailable("connection refused")
 
 
+@pytest.mark.holds(guarantee=7, source="none", destination="mariadb", fault="lost connection")
 def test_a_commit_that_happened_is_found_out_when_nobody_reported_it(world: World) -> None:
     unit = world.settled()
     LostAtCommit(unit.destination, after=True)
@@ -347,6 +354,7 @@ def test_a_commit_that_happened_is_found_out_when_nobody_reported_it(world: Worl
     assert world.of_meta("count(*)", "quarantine") == [(1,)]
 
 
+@pytest.mark.holds(guarantee=7, source="none", destination="mariadb", fault="lost connection")
 def test_a_commit_that_did_not_happen_is_tried_again_by_the_caller(world: World) -> None:
     unit = world.settled()
     LostAtCommit(unit.destination, after=False)
@@ -358,6 +366,7 @@ def test_a_commit_that_did_not_happen_is_tried_again_by_the_caller(world: World)
 
 
 @pytest.mark.parametrize("happened", [True, False])
+@pytest.mark.holds(guarantee=7, source="none", destination="mariadb", fault="lost connection")
 def test_an_outcome_that_could_not_be_asked_for_is_asked_for_at_the_next_try(
     world: World, happened: bool
 ) -> None:
@@ -385,6 +394,7 @@ def test_a_batch_of_an_older_schema_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize("point", ["after_alter", "after_register"])
+@pytest.mark.holds(guarantee=7, source="none", destination="mariadb", fault="error")
 def test_a_schema_change_cut_short_anywhere_is_finished_by_the_next(
     world: World, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:

@@ -14,6 +14,7 @@ ALLOWED = 64 << 20  # beyond what is there before; seen: 3 MB
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
+@pytest.mark.holds(guarantee=9, source="mariadb", destination="pretended", fault="large data")
 def test_a_transaction_of_a_million_rows_needs_no_more_memory_than_a_batch(mariadb: Any) -> None:
     process = psutil.Process()
     with world_at(mariadb.url) as world:

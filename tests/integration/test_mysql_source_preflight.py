@@ -177,6 +177,9 @@ def test_a_wrong_password_is_refused_and_not_repeated(world: World) -> None:
     assert "not-the-one" not in str(caught.value)
 
 
+@pytest.mark.holds(
+    guarantee=10, source="mariadb", destination="pretended", fault="planted passwords"
+)
 def test_secrets_are_in_no_repr(world: World) -> None:
     source = world.source()
     source.position()

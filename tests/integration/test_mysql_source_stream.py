@@ -473,6 +473,7 @@ def test_an_idle_stream_says_so_in_time(world: World) -> None:
     assert 0.2 < time.monotonic() - began < 5
 
 
+@pytest.mark.holds(guarantee=6, source="mariadb", destination="pretended", fault="lost position")
 def test_a_position_of_the_future_or_of_another_flavour_is_lost(world: World) -> None:
     source = world.source()
     now = Place.parse(source.position().token)
@@ -490,6 +491,7 @@ def test_a_position_of_the_future_or_of_another_flavour_is_lost(world: World) ->
 Start = Callable[[MariaDb], MariaDb]
 
 
+@pytest.mark.holds(guarantee=6, source="mariadb", destination="pretended", fault="lost position")
 def test_a_purged_log_is_a_lost_position(start_server: Start) -> None:
     server = start_server(MariaDb())
     with world_at(server.url) as world:

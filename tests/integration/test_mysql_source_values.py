@@ -146,6 +146,7 @@ def world(mariadb: Any) -> Iterator[World]:
         yield made
 
 
+@pytest.mark.holds(guarantee=4, source="mariadb", destination="pretended", fault="no fault")
 def test_a_snapshot_reads_what_the_log_says_by_either_half(world: World) -> None:
     luck = random.Random(seed := random.randrange(1 << 32))
     columns = COLUMNS | (OF_MARIADB if world.is_mariadb else {})

@@ -51,6 +51,9 @@ def test_the_fleet_did_use_them(eventful: Day, settings: Settings) -> None:
     )
 
 
+@pytest.mark.holds(
+    guarantee=10, source="mongodb", destination="postgresql", fault="planted passwords"
+)
 def test_no_line_of_any_process_shows_one(eventful: Day) -> None:
     logs = {" ".join(c.arguments[:1]): c.said() for c in eventful.fleet.commands}
 
@@ -142,6 +145,12 @@ def what_fails(settings: Settings) -> Iterator[Callable[[], object]]:
 
 
 @pytest.mark.parametrize("source", ["mongodb", "mysql", "postgresql"])
+@pytest.mark.holds(
+    guarantee=10,
+    source=("mongodb", "postgresql", "mysql"),
+    destination="postgresql",
+    fault="planted passwords",
+)
 def test_no_error_and_no_traceback_shows_one(tmp_path: Path, source: str) -> None:
     texts = []
     for fails in what_fails(servers_that_are_away(tmp_path, source)):

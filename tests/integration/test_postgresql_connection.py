@@ -60,6 +60,7 @@ def test_a_server_that_never_answers_is_unavailable(world: World) -> None:
     assert isinstance(error, DestinationUnavailable)
 
 
+@pytest.mark.holds(guarantee=10, source="none", destination="postgresql", fault="planted passwords")
 def test_a_wrong_password_is_refused_at_once(
     world: World, start_server: Callable[[Postgres], Postgres]
 ) -> None:

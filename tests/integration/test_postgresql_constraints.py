@@ -136,6 +136,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 @pytest.mark.parametrize("bad", [(0,), (7, 250, 499), (3, 4, 5, 6, 77, 300, 301, 400)])
+@pytest.mark.holds(guarantee=4, source="none", destination="postgresql", fault="refused rows")
 def test_k_bad_rows_of_n_are_found_in_k_log_n_statements(
     world: World, statements: list[bytes], bad: tuple[int, ...]
 ) -> None:
@@ -205,6 +206,7 @@ create constraint trigger refuses after insert or update on shop.orders
 """
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="postgresql", fault="refused rows")
 def test_a_check_that_is_put_off_to_the_commit_sets_aside_the_bad_row_only(world: World) -> None:
     unit = world.settled()
     do(world, LATE_TRIGGER)
@@ -221,6 +223,7 @@ def test_a_foreign_key_that_is_put_off_to_the_commit_makes_its_row_wait(world: W
 
 
 @pytest.mark.parametrize("event", [(CREATE, 1, 2, "bad"), (UPDATE, 1, 2, "bad")])
+@pytest.mark.holds(guarantee=4, source="none", destination="postgresql", fault="refused rows")
 def test_without_a_dead_letter_queue_the_unit_stops_and_names_the_row(
     world: World, event: Event
 ) -> None:
@@ -235,6 +238,7 @@ def test_without_a_dead_letter_queue_the_unit_stops_and_names_the_row(
 # -- children without their parent
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="postgresql", fault="refused rows")
 def test_a_child_waits_for_its_parent_and_lands_with_it(world: World) -> None:
     unit = shop(world)
     written = unit.write("1", (CREATE, 1, 1, 7, "child"), (CREATE, 1, 2, None, "free"))
@@ -351,6 +355,7 @@ def test_two_units_that_write_children_and_parents_at_once_leave_nothing_behind(
     assert waiting(world) == aside(world) == []
 
 
+@pytest.mark.holds(guarantee=5, source="none", destination="postgresql", fault="no fault")
 def test_a_deferred_row_that_is_deleted_never_comes_back(world: World) -> None:
     unit = shop(world)
     unit.write("1", (CREATE, 1, 1, 7, "child"))
@@ -444,6 +449,7 @@ def write_family(world: World, fault: str = "") -> int:
 
 
 @pytest.mark.parametrize(("point", "nth"), POINTS)
+@pytest.mark.holds(guarantee=(4, 7), source="none", destination="postgresql", fault="kill -9")
 def test_a_process_killed_anywhere_neither_loses_nor_repeats_a_row_that_waits(
     world: World, point: str, nth: int
 ) -> None:
@@ -604,6 +610,7 @@ def test_a_tombstone_that_is_still_referred_to_does_not_keep_its_table_from_sett
 
 
 @pytest.mark.parametrize("limit", ["deferred_max_age", "deferred_max_tries"])
+@pytest.mark.holds(guarantee=4, source="none", destination="postgresql", fault="refused rows")
 def test_a_row_that_waits_in_vain_is_quarantined_after_its_time(world: World, limit: str) -> None:
     world.table[limit] = 1
     unit = shop(world)
@@ -651,6 +658,7 @@ def unique(world: World, index: str = "create unique index on shop.orders (name)
     return unit
 
 
+@pytest.mark.holds(guarantee=5, source="none", destination="postgresql", fault="no fault")
 def test_duplicate_keys_are_upserts_and_the_last_by_source_order_wins(world: World) -> None:
     unit = world.settled()
     unit.write("1", (CREATE, 5, 1, "fifth"))
@@ -673,6 +681,7 @@ INDEXES = {
 
 @pytest.mark.parametrize("index", INDEXES)
 @pytest.mark.parametrize("count", [2, 3, 40])
+@pytest.mark.holds(guarantee=4, source="none", destination="postgresql", fault="refused rows")
 def test_rows_that_swap_their_unique_values_in_one_batch_land(
     world: World, index: str, count: int
 ) -> None:

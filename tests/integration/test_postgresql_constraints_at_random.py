@@ -108,6 +108,8 @@ def trial(world: World, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [*range(14), 139, 820])
+@pytest.mark.holds(guarantee=5, source="none", destination="postgresql", fault="no fault")
+@pytest.mark.holds(guarantee=4, source="none", destination="postgresql", fault="refused rows")
 def test_the_destination_equals_the_source_when_all_has_been_delivered(
     world: World, seed: int
 ) -> None:

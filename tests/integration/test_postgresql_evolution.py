@@ -44,6 +44,7 @@ def test_every_fault_point_of_a_change_is_tried() -> None:
 
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("point", POINTS)
+@pytest.mark.holds(guarantee=7, source="none", destination="postgresql", fault="kill -9")
 def test_a_process_killed_in_a_change_of_schema_has_it_made_once(
     world: World, point: str, nth: int
 ) -> None:

@@ -88,6 +88,7 @@ def an_old_owner_writes_neither_rows_nor_marker(world: World) -> None:
     assert world.unit().marker.position == Position("1", 1_000.5)
 
 
+@pytest.mark.holds(guarantee=2, source="none", destination="postgresql", fault="superseded")
 def test_an_old_owner_writes_neither_rows_nor_marker(world: World) -> None:
     an_old_owner_writes_neither_rows_nor_marker(world)
 
@@ -108,6 +109,7 @@ def a_superseded_worker_cannot_adopt_again(world: World) -> None:
         old.write("1", (CREATE, 1, 1, "a"))
 
 
+@pytest.mark.holds(guarantee=2, source="none", destination="postgresql", fault="superseded")
 def test_a_superseded_worker_cannot_adopt_again(world: World) -> None:
     a_superseded_worker_cannot_adopt_again(world)
 
@@ -152,6 +154,7 @@ def a_chunk_of_an_earlier_epoch_writes_nothing(world: World) -> None:
     assert world.rows() == []
 
 
+@pytest.mark.holds(guarantee=2, source="none", destination="postgresql", fault="superseded")
 def test_a_chunk_of_an_earlier_epoch_writes_nothing(world: World) -> None:
     a_chunk_of_an_earlier_epoch_writes_nothing(world)
 
@@ -185,6 +188,7 @@ def a_failure_anywhere_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("point", POINTS[:-1])
+@pytest.mark.holds(guarantee=1, source="none", destination="postgresql", fault="error")
 def test_a_failure_anywhere_leaves_nothing_behind(
     world: World, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -249,6 +253,7 @@ def complete(world: World) -> None:
 
 
 @pytest.mark.parametrize("point", POINTS)
+@pytest.mark.holds(guarantee=(1, 7), source="none", destination="postgresql", fault="kill -9")
 def test_a_process_killed_anywhere_in_a_write_loses_and_repeats_nothing(
     world: World, point: str
 ) -> None:
@@ -268,6 +273,7 @@ def backends_in_transaction(world: World) -> int:
 
 
 @pytest.mark.parametrize("point", ["after_marker", "in_copy", "before_commit"])
+@pytest.mark.holds(guarantee=2, source="none", destination="postgresql", fault="SIGSTOP")
 def test_a_writer_paused_inside_its_transaction_does_not_hold_up_its_successor(
     world: World, point: str
 ) -> None:
@@ -285,6 +291,7 @@ def _stopped(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] == "T"
 
 
+@pytest.mark.holds(guarantee=2, source="none", destination="postgresql", fault="SIGSTOP")
 def test_the_server_ends_the_transaction_of_a_paused_writer_by_itself(world: World) -> None:
     world.options["idle_in_transaction_session_timeout"] = "2s"
     unit = world.settled()
@@ -325,6 +332,7 @@ class LostAtCommit:
         raise DestinationUnavailable("connection refused")
 
 
+@pytest.mark.holds(guarantee=7, source="none", destination="postgresql", fault="lost connection")
 def test_a_commit_that_happened_is_found_out_when_nobody_reported_it(world: World) -> None:
     unit = world.settled()
     LostAtCommit(unit.destination, after=True)
@@ -334,6 +342,7 @@ def test_a_commit_that_happened_is_found_out_when_nobody_reported_it(world: Worl
     assert world.ask(f"select count(*) from {META}.quarantine") == [(1,)]
 
 
+@pytest.mark.holds(guarantee=7, source="none", destination="postgresql", fault="lost connection")
 def test_a_commit_that_did_not_happen_is_tried_again_by_the_caller(world: World) -> None:
     unit = world.settled()
     LostAtCommit(unit.destination, after=False)
@@ -345,6 +354,7 @@ def test_a_commit_that_did_not_happen_is_tried_again_by_the_caller(world: World)
 
 
 @pytest.mark.parametrize("happened", [True, False])
+@pytest.mark.holds(guarantee=7, source="none", destination="postgresql", fault="lost connection")
 def test_an_outcome_that_could_not_be_asked_for_is_asked_for_at_the_next_try(
     world: World, happened: bool
 ) -> None:

@@ -62,6 +62,7 @@ def a_run_is_cut_short_and_done_again(world: World) -> None:
     end(again, "1")
 
 
+@pytest.mark.holds(guarantee=7, source="none", destination="postgresql", fault="error")
 def test_a_run_that_is_done_again_brings_no_row_twice(world: World) -> None:
     """Guarantee 7."""
     a_run_is_cut_short_and_done_again(world)

@@ -138,6 +138,7 @@ def str_of(table: TableId) -> tuple[str, str]:
     return table.namespace, table.name
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="postgresql", fault="no fault")
 def test_an_update_of_a_part_that_overtakes_its_chunk_keeps_the_rest_of_the_row(
     world: World,
 ) -> None:

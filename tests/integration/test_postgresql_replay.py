@@ -104,6 +104,7 @@ def mark(world: World, table: TableId = ORDERS) -> None:
 # ---------------------------------------------------------------- once
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="postgresql", fault="refused rows")
 def test_rows_that_a_constraint_refused_land_when_it_is_gone(world: World) -> None:
     with_bad_rows(world, 7, 8)
     mark(world)
@@ -132,6 +133,7 @@ def start(world: World, fault: str = "", broken: str = "") -> int:
 
 
 @pytest.mark.parametrize("point", POINTS)
+@pytest.mark.holds(guarantee=1, source="none", destination="postgresql", fault="kill -9")
 def test_a_replay_killed_at_any_statement_lands_each_row_once(world: World, point: str) -> None:
     with_bad_rows(world, *range(1, 6))
     mark(world)
@@ -262,6 +264,7 @@ def deleted_after_it_was_refused(world: World) -> None:
     mend(world)
 
 
+@pytest.mark.holds(guarantee=5, source="none", destination="postgresql", fault="no fault")
 def test_a_deleted_row_is_not_brought_back_even_if_only_the_audit_knows(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -414,6 +414,7 @@ def test_a_sweep_marks_rows_where_deletes_are_soft(world: World) -> None:
 # -- rows that cannot be stored
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="postgresql", fault="refused rows")
 def test_the_bad_rows_of_a_batch_are_set_aside_and_the_rest_lands(world: World) -> None:
     unit = world.settled()
     bad = {7: "with \0 in it", 61: "half \ud800 a pair"}

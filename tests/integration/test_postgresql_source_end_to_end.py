@@ -80,6 +80,9 @@ class Writer:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.holds(
+    guarantee=(4, 5), source="postgresql", destination="postgresql", fault="no fault"
+)
 def test_snapshot_and_log_together_end_equal(shop: Shop, pg_database: str, seed: int) -> None:
     copy = Copy(shop, pg_database)
     writers = [Writer(shop, seed * 10 + n) for n in range(2)]
@@ -146,6 +149,7 @@ def raced(shop: Shop, elsewhere: Postgres, database: str) -> tuple[list[object],
     return copy.rows("orders", COLUMNS)
 
 
+@pytest.mark.holds(guarantee=4, source="postgresql", destination="postgresql", fault="late commit")
 def test_a_chunk_does_not_bring_back_what_was_streamed_before_it_was_visible(
     shop: Shop, elsewhere: Postgres
 ) -> None:

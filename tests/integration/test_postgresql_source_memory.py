@@ -20,6 +20,7 @@ READER = Path(__file__).with_name("postgresql_reader.py")
         pytest.param(1_000_000, False, 256, marks=pytest.mark.soak),
     ],
 )
+@pytest.mark.holds(guarantee=9, source="postgresql", destination="pretended", fault="large data")
 def test_a_large_transaction_fits_whatever_its_size(
     capture_shop: Shop, rows: int, streamed: bool, megabytes: int
 ) -> None:

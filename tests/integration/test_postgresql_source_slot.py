@@ -76,6 +76,7 @@ def _followed_without_acknowledging(shop: Shop) -> tuple[int, int]:
     return confirmed(shop), place(batch.end)
 
 
+@pytest.mark.holds(guarantee=3, source="postgresql", destination="pretended", fault="no fault")
 def test_the_slot_is_confirmed_no_further_than_was_acknowledged(shop: Shop) -> None:
     held, delivered = _followed_without_acknowledging(shop)
     assert held < delivered
@@ -149,6 +150,7 @@ def test_a_dropped_slot_stops_with_what_to_do(shop: Shop) -> None:
         next(start(source, position))
 
 
+@pytest.mark.holds(guarantee=6, source="postgresql", destination="pretended", fault="lost position")
 def test_a_slot_made_anew_does_not_pass_for_the_old_one(shop: Shop) -> None:
     source = shop.source()
     position = source.position()

@@ -300,6 +300,9 @@ def test_where_old_rows_changed_without_an_event_the_table_is_read_anew(
     assert [batch.reload for batch in found] == [(), (ORDERS,)]
 
 
+@pytest.mark.holds(
+    guarantee=5, source="postgresql", destination="pretended", fault="drop and rename"
+)
 def test_a_table_in_the_place_of_another_is_read_anew_and_keeps_its_place_in_the_order(
     shop: Shop,
 ) -> None:

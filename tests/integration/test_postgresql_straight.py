@@ -241,6 +241,7 @@ def a_chunk_waits_for_an_open_transaction(world: World) -> None:
     assert world.rows() == [(1, "read 1"), (2, "newer"), (4, "read 4")]
 
 
+@pytest.mark.holds(guarantee=5, source="none", destination="postgresql", fault="no fault")
 def test_a_chunk_waits_for_an_open_transaction_of_the_stream_and_gives_way(world: World) -> None:
     a_chunk_waits_for_an_open_transaction(world)
 

@@ -48,6 +48,9 @@ def copy(capture_shop: Shop, pg_warehouse: str) -> Iterator[VerifiedCopy]:
         yield made
 
 
+@pytest.mark.holds(
+    guarantee=6, source="postgresql", destination="postgresql", fault="lost position"
+)
 def test_only_rows_of_the_gap_are_written_while_the_stream_goes_on(
     copy: VerifiedCopy, capture_shop: Shop
 ) -> None:

@@ -5,7 +5,11 @@ after the functions of the code that they stand for:
 
     claim, renew, release, refence, ensure   warp/leases/redis.py and its scripts
     open, write_batch                        warp/destinations/*: adopt_marker, advance_marker
+    read_marker                              Transactions.was_committed, and a write after it
     resync                                   MetadataStore.resync
+
+`test_lease_conformance.py` holds them to it: the same steps are taken with a real Redis and a real
+PostgreSQL.  `lease.pml` says the same once more, for Spin.
 
 Workers are as bad as workers can be: none looks at a deadline, so that each may sleep at any point
 for as long as it likes and go on as if nothing had been.  Answers get lost, processes die, Redis is
@@ -82,7 +86,7 @@ class Rules:
     open_refuses_its_equal: bool = True  # … and not fence <= %(fence)s
     open_raises_fence: bool = True  # adopt_marker.sql: set fence = %(fence)s
     resync_raises_fence: bool = True  # resync_stream.sql: set fence = fence + 1
-    reads_the_marker_when_unsure: bool = True  # Transactions: an unknown outcome is looked up
+    reads_the_marker_when_unsure: bool = True  # Transactions.was_committed; else it guesses so
     # The ledger's, which are hints: without them things go slower, and nothing else.
     refences: bool = True  # workers/worker.py: adopt
     refence_checks_owner: bool = True  # refence.lua: holds()
@@ -102,6 +106,20 @@ class Bounds:
     wipes: int = 1
     steps_back: int = 1
     resyncs: int = 1
+
+
+SMALL: Final = Bounds(clock=2, batches=1, fence=5, wipes=1, steps_back=1, resyncs=1)
+"""Every fault once, and room for what follows."""
+ROOMY: Final = Bounds(clock=2, batches=1, fence=8, wipes=1, steps_back=0, resyncs=0)
+"""Fences do not run out before a unit is stuck for another reason."""
+TWO_BATCHES: Final = Bounds(clock=2, batches=2, fence=6, wipes=1, steps_back=1, resyncs=1)
+FEW_FAULTS: Final = Bounds(clock=2, batches=2, fence=4, wipes=1, steps_back=0, resyncs=0)
+
+LARGER: Final = {
+    "two batches": Bounds(clock=2, batches=2, fence=7, wipes=1, steps_back=1, resyncs=1),
+    "a longer clock": Bounds(clock=3, batches=1, fence=9, wipes=1, steps_back=1, resyncs=1),
+    "two wipes": Bounds(clock=2, batches=1, fence=7, wipes=2, steps_back=1, resyncs=1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +143,11 @@ class Step(NamedTuple):
 
     def __str__(self) -> str:
         return self.name if self.worker is None else f"{self.name}({'AB'[self.worker]})"
+
+    @classmethod
+    def read(cls, text: str) -> Step:
+        name, _, worker = text.rstrip(")").partition("(")
+        return cls(name, "AB".index(worker) if worker else None)
 
 
 Outcome = tuple[str, State]
@@ -163,6 +186,7 @@ class Protocol:
                         yield Step("write_batch", number)
                         yield Step("write_batch, answer lost", number)
                         yield Step("write_batch, request lost", number)
+                        yield Step("write_batch, COMMIT lost", number)
                     yield Step("release", number)
                 case "unsure":
                     yield Step("read_marker", number)
@@ -246,14 +270,14 @@ class Protocol:
 
     def _refence(self, state: State, me: int) -> Outcome:
         """After an `open` that was refused; always with it, as in workers/worker.py: adopt."""
-        if not self.rules.refences or not state.known:
+        if not self.rules.refences:
             return "lost", _with(state, me, Worker())
         if self.rules.refence_checks_owner and not self._holds(state, me):
             return "lost", _with(state, me, Worker())
         fence = max(state.workers[me].fence, state.marker.fence) + 1
         if self._by_clock:
             fence = max(fence, self.time.fence(state.clock))
-        lease = state.lease and state.lease._replace(owner=me, fence=fence)
+        lease = state.lease and state.lease._replace(fence=fence)
         state = state._replace(lease=lease, issued=fence)
         return "refenced", _with(state, me, Worker("claimed", fence))
 
@@ -269,7 +293,8 @@ class Protocol:
             return f"behind, {said}", state
         if self.rules.open_raises_fence:
             stored = stored._replace(fence=fence)
-        worker = Worker("held", fence, stored.batch, stored.position, stored.epoch)
+        # As the destination told it.
+        worker = Worker("held", stored.fence, stored.batch, stored.position, stored.epoch)
         return "opened", _with(state._replace(marker=stored, owner=me), me, worker)
 
     def _allowed(self, state: State, worker: Worker) -> bool:
@@ -279,7 +304,14 @@ class Protocol:
         return stored.batch == worker.batch or not rules.write_checks_batch
 
     def _landed(self, state: State, me: int) -> State:
-        """The transaction commits.  Here is where a guarantee would break."""
+        """The transaction commits."""
+        self._judge(state, me)
+        worker = state.workers[me]
+        marker = state.marker._replace(batch=worker.batch + 1, position=worker.position + 1)
+        return state._replace(marker=marker)
+
+    def _judge(self, state: State, me: int) -> None:
+        """Here is where a guarantee would break."""
         worker, stored = state.workers[me], state.marker
         if worker.epoch != stored.epoch:
             raise Violation("a write went on from where the unit stood before a resync")
@@ -289,8 +321,6 @@ class Protocol:
             raise Violation("a batch was passed by")
         if state.owner != me:
             raise Violation("a superseded worker wrote")
-        marker = stored._replace(batch=worker.batch + 1, position=worker.position + 1)
-        return state._replace(marker=marker)
 
     def _write_batch(self, state: State, me: int) -> Outcome:
         worker = state.workers[me]
@@ -305,13 +335,20 @@ class Protocol:
         return "landed", _with(self._landed(state, me), me, worker._replace(phase="unsure"))
 
     def _request_lost(self, state: State, me: int) -> Outcome:
+        """The connection breaks before the marker's statement."""
         return "", _with(state, me, state.workers[me]._replace(phase="unsure"))
+
+    def _commit_lost(self, state: State, me: int) -> Outcome:
+        """The connection breaks when all but the COMMIT was done."""
+        if not self._allowed(state, state.workers[me]):
+            return "refused", _with(state, me, Worker())
+        return self._request_lost(state, me)
 
     def _read_marker(self, state: State, me: int) -> Outcome:
         """Was it committed?  The marker knows."""
         worker, stored = state.workers[me], state.marker
         if not self.rules.reads_the_marker_when_unsure:
-            return "guessed", _with(state, me, _further(worker))
+            return "committed", _with(state, me, _further(worker))
         if stored.fence != worker.fence:
             return "lost", _with(state, me, Worker())
         if stored.batch == worker.batch + 1:
@@ -336,6 +373,7 @@ class Protocol:
         "write_batch": _write_batch,
         "write_batch, answer lost": _answer_lost,
         "write_batch, request lost": _request_lost,
+        "write_batch, COMMIT lost": _commit_lost,
         "read_marker": _read_marker,
         "crash": _crash,
     }

@@ -28,6 +28,7 @@ def test_an_error_comes_where_the_next_item_would_have() -> None:
             next(items)
 
 
+@pytest.mark.holds(guarantee=9, source="none", destination="pretended", fault="large data")
 def test_no_more_than_the_depth_is_read_ahead() -> None:
     read: list[int] = []
     asked = threading.Semaphore(0)

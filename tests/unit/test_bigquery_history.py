@@ -106,6 +106,7 @@ def test_nothing_is_asked_before_ten_minutes_have_passed() -> None:
     assert not batch.changes
 
 
+@pytest.mark.holds(guarantee=6, source="bigquery", destination="pretended", fault="lost position")
 def test_a_place_before_the_time_travel_is_lost_and_said() -> None:
     service = Pretended({"orders": orders()}, hours=48)
     with pytest.raises(PositionLost, match=r"resync SCHEMA.*max_time_travel_hours"):

@@ -58,6 +58,7 @@ def rows_of(steps: list[Step], name: str = "") -> list[Rows]:
         "anonymous",
     ],
 )
+@pytest.mark.holds(guarantee=4, source="mysql", destination="pretended", fault="no fault")
 def test_a_decoded_log_ends_in_what_the_server_shows(name: str) -> None:
     assert replayed(name) == []
     assert any(selected(name).values())
@@ -181,6 +182,7 @@ def test_xa_rows_come_when_they_are_committed_and_not_when_they_are_rolled_back(
     assert [step.held for step in ended] == [False, True, True, True, True, False, False, False]
 
 
+@pytest.mark.holds(guarantee=6, source="mysql", destination="pretended", fault="lost position")
 def test_a_commit_whose_rows_were_never_seen_stops_instead_of_losing_them() -> None:
     events = events_of("xa")
     machine = Transactions(everything, START)
@@ -189,6 +191,7 @@ def test_a_commit_whose_rows_were_never_seen_stops_instead_of_losing_them() -> N
         fed(machine, events[-30:])
 
 
+@pytest.mark.holds(guarantee=9, source="mysql", destination="pretended", fault="large data")
 def test_held_rows_are_bounded() -> None:
     machine = Transactions(everything, START, held_rows=1)
     with pytest.raises(SourceRefused, match="XA RECOVER"):
@@ -248,6 +251,7 @@ def rewritten(event: bytes, kind: int, flags: int = 0) -> bytes:
     return changed + zlib.crc32(changed).to_bytes(4, "little")
 
 
+@pytest.mark.holds(guarantee=4, source="mysql", destination="pretended", fault="no fault")
 def test_an_unknown_event_stops_unless_the_server_says_it_may_be_passed_over() -> None:
     first, *_, last = events_of("tagged")
     machine = Transactions(everything, START)

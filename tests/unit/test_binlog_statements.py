@@ -126,6 +126,7 @@ def test_what_begins_and_ends_transactions_is_told(text: str, sort: Sort) -> Non
     assert statement_of(text, "d").sort is sort
 
 
+@pytest.mark.holds(guarantee=10, source="mysql", destination="pretended", fault="planted passwords")
 def test_what_a_statement_says_between_quotes_is_not_shown() -> None:
     text = "INSERT INTO `users` VALUES (1, 'it''s secret', \"secret\", X'5345')"
     assert outline(text) == "INSERT INTO `users` VALUES (1, '…', \"…\", X…X)"

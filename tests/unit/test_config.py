@@ -596,6 +596,7 @@ def secretive(write: Any, tmp_path: Path) -> Settings:
     return load(write(tree), {"MONGO_PASSWORD": PASSWORD})
 
 
+@pytest.mark.holds(guarantee=10, source="none", destination="pretended", fault="planted passwords")
 def test_no_text_made_of_settings_holds_a_secret(secretive: Settings) -> None:
     shown = [
         repr(secretive),
@@ -619,6 +620,7 @@ def test_whoever_needs_the_secret_has_it(secretive: Settings) -> None:
     assert "warehouse)" in origins(secretive)["destination.connection_string"]
 
 
+@pytest.mark.holds(guarantee=10, source="none", destination="pretended", fault="planted passwords")
 def test_the_digest_holds_no_secret_and_not_what_differs_between_processes(write: Any) -> None:
     tree = {**ENDS, "schemas": [{"name": "t"}]}
     digest = load(write(tree), flags={"source": "mongodb://u:one@h/d"}).digest

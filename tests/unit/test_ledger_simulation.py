@@ -459,6 +459,12 @@ MET = {
 }
 
 
+@pytest.mark.holds(
+    guarantee=2,
+    source="none",
+    destination="pretended",
+    fault=("superseded", "FLUSHALL", "clock set back"),
+)
 def test_the_ledger_keeps_its_promises_in_any_order_of_events() -> None:
     met.clear()
     simulate(Fleet, 25)

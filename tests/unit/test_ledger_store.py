@@ -130,6 +130,7 @@ def test_a_namespace_that_would_break_the_hash_tag_is_refused(namespace: str) ->
         RedisLeaseStore("redis://localhost", namespace)
 
 
+@pytest.mark.holds(guarantee=10, source="none", destination="pretended", fault="planted passwords")
 def test_an_unreachable_server_is_named_and_its_password_is_not() -> None:
     ledger = RedisLeaseStore("redis://me:hunter2@127.0.0.1:1/0", "test")
     with pytest.raises(LedgerUnavailable, match=r"127\.0\.0\.1:1") as error:

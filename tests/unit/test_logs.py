@@ -178,6 +178,7 @@ def log_secrets_in_every_way(log: Any) -> None:
 
 
 @pytest.mark.parametrize("stream_type", [io.StringIO, Terminal])
+@pytest.mark.holds(guarantee=10, source="none", destination="pretended", fault="planted passwords")
 def test_no_line_holds_a_password_whatever_way_it_came(stream_type: type[io.StringIO]) -> None:
     stream = configured(stream_type(), secrets=(PASSWORD,))
 

@@ -84,6 +84,7 @@ CHANGES = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(CHANGES)
+@pytest.mark.holds(guarantee=5, source="mongodb", destination="pretended", fault="drop and rename")
 def test_rows_and_truncations_of_a_table_keep_their_order(changes: list[Change]) -> None:
     made = batches(changes)
     for name in ("a", "b"):

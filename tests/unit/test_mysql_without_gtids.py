@@ -177,6 +177,7 @@ def test_a_quiet_stream_follows_the_log_into_the_next_file() -> None:
     assert last.offset > 4
 
 
+@pytest.mark.holds(guarantee=6, source="mysql", destination="pretended", fault="lost position")
 def test_a_file_of_the_same_name_that_was_begun_later_is_a_lost_position() -> None:
     place = followed(START)[3][0]
     with pytest.raises(PositionLost, match=r"was reset.*resync SCHEMA"):
@@ -295,6 +296,7 @@ def open_view(commits: Commits, earlier: Place | None = None) -> Place:
     return snapshot.open_view(cast("Reader", commits), threading.Event(), earlier)
 
 
+@pytest.mark.holds(guarantee=4, source="mysql", destination="pretended", fault="late commit")
 def test_a_view_shows_every_transaction_up_to_the_place_told_with_it() -> None:
     commits = Commits()
     place = open_view(commits)

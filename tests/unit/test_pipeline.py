@@ -112,6 +112,7 @@ def test_a_stream_carries_changes_and_acknowledges_what_is_durable(
     assert marker.rows == 250
 
 
+@pytest.mark.holds(guarantee=3, source="none", destination="pretended", fault="no fault")
 def test_the_source_is_told_only_after_the_marker_is_durable(
     database: MemoryDatabase, warehouse: MemoryWarehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +193,7 @@ def test_a_superseded_stream_ends_with_the_fence_it_met(
     assert names(warehouse) == {}
 
 
+@pytest.mark.holds(guarantee=6, source="none", destination="pretended", fault="lost position")
 def test_a_lost_position_stops_and_never_skips(
     database: MemoryDatabase, warehouse: MemoryWarehouse
 ) -> None:
@@ -338,6 +340,7 @@ def test_a_poll_run_ends_idle_and_the_next_one_starts_where_it_ended(
     assert warehouse.markers[unit.id].phase == Phase.IDLE
 
 
+@pytest.mark.holds(guarantee=3, source="none", destination="pretended", fault="no fault")
 def test_a_poll_acknowledges_a_batch_once_it_is_durable(
     database: MemoryDatabase, warehouse: MemoryWarehouse
 ) -> None:

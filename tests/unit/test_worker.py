@@ -194,6 +194,7 @@ def test_a_source_that_is_away_for_a_while_costs_neither_lease_nor_restart(
     assert tries < 100  # never a hot loop
 
 
+@pytest.mark.holds(guarantee=6, source="none", destination="pretended", fault="lost position")
 def test_a_lost_position_stops_the_unit_for_a_person_and_no_other(
     shop: Shop, ledger: MemoryLeaseStore
 ) -> None:

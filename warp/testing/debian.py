@@ -1,4 +1,4 @@
-"""Programs of Debian that tests look through: a terminal and a browser, never installed by us.
+"""Programs of Debian that tests use: a terminal, a browser, a model checker; never installed by us.
 
 The system's own is taken, else Debian's package and what it needs here, unpacked into a cache.
 """
@@ -36,6 +36,11 @@ def chromium() -> Program:
     package = "chromium-headless-shell"
     path = "usr/lib/chromium/chromium-headless-shell"
     return _program(BROWSERS, package, path, "CARTRIDGE_WARP_TEST_CHROMIUM")
+
+
+def spin() -> Program:
+    """The model checker; it wants a compiler of C beside it."""
+    return _program(("spin",), "spin", "usr/bin/spin", "CARTRIDGE_WARP_TEST_SPIN")
 
 
 def _program(names: Sequence[str], package: str, path: str, variable: str) -> Program:
