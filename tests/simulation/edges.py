@@ -32,6 +32,7 @@ from warp.model import (
     TableId,
     TableSelection,
     TableSettings,
+    UnitKind,
     WorkUnit,
 )
 from warp.streams import Together
@@ -79,6 +80,7 @@ class Network:
         self.world = world
         self.process = process
         self.cut_until: dict[str, float] = {}
+        self.looked_up: set[str] = set()  # schemas whose next rows are not as the log had them
         self.who = process.name.partition(".")[0]
 
     def call(self, call: str, effect: Callable[[], Any], *, told: str = "") -> Any:
@@ -248,6 +250,12 @@ class SourceConnection(Through):
     ) -> Iterator[ChangeBatch]:
         return self._read(self._inner.poll(table, position, fire_time=fire_time))
 
+    def look_up(self, rows: TableChanges) -> TableChanges:
+        self._network.looked_up.add(self._schema)
+        effect = lambda: self._inner.look_up(rows)  # noqa: E731
+        found: TableChanges = self._network.call("source.look_up", effect)
+        return found
+
     def acknowledge(self, position: Position) -> None:
         checks = self._network.world.checks
         checks.acknowledged(self._schema, position)
@@ -326,7 +334,12 @@ class DestinationConnection(Through):
                 answer = self._inner.update_marker(marker)
             else:
                 answer = self._inner.write_batch(batch, marker, **more)
-            world.checks.wrote(marker, before, batch, more.get("quarantined", ()))
+            looked_up = False
+            if marker.unit.kind is UnitKind.STREAM:
+                looked_up = marker.unit.schema in self._network.looked_up
+                self._network.looked_up.discard(marker.unit.schema)
+            aside = more.get("quarantined", ())
+            world.checks.wrote(marker, before, batch, aside, looked_up=looked_up)
             return answer
 
         rows = f"rows {len(batch)}" if batch is not None else ""

@@ -20,7 +20,7 @@ import greenlet
 from warp.machine import Condition, Event, Pipe, Room, Running
 
 
-MOST_STEPS = 20_000  # hundreds of times what a run needs
+MOST_STEPS = 200_000  # hundreds of times what a run needs
 
 
 class Killed(BaseException):
@@ -52,7 +52,8 @@ class Actor:
         self.joiners: list[Actor] = []
         self._scheduler = scheduler
         self._target = target
-        self.greenlet = greenlet.greenlet(self._run)
+        # Its end goes to the hub, not to whoever began it.
+        self.greenlet = greenlet.greenlet(self._run, parent=scheduler.hub)
 
     def _run(self) -> None:
         try:
@@ -80,7 +81,7 @@ class Scheduler:
         self.steps = 0
         self.chance = chance
         self.failures: list[tuple[str, Exception]] = []
-        self._hub = greenlet.getcurrent()
+        self.hub = greenlet.getcurrent()
         self._ready: list[Actor] = []
         self._alarms: list[tuple[float, int, Actor, int]] = []
         self._count = 0
@@ -113,7 +114,7 @@ class Scheduler:
         me.woken = False
         if timeout is not None:
             self._alarm(self.now + max(0.0, timeout), me)
-        self._hub.switch()
+        self.hub.switch()
         if me.process.dead:
             raise Killed
         return me.woken

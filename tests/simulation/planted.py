@@ -1,0 +1,309 @@
+"""Bugs planted in the real code, each of which the simulation must find.
+
+A bug is a line of the product, and what a tired person might have written there instead.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import edges
+import pytest
+
+import warp.leases.redis as redis_ledger
+from coordinator import planner
+from coordinator.reconciler import Reconciler
+from warp import evolve, pipeline
+from warp.errors import DestinationUnavailable
+from warp.testing.memory import MemoryDestination, MemoryMetadata
+from workers.hold import Heartbeat, Held
+from workers.worker import Turn, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a function, and what stands there instead."""
+
+    owner: Any  # a class or a module
+    function: str
+    line: str
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A line of a ledger script, likewise."""
+
+    name: str
+    line: str
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    lines: tuple[Line | Script, ...]
+    seed: int  # one that has found it; the search begins there
+
+
+def plant(bug: Bug, patch: pytest.MonkeyPatch) -> None:
+    for one in bug.lines:
+        if isinstance(one, Script):
+            _plant_script(one, patch)
+        else:
+            _plant_line(one, patch)
+
+
+def _plant_line(one: Line, patch: pytest.MonkeyPatch) -> None:
+    function = inspect.getattr_static(one.owner, one.function)
+    text = textwrap.dedent(inspect.getsource(function))
+    assert one.line in text, f"the line of a planted bug is gone from {one.function}: {one.line}"
+    names = dict(function.__globals__) | {"DestinationUnavailable": DestinationUnavailable}
+    changed = text.replace(one.line, one.instead, 1)
+    exec(compile(f"from __future__ import annotations\n{changed}", "planted", "exec"), names)
+    patch.setattr(one.owner, one.function, names[one.function])
+
+
+def _plant_script(one: Script, patch: pytest.MonkeyPatch) -> None:
+    read = redis_ledger._read
+
+    def changed(name: str) -> str:
+        text = read(name)
+        if name != one.name:
+            return text
+        assert one.line in text, f"the line of a planted bug is gone from {name}.lua: {one.line}"
+        return text.replace(one.line, one.instead, 1)
+
+    patch.setattr(redis_ledger, "_read", changed)
+
+
+_WRITE_ONCE: Final = Line(
+    edges.DestinationConnection,
+    "write_batch",
+    'return self._transaction("write_batch", marker, batch, more)',
+    "self.update_marker(marker)\n"
+    "    from dataclasses import replace\n"
+    "    behind = replace(marker, batch=marker.batch + 1)\n"
+    '    return self._network.call("destination.write_batch",'
+    " lambda: self._inner.write_batch(batch, behind, **more))",
+)
+
+BUGS: Final[Mapping[str, Bug]] = {
+    # ---------------------------------------------------------------- the marker protocol
+    "a write does not check the fence": Bug(
+        (Line(MemoryDestination, "_advance", "or stored.fence != marker.fence", ""),), 0
+    ),
+    "a write does not check the batch before it, and is tried again blindly": Bug(
+        (
+            Line(MemoryDestination, "_advance", "or stored.batch + 1 != marker.batch", ""),
+            Line(
+                pipeline.Delivery,
+                "write",
+                "except SchemaMoved:",
+                "except (SchemaMoved, DestinationUnavailable):",
+            ),
+        ),
+        0,
+    ),
+    "a unit is opened under an older fence": Bug(
+        (Line(MemoryDestination, "open", "marker.fence >= lease.fence", "False"),), 0
+    ),
+    "opening does not raise the fence": Bug(
+        (
+            Line(
+                MemoryDestination,
+                "open",
+                "fence=lease.fence, owner=lease.owner",
+                "owner=lease.owner",
+            ),
+        ),
+        0,
+    ),
+    "the marker commits before the rows": Bug((_WRITE_ONCE,), 0),
+    "a resync leaves the fence": Bug(
+        (Line(MemoryMetadata, "resync", "fence=marker.fence + 1,", ""),), 0
+    ),
+    # ---------------------------------------------------------------- snapshot and stream
+    "a change of the version of the row is passed by": Bug(
+        (
+            Line(
+                MemoryDestination,
+                "_write",
+                "elif old is not None and old.version > version:",
+                "elif old is not None and old.version >= version:",
+            ),
+        ),
+        0,
+    ),
+    "a chunk's row lands on a newer one": Bug(
+        (
+            Line(
+                MemoryDestination,
+                "_write",
+                "if version <= truncated_at or (old is not None and old.version >= version):",
+                "if version <= truncated_at:",
+            ),
+        ),
+        0,
+    ),
+    "a chunk's row lands after it was truncated away": Bug(
+        (
+            Line(
+                MemoryDestination,
+                "_write",
+                "if version <= truncated_at or (old is not None and old.version >= version):",
+                "if old is not None and old.version >= version:",
+            ),
+        ),
+        0,
+    ),
+    "a delete leaves no tombstone": Bug(
+        (Line(MemoryDestination, "_write", "elif settled:", "elif True:"),), 0
+    ),
+    "a table is settled before its chunks are done": Bug(
+        (
+            Line(
+                MemoryMetadata,
+                "settle",
+                "if any(m.phase != Phase.DONE for m in chunks):",
+                "if False:",
+            ),
+            Line(planner, "_settle_tables", "is Phase.SNAPSHOT and", "is Phase.SNAPSHOT and 1 or"),
+        ),
+        0,
+    ),
+    "a chunk is done with its first batch": Bug(
+        (
+            Line(
+                pipeline,
+                "snapshot",
+                "delivery.write(marker, waiting, Phase.SNAPSHOT)",
+                "delivery.write(marker, waiting, Phase.DONE)",
+            ),
+        ),
+        0,
+    ),
+    "the stream's place is stored after the snapshot": Bug(
+        (
+            Line(
+                planner,
+                "plan",
+                "return [StartStream(stream, view.follows)]",
+                "early = [*_plan_tables(view, view.tables or (), markers),"
+                " *_settle_tables(view, markers)]\n"
+                "            units = tuple(_units(view, markers))\n"
+                "            if early or units:\n"
+                "                return [*early, Ensure(units)]\n"
+                "            return [StartStream(stream, view.follows)]",
+            ),
+        ),
+        0,
+    ),
+    "polling goes on from after the snapshot": Bug(
+        (
+            Line(
+                planner,
+                "_plan_tables",
+                "and table not in markers.polls:",
+                "and table not in markers.polls and getattr(markers.tables.get(table),"
+                " 'phase', None) is Phase.STREAMING:",
+            ),
+        ),
+        0,
+    ),
+    # ---------------------------------------------------------------- the pipeline
+    "the source is told to forget before the marker is durable": Bug(
+        (
+            Line(
+                pipeline,
+                "stream",
+                "busy = len(batch) > 0 or bool(batch.reload)",
+                "busy = len(batch) > 0 or bool(batch.reload); source.acknowledge(batch.end)",
+            ),
+        ),
+        0,
+    ),
+    "a cell that was not sent becomes NULL": Bug(
+        (Line(MemoryDestination, "_write", "base.get(n) if v is UNCHANGED else", ""),), 0
+    ),
+    "a part of a row that is not there is not looked up": Bug(
+        (Line(pipeline.Delivery, "write", "if not whole and any(", "if 0 and any("),), 0
+    ),
+    "a row that cannot land is dropped": Bug(
+        (Line(evolve, "_settle", "sorted(found.refused.items())", "()"),), 0
+    ),
+    "the quarantine is not written": Bug(
+        (Line(MemoryDestination, "write_batch", "for row in quarantined:", "for row in ():"),), 0
+    ),
+    # ---------------------------------------------------------------- holds
+    "a hold has no deadline": Bug((Line(Held, "check", "if now > self._deadline:", "if False:"),), 0),
+    "a renewal counts from its answer": Bug(
+        (Line(Heartbeat, "beat", "held.renewed(asked_at)", "held.renewed(self._clock())"),), 0
+    ),
+    "a claim counts from its answer": Bug(
+        (
+            Line(
+                Worker,
+                "_claim_until_drained",
+                "self._begin(lease, asked_at)",
+                "self._begin(lease, self._clock())",
+            ),
+        ),
+        0,
+    ),
+    # ---------------------------------------------------------------- the ledger
+    "a claim leaves the unit in due": Bug(
+        (Script("claim", "redis.call('ZREM', DUE, unpack(units))", ""),), 0
+    ),
+    "anyone releases": Bug(
+        (Script("release", "if not holds(worker, unit, fence) then return 0 end", ""),), 0
+    ),
+    "a renewal ignores the owner": Bug(
+        (
+            Script(
+                "renew",
+                "owners[i] == worker and issued[i] == ARGV[6 + count + i]",
+                "true",
+            ),
+        ),
+        0,
+    ),
+    "leases are reaped before their time": Bug(
+        (
+            Script(
+                "prelude",
+                "redis.call('ZRANGEBYSCORE', EXP, '-inf', now, 'LIMIT', 0, SWEEP)",
+                "redis.call('ZRANGEBYSCORE', EXP, '-inf', now + 2500, 'LIMIT', 0, SWEEP)",
+            ),
+        ),
+        0,
+    ),
+    # ---------------------------------------------------------------- the coordinator
+    "a wiped ledger is not built anew": Bug(
+        (
+            Line(
+                Reconciler,
+                "_do",
+                "offered = self._ledger.ensure(units)",
+                "known = self.__dict__.setdefault('_known', set())\n"
+                "            offered = 0 if units in known else self._ledger.ensure(units)\n"
+                "            known.add(units)",
+            ),
+        ),
+        0,
+    ),
+    "a slot is run again": Bug(
+        (
+            Line(
+                Turn,
+                "_slot_to_run",
+                "return None if metadata.slot_taken(self._unit.id, slot) else slot",
+                "return slot",
+            ),
+        ),
+        0,
+    ),
+}
