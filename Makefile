@@ -13,7 +13,7 @@ BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick soak asan docs bigquery-acceptance pictures format native image clean
+.PHONY: help demo test check bench bench-quick soak simulate asan docs bigquery-acceptance pictures format native image clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ bench-quick: $(READY) ## Ours beside the floor on little data, all pairs, in thr
 
 soak: $(READY) ## Thousands of randomised hand-over trials (TRIALS=2000)
 	CARTRIDGE_WARP_TRIALS=$(or $(TRIALS),2000) $(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
+
+simulate: $(READY) ## A fleet under faults at every call, on a simulated clock (SEEDS=2000 SEED=1000)
+	CARTRIDGE_WARP_SEED=$(or $(SEED),1000) CARTRIDGE_WARP_TRIALS=$(or $(SEEDS),2000) \
+	  $(BIN)/python -m pytest -m soak --timeout 0 -n auto tests/simulation/test_simulation.py $(ARGS)
 
 asan: $(READY) ## The fuzz tests of the compiled modules under AddressSanitizer
 	CARTRIDGE_WARP_CFLAGS="-O1 -g -fsanitize=address" $(BIN)/python setup.py -q build_ext --inplace --force

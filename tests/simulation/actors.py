@@ -1,4 +1,4 @@
-"""Who acts in a simulated fleet: workers, coordinators, an operator, and whoever changes the source."""
+"""Who acts: workers, coordinators, an operator, and whoever changes the source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from edges import (
     ORDERS,
     PEOPLE,
     RATES,
-    LedgerConnection,
     Network,
     SimulatedAssembly,
     ledger_of,
@@ -272,6 +271,3 @@ class Unwatched:
 def schedule_of(expression: str) -> Callable[[WorkUnit], Schedule | None]:
     schedule = Schedule(expression)
     return lambda unit: schedule if unit.kind is UnitKind.POLL else None
-
-
-__all__ = ["LedgerConnection", "Operator", "SimulatedCoordinator", "SimulatedWorker", "Writer"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from faults import Fault, Planned
+from faults import Fault
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from scheduler import Killed, Process, SimulatedMachine
 from scripted_redis import RedisConnection
@@ -33,7 +33,6 @@ from warp.model import (
     TableSelection,
     TableSettings,
     UnitKind,
-    WorkUnit,
 )
 from warp.streams import Together
 from warp.testing.memory import (
@@ -420,11 +419,3 @@ class SimulatedAssembly:
         options = MemoryDestinationOptions.model_construct(warehouse=self._world.warehouse)
         inner = MemoryDestination(options, selection)
         return cast("DestinationConnector", DestinationConnection(self._network, inner))
-
-
-def unit_of_stream(schema: str, sharing: tuple[str, ...]) -> WorkUnit:
-    return WorkUnit.stream(SHARED if schema in sharing else schema)
-
-
-def told(planned: Planned) -> str:
-    return str(planned)

@@ -239,7 +239,9 @@ BUGS: Final[Mapping[str, Bug]] = {
         (Line(MemoryDestination, "write_batch", "for row in quarantined:", "for row in ():"),), 0
     ),
     # ---------------------------------------------------------------- holds
-    "a hold has no deadline": Bug((Line(Held, "check", "if now > self._deadline:", "if False:"),), 0),
+    "a hold has no deadline": Bug(
+        (Line(Held, "check", "if now > self._deadline:", "if False:"),), 0
+    ),
     "a renewal counts from its answer": Bug(
         (Line(Heartbeat, "beat", "held.renewed(asked_at)", "held.renewed(self._clock())"),), 0
     ),

@@ -19,7 +19,6 @@ import greenlet
 
 from warp.machine import Condition, Event, Pipe, Room, Running
 
-
 MOST_STEPS = 200_000  # hundreds of times what a run needs
 
 
@@ -44,7 +43,9 @@ class Process:
 class Actor:
     """One thread of a process."""
 
-    def __init__(self, scheduler: Scheduler, process: Process, target: Callable[[], object]):
+    def __init__(
+        self, scheduler: Scheduler, process: Process, target: Callable[[], object]
+    ) -> None:
         self.process = process
         self.done = False
         self.waits = 0  # counts its waits, so that an alarm of an earlier one does not end this one

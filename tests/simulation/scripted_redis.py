@@ -50,10 +50,8 @@ class ScriptedRedis:
         return self._run(script, count, arguments)
 
     def _run(self, script: Any, count: int, arguments: Sequence[Any]) -> Any:
-        texts = [_text(one) for one in arguments]
-        lua = _lua()
-        tables = lua.table_from(texts[:count]), lua.table_from(texts[count:])
-        return _answer(script(self._call, *tables))
+        texts = [_text(one) for one in arguments[count:]]
+        return _answer(script(self._call, _keys(arguments[:count]), _lua().table_from(texts)))
 
     def _call(self, command: str, *arguments: Any) -> Any:
         answer = getattr(self, f"_{command.lower()}")(*map(_text, arguments))
@@ -242,6 +240,8 @@ def _shown(found: Sequence[tuple[float, str]], *, scores: bool) -> list[Any]:
 
 def _text(value: Any) -> str:
     """As Redis is told: a whole number has no point."""
+    if type(value) is str:
+        return value
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
     return value.decode() if isinstance(value, bytes) else str(value)
@@ -263,6 +263,11 @@ def _answer(value: Any) -> Any:
 @cache
 def _lua() -> Any:
     return lupa.lua51.LuaRuntime()
+
+
+@cache
+def _keys(names: tuple[str, ...]) -> Any:
+    return _lua().table_from(names)
 
 
 @cache
