@@ -202,9 +202,6 @@ class Writer:
         what = self._chance.random()
         if what < 0.25 and known:
             database.delete(table, id=self._chance.choice(known)[0])
-        elif what < 0.27:
-            database.truncate(table)
-            self._world.met("truncated")
         elif what < 0.6 and known and not self._world.source_class.traits.full_rows:
             self._patch(database, table, self._chance.choice(known)[0])
         else:
@@ -233,6 +230,9 @@ class Writer:
         return f"v{self._count}" if kind is Kind.TEXT else self._count
 
     # ------------------------------------------------------------ changes of tables
+
+    def truncate(self) -> None:
+        self._world.database.truncate(self._chance.choice((ORDERS, ITEMS)))
 
     def add_column(self) -> None:
         table = self._chance.choice((ORDERS, ITEMS, PEOPLE))

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from world import World
 
 Changes = Counter[tuple[int, TableId]]
-_SETTLED = {UnitKind.STREAM: Phase.STREAMING, UnitKind.TABLE: Phase.STREAMING}
 _AT_REST = {UnitKind.CHUNK: Phase.DONE, UnitKind.POLL: Phase.IDLE, UnitKind.REPLAY: Phase.IDLE}
 
 
@@ -172,24 +171,20 @@ class Checks:
         if not streams:
             yield "no stream"
         for marker in markers.values():
-            wanted = _AT_REST.get(marker.unit.kind)
-            table = (
-                markers.get(WorkUnit.of_table(marker.unit.schema, marker.unit.table).id)
-                if (marker.unit.table)
-                else None
-            )
-            if (
-                wanted
-                and marker.phase is not wanted
-                and not (
-                    table and marker.unit.kind is UnitKind.CHUNK and marker.epoch < table.epoch
-                )
-            ):
+            wanted = _AT_REST.get(marker.unit.kind, marker.phase)
+            if marker.phase is not wanted and not self._is_of_the_past(marker):
                 yield f"{marker.unit.id} is {marker.phase}"
         poll = markers.get(WorkUnit.poll("cron", RATES).id)
         reached = int(poll.position.token) if poll and poll.position else -1
         if reached < self._world.rates.version:
             yield f"the poll is at {reached} of {self._world.rates.version}"
+
+    def _is_of_the_past(self, marker: Marker) -> bool:
+        """A chunk of a snapshot that was begun anew."""
+        if marker.unit.kind is not UnitKind.CHUNK or marker.unit.table is None:
+            return False
+        table = WorkUnit.of_table(marker.unit.schema, marker.unit.table)
+        return marker.epoch < self._world.warehouse.markers[table.id].epoch
 
     def at_rest(self) -> None:
         """The destination equals the source, or says of each row why not."""

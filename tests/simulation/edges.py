@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from faults import Fault
+from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from scheduler import Killed, Process, SimulatedMachine
 from scripted_redis import RedisConnection
@@ -192,7 +193,7 @@ class LedgerConnection(RedisConnection):
             world.replicate()
             try:
                 answer = run(digest, count, *arguments)
-            except redis_ledger.NoScriptError:
+            except NoScriptError:
                 answer = self._server.run(text, count, arguments)
             if script == "claim":
                 taken = dict.fromkeys((unit, arguments[-4]) for unit in answer[::3])
@@ -303,7 +304,8 @@ class DestinationConnection(Through):
         return opened
 
     def write_batch(self, batch: ChangeBatch, marker: Marker, **more: Any) -> Any:
-        return self._transaction("write_batch", marker, batch, more)
+        kind = "chunk" if marker.unit.kind is UnitKind.CHUNK else "batch"
+        return self._transaction(f"write_{kind}", marker, batch, more)
 
     def update_marker(self, marker: Marker) -> None:
         self._transaction("update_marker", marker, None, {})
@@ -401,7 +403,7 @@ class SimulatedAssembly:
             )
             for table in TABLES[schema]
         }
-        return settings.get
+        return lambda table: settings.get(table)
 
     def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
         database = self._world.rates if schema == "cron" else self._world.database

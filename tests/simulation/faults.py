@@ -30,6 +30,7 @@ class Fault(StrEnum):
     FAILOVER = "Redis fails over to a replica that lags"
     ADD_COLUMN = "the source adds a column"
     WIDEN_COLUMN = "the source widens a column"
+    TRUNCATE = "the source truncates a table"
     FORGET = "the source forgets its log"
     RESYNC = "an operator asks for a resync"
     PAUSE = "an operator pauses a schema, and resumes it"
@@ -53,7 +54,8 @@ EDGES: Final = ("ledger", "source", "destination")
 
 # Calls worth striking; those named twice are struck twice as often.
 _CALLS: Final = (
-    *("destination.write_batch",) * 6,
+    *("destination.write_batch",) * 5,
+    *("destination.write_chunk",) * 3,
     *("destination.open", "destination.update_marker") * 2,
     *("destination.get_schema", "destination.apply_schema_changes", "destination.missing"),
     *("metadata.markers", "metadata.register", "metadata.plan_snapshot", "metadata.settle"),

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import edges
 import pytest
+from faults import Fault, Planned
 
 import warp.leases.redis as redis_ledger
 from coordinator import planner
@@ -46,7 +47,7 @@ class Script:
 @dataclass(frozen=True, slots=True)
 class Bug:
     lines: tuple[Line | Script, ...]
-    seed: int  # one that has found it; the search begins there
+    planned: tuple[Planned, ...] | None = None  # what brings it out soon; None: as drawn
 
 
 def plant(bug: Bug, patch: pytest.MonkeyPatch) -> None:
@@ -80,21 +81,48 @@ def _plant_script(one: Script, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(redis_ledger, "_read", changed)
 
 
-_WRITE_ONCE: Final = Line(
+def often(
+    fault: Fault, call: str = "", *, seconds: float = 0.0, schema: str = ""
+) -> tuple[Planned, ...]:
+    """The same fault every other second."""
+    times = [1.0 + 2.0 * n for n in range(12)]
+    return tuple(Planned(at, fault, call=call, seconds=seconds, schema=schema) for at in times)
+
+
+PAUSED: Final = 6.0  # seconds: longer than a lease
+NOTHING: Final = ()
+# Tables are read anew, while who reads them is now and then paused with rows in hand.
+SNAPSHOTS: Final = (
+    *often(Fault.RESYNC, schema="shop"),
+    *often(Fault.FREEZE_BEFORE, "destination.write_chunk", seconds=2.0) * 2,
+)
+FROZEN_WRITERS: Final = often(Fault.FREEZE_BEFORE, "destination.write_batch", seconds=PAUSED)
+
+# The rows come in a transaction of their own, after that of the marker.
+_MARKER_FIRST: Final = Line(
     edges.DestinationConnection,
     "write_batch",
-    'return self._transaction("write_batch", marker, batch, more)',
-    "self.update_marker(marker)\n"
-    "    from dataclasses import replace\n"
-    "    behind = replace(marker, batch=marker.batch + 1)\n"
-    '    return self._network.call("destination.write_batch",'
-    " lambda: self._inner.write_batch(batch, behind, **more))",
+    'return self._transaction(f"write_{kind}", marker, batch, more)',
+    """from warp.model import Written
+    checks, before = self._network.world.checks, {}
+    def first():
+        before.update(self._network.world.warehouse.markers)
+        self._inner.update_marker(marker)
+        aside = more.get("quarantined", ())
+        checks.wrote(marker, before, batch, aside, looked_up=False)
+    def then():
+        for part in batch.changes:
+            self._inner._write(part, marker.unit, {})
+        return Written({})
+    self._network.call("destination.write_batch", first)
+    return self._network.call("destination.rows", then)""",
 )
 
 BUGS: Final[Mapping[str, Bug]] = {
     # ---------------------------------------------------------------- the marker protocol
     "a write does not check the fence": Bug(
-        (Line(MemoryDestination, "_advance", "or stored.fence != marker.fence", ""),), 0
+        (Line(MemoryDestination, "_advance", "or stored.fence != marker.fence", ""),),
+        FROZEN_WRITERS,
     ),
     "a write does not check the batch before it, and is tried again blindly": Bug(
         (
@@ -106,10 +134,11 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "except (SchemaMoved, DestinationUnavailable):",
             ),
         ),
-        0,
+        often(Fault.LOST_REPLY, "destination.write_batch"),
     ),
     "a unit is opened under an older fence": Bug(
-        (Line(MemoryDestination, "open", "marker.fence >= lease.fence", "False"),), 0
+        (Line(MemoryDestination, "open", "marker.fence >= lease.fence", "False"),),
+        often(Fault.FREEZE_BEFORE, "destination.open", seconds=PAUSED) + FROZEN_WRITERS,
     ),
     "opening does not raise the fence": Bug(
         (
@@ -120,11 +149,13 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "owner=lease.owner",
             ),
         ),
-        0,
+        NOTHING,
     ),
-    "the marker commits before the rows": Bug((_WRITE_ONCE,), 0),
+    "the marker commits before the rows": Bug(
+        (_MARKER_FIRST,), often(Fault.CRASH_AFTER, "destination.write_batch")
+    ),
     "a resync leaves the fence": Bug(
-        (Line(MemoryMetadata, "resync", "fence=marker.fence + 1,", ""),), 0
+        (Line(MemoryMetadata, "resync", "fence=marker.fence + 1,", ""),), SNAPSHOTS
     ),
     # ---------------------------------------------------------------- snapshot and stream
     "a change of the version of the row is passed by": Bug(
@@ -136,7 +167,7 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "elif old is not None and old.version >= version:",
             ),
         ),
-        0,
+        NOTHING,
     ),
     "a chunk's row lands on a newer one": Bug(
         (
@@ -147,7 +178,7 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "if version <= truncated_at:",
             ),
         ),
-        0,
+        SNAPSHOTS,
     ),
     "a chunk's row lands after it was truncated away": Bug(
         (
@@ -158,10 +189,10 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "if old is not None and old.version >= version:",
             ),
         ),
-        0,
+        SNAPSHOTS + often(Fault.TRUNCATE) * 2,
     ),
     "a delete leaves no tombstone": Bug(
-        (Line(MemoryDestination, "_write", "elif settled:", "elif True:"),), 0
+        (Line(MemoryDestination, "_write", "elif settled:", "elif True:"),), SNAPSHOTS
     ),
     "a table is settled before its chunks are done": Bug(
         (
@@ -173,7 +204,7 @@ BUGS: Final[Mapping[str, Bug]] = {
             ),
             Line(planner, "_settle_tables", "is Phase.SNAPSHOT and", "is Phase.SNAPSHOT and 1 or"),
         ),
-        0,
+        SNAPSHOTS,
     ),
     "a chunk is done with its first batch": Bug(
         (
@@ -184,7 +215,7 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "delivery.write(marker, waiting, Phase.DONE)",
             ),
         ),
-        0,
+        often(Fault.CRASH_AFTER, "destination.write_chunk") + SNAPSHOTS,
     ),
     "the stream's place is stored after the snapshot": Bug(
         (
@@ -200,7 +231,7 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "            return [StartStream(stream, view.follows)]",
             ),
         ),
-        0,
+        NOTHING,
     ),
     "polling goes on from after the snapshot": Bug(
         (
@@ -212,7 +243,7 @@ BUGS: Final[Mapping[str, Bug]] = {
                 " 'phase', None) is Phase.STREAMING:",
             ),
         ),
-        0,
+        NOTHING,
     ),
     # ---------------------------------------------------------------- the pipeline
     "the source is told to forget before the marker is durable": Bug(
@@ -224,26 +255,29 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "busy = len(batch) > 0 or bool(batch.reload); source.acknowledge(batch.end)",
             ),
         ),
-        0,
+        NOTHING,
     ),
     "a cell that was not sent becomes NULL": Bug(
-        (Line(MemoryDestination, "_write", "base.get(n) if v is UNCHANGED else", ""),), 0
+        (Line(MemoryDestination, "_write", "base.get(n) if v is UNCHANGED else", ""),), NOTHING
     ),
     "a part of a row that is not there is not looked up": Bug(
-        (Line(pipeline.Delivery, "write", "if not whole and any(", "if 0 and any("),), 0
+        (Line(pipeline.Delivery, "write", "if not whole and any(", "if 0 and any("),), NOTHING
     ),
     "a row that cannot land is dropped": Bug(
-        (Line(evolve, "_settle", "sorted(found.refused.items())", "()"),), 0
+        (Line(evolve, "_settle", "sorted(found.refused.items())", "()"),), NOTHING
     ),
     "the quarantine is not written": Bug(
-        (Line(MemoryDestination, "write_batch", "for row in quarantined:", "for row in ():"),), 0
+        (Line(MemoryDestination, "write_batch", "for row in quarantined:", "for row in ():"),),
+        NOTHING,
     ),
     # ---------------------------------------------------------------- holds
     "a hold has no deadline": Bug(
-        (Line(Held, "check", "if now > self._deadline:", "if False:"),), 0
+        (Line(Held, "check", "if now > self._deadline:", "if False:"),),
+        often(Fault.FREEZE_AFTER, "source.read", seconds=PAUSED),
     ),
     "a renewal counts from its answer": Bug(
-        (Line(Heartbeat, "beat", "held.renewed(asked_at)", "held.renewed(self._clock())"),), 0
+        (Line(Heartbeat, "beat", "held.renewed(asked_at)", "held.renewed(self._clock())"),),
+        often(Fault.FREEZE_AFTER, "ledger.renew", seconds=PAUSED),
     ),
     "a claim counts from its answer": Bug(
         (
@@ -254,14 +288,16 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "self._begin(lease, self._clock())",
             ),
         ),
-        0,
+        often(Fault.FREEZE_AFTER, "ledger.claim", seconds=3.0)
+        + often(Fault.LOST_REQUEST, "ledger.renew") * 4,
     ),
     # ---------------------------------------------------------------- the ledger
     "a claim leaves the unit in due": Bug(
-        (Script("claim", "redis.call('ZREM', DUE, unpack(units))", ""),), 0
+        (Script("claim", "redis.call('ZREM', DUE, unpack(units))", ""),), NOTHING
     ),
     "anyone releases": Bug(
-        (Script("release", "if not holds(worker, unit, fence) then return 0 end", ""),), 0
+        (Script("release", "if not holds(worker, unit, fence) then return 0 end", ""),),
+        often(Fault.FREEZE_BEFORE, "ledger.release", seconds=PAUSED),
     ),
     "a renewal ignores the owner": Bug(
         (
@@ -271,17 +307,11 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "true",
             ),
         ),
-        0,
+        often(Fault.FREEZE_BEFORE, "ledger.renew", seconds=PAUSED),
     ),
-    "leases are reaped before their time": Bug(
-        (
-            Script(
-                "prelude",
-                "redis.call('ZRANGEBYSCORE', EXP, '-inf', now, 'LIMIT', 0, SWEEP)",
-                "redis.call('ZRANGEBYSCORE', EXP, '-inf', now + 2500, 'LIMIT', 0, SWEEP)",
-            ),
-        ),
-        0,
+    "a renewal lasts for half of what it should": Bug(
+        (Script("renew", "{}, now + ttl", "{}, now + ttl / 2"),),
+        often(Fault.SLOW, "ledger.renew", seconds=1.4) * 3,
     ),
     # ---------------------------------------------------------------- the coordinator
     "a wiped ledger is not built anew": Bug(
@@ -295,7 +325,7 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "            known.add(units)",
             ),
         ),
-        0,
+        often(Fault.WIPE),
     ),
     "a slot is run again": Bug(
         (
@@ -306,6 +336,6 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "return slot",
             ),
         ),
-        0,
+        None,
     ),
 }

@@ -85,9 +85,8 @@ def fresh_scripts() -> Iterator[None]:
 @pytest.mark.parametrize("name", BUGS)
 def test_it_finds_a_planted_bug(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(BUGS[name], monkeypatch)
-    first = BUGS[name].seed
-    for seed in (first, *range(MOST_SEEDS)):
-        if run(seed).violation:
+    for seed in range(MOST_SEEDS):
+        if run(seed, BUGS[name].planned).violation:
             return
     pytest.fail(f"not found in {MOST_SEEDS} seeds: {name}")
 

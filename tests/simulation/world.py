@@ -83,7 +83,8 @@ class World:
             random.Random(f"{seed} {of}") for of in ("faults", "writes", "fleet", "scheduler")
         )
         self.seed = seed
-        self.planned = draw(plans, until=FAULTY, ttl=TTL) if planned is None else tuple(planned)
+        drawn = draw(plans, until=FAULTY, ttl=TTL) if planned is None else planned
+        self.planned = tuple(sorted(drawn, key=lambda one: one.at))
         self.scheduler = Scheduler(schedules)
         self.strikes = Strikes(self.planned)
         self.events: Counter[str] = Counter()
@@ -235,6 +236,8 @@ class World:
                 self.writer.add_column()
             case Fault.WIDEN_COLUMN:
                 self.writer.widen_column()
+            case Fault.TRUNCATE:
+                self.writer.truncate()
             case Fault.FORGET:
                 self.database.forget()
             case Fault.RESYNC | Fault.REPLAY | Fault.PAUSE:
