@@ -40,6 +40,7 @@ class Checks:
         self._world = world
         self._seen: dict[str, Marker] = {}
         self._lenient: Counter[str] = Counter()  # moves, for a batch may be about two of them
+        self._durable: Counter[str] = Counter()  # the furthest position there was, by schema
         self._landed: dict[str, Changes] = {}  # of a stream, since its position moved last
 
     # ------------------------------------------------------------ while it goes on
@@ -50,7 +51,6 @@ class Checks:
         if marker.fence != lease.fence:
             self._fail(f"{lease.unit.id} was opened under {lease.fence} and has {marker.fence}")
         self._landed.pop(lease.unit.id, None)  # it is read again from its position
-        self.look()
 
     def about_to_write(self, process: Process, marker: Marker) -> None:
         """A hold that says it is ours is never wrong, unless the ledger itself was changed."""
@@ -80,7 +80,6 @@ class Checks:
             if looked_up:
                 self._lenient[unit.id] = 2
             self._moved(unit, stood.position, marker.position, batch, quarantined)
-        self.look()
 
     def _moved(
         self,
@@ -124,13 +123,7 @@ class Checks:
     def acknowledged(self, schema: str, position: Position) -> None:
         """Guarantee 3: what the source may forget is durable."""
         named = (schema, SHARED) if schema in STREAMED or schema == SHARED else (schema,)
-        durable = [
-            int(m.position.token)
-            for m in self._world.warehouse.markers.values()
-            if m.unit.schema in named and m.unit.kind in (UnitKind.STREAM, UnitKind.POLL)
-            if m.position is not None
-        ]
-        if int(position.token) > max(durable, default=-1):
+        if int(position.token) > max(self._durable[name] for name in named):
             self._fail(f"{schema} acknowledged {position.token} before it was durable")
 
     def look(self) -> None:
@@ -147,6 +140,10 @@ class Checks:
             ):
                 self._fail(f"{id} fell back from {_shown(seen)} to {_shown(marker)}")
             self._seen[id] = marker
+            if marker.unit.kind in (UnitKind.STREAM, UnitKind.POLL) and marker.position:
+                # Also where a resync has moved it back since: what was before it had landed.
+                schema, place = marker.unit.schema, int(marker.position.token)
+                self._durable[schema] = max(self._durable[schema], place)
 
     # ------------------------------------------------------------ when all has come to rest
 

@@ -111,6 +111,8 @@ class Network:
             raise self._unreachable(edge)
         try:
             answer = effect()
+            if edge == "destination":
+                world.checks.look()
         except Exception as error:
             world.met(f"{call}: {type(error).__name__}")
             self._trace(call, told, type(error).__name__)
@@ -287,7 +289,7 @@ def _copied(batch: ChangeBatch) -> ChangeBatch:
 
 
 class DestinationConnection(Through):
-    """One unit's destination; every transaction is watched."""
+    """One unit's destination."""
 
     def __init__(self, network: Network, inner: MemoryDestination) -> None:
         super().__init__(network, "destination", inner)
@@ -320,7 +322,7 @@ class DestinationConnection(Through):
         return due
 
     def metadata(self) -> MetadataStore:
-        metadata = MetadataConnection(self._network, "metadata", self._inner.metadata())
+        metadata = Through(self._network, "metadata", self._inner.metadata())
         return cast("MetadataStore", metadata)
 
     def _transaction(
@@ -347,20 +349,6 @@ class DestinationConnection(Through):
         place = f"at {marker.position.token}" if marker.position else ""
         told = f"{marker.unit.id} fence {marker.fence} batch {marker.batch} {place} {rows}"
         return self._network.call(f"destination.{name}", effect, told=told)
-
-
-class MetadataConnection(Through):
-    def __getattr__(self, name: str) -> Any:
-        method = super().__getattr__(name)
-        world = self._network.world
-
-        def watched(*arguments: Any, **named: Any) -> Any:
-            try:
-                return method(*arguments, **named)
-            finally:
-                world.checks.look()
-
-        return watched
 
 
 # ---------------------------------------------------------------- who gets them

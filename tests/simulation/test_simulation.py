@@ -86,7 +86,7 @@ def fresh_scripts() -> Iterator[None]:
 def test_it_finds_a_planted_bug(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(BUGS[name], monkeypatch)
     for seed in range(MOST_SEEDS):
-        if run(seed, BUGS[name].planned).violation:
+        if run(seed, BUGS[name].planned, faulty=BUGS[name].faulty).violation:
             return
     pytest.fail(f"not found in {MOST_SEEDS} seeds: {name}")
 

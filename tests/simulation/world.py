@@ -77,13 +77,14 @@ class Result:
 class World:
     """Everything of one run, and what the rest of it asks for."""
 
-    def __init__(self, seed: int, planned: Sequence[Planned] | None = None) -> None:
+    def __init__(self, seed: int, planned: Sequence[Planned] | None, faulty: float) -> None:
         # Four sources of chance: what goes wrong can be left out without changing what is written.
         plans, writes, self.chance, schedules = (
             random.Random(f"{seed} {of}") for of in ("faults", "writes", "fleet", "scheduler")
         )
         self.seed = seed
-        drawn = draw(plans, until=FAULTY, ttl=TTL) if planned is None else planned
+        self._faulty = faulty
+        drawn = draw(plans, until=faulty, ttl=TTL) if planned is None else planned
         self.planned = tuple(sorted(drawn, key=lambda one: one.at))
         self.scheduler = Scheduler(schedules)
         self.strikes = Strikes(self.planned)
@@ -111,7 +112,7 @@ class World:
             self.database.create(_table(table))
         self.rates.create(_table(RATES))
         self.checks = Checks(self)
-        self.writer = Writer(self, writes, FAULTY)
+        self.writer = Writer(self, writes, faulty)
         for _ in range(self.chance.randint(0, 30)):  # rows that are there before the fleet is
             self.writer._step()
         self.members: dict[str, Member] = {}
@@ -187,7 +188,7 @@ class World:
 
     def _referee(self) -> None:
         """Ends the run once all has come to rest, and has stayed so."""
-        self.scheduler.wait(FAULTY)
+        self.scheduler.wait(self._faulty)
         while True:
             self.scheduler.wait(1.0)
             if not self.writer.done or self.checks.unsettled():
@@ -276,10 +277,10 @@ class World:
 _STRIKES: Final = frozenset(list(Fault)[: list(Fault).index(Fault.KILL)])
 
 
-def run(seed: int, planned: Sequence[Planned] | None = None) -> Result:
-    """One run, and what became of it."""
+def run(seed: int, planned: Sequence[Planned] | None = None, *, faulty: float = FAULTY) -> Result:
+    """One run, and what became of it; after `faulty` seconds nothing changes any more."""
     with _heard() as hears:
-        world = World(seed, planned)
+        world = World(seed, planned, faulty)
         hears.append(world)
         try:
             at_rest = world.scheduler.run(lambda: world.is_over, limit=LIMIT)

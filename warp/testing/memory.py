@@ -809,7 +809,8 @@ class MemoryMetadata:
             ]
             if state is None or state.phase != Phase.SNAPSHOT:
                 return False
-            if any(m.phase != Phase.DONE for m in chunks):
+            # Not those of an earlier epoch: whoever opens one late makes its marker again.
+            if any(m.phase != Phase.DONE for m in chunks if m.epoch == state.epoch):
                 return False
             rows = self.warehouse.tables.get(table, {})
             self.warehouse.supersede(
