@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "sim"
 SLOTS = 2
+LEADS_FOR = 6.0
 RESTARTS_AFTER = 2.0  # seconds a supervisor takes
 
 
@@ -78,7 +79,7 @@ class SimulatedWorker(Member):
             slots=SLOTS,
             pace=Pace(
                 ttl=world.ttl,
-                claim_every=0.6,
+                claim_every=1.0,
                 quantum=1.0,
                 drain_limit=10.0,
                 backoff=Backoff(5, 2.0, 0.5, 4.0),
@@ -106,7 +107,7 @@ class SimulatedCoordinator(Member):
     def _run(self) -> None:
         ledger = ledger_of(self.network, self.machine, namespace_of(NAMESPACE))
         clocks: dict[str, Any] = {"clock": self.machine.monotonic, "machine": self.machine}
-        leadership = Leadership(ledger, self.process.name, ttl=self.world.ttl, **clocks)
+        leadership = Leadership(ledger, self.process.name, ttl=LEADS_FOR, **clocks)
         watch: Any = Unwatched()
         reconciler = Reconciler(
             self.world.settings,

@@ -90,16 +90,18 @@ def often(
     fault: Fault, call: str = "", *, seconds: float = 0.0, schema: str = ""
 ) -> tuple[Planned, ...]:
     """The same fault once a second."""
-    times = [1.0 + n for n in range(8)]
+    times = [0.5 + n for n in range(8)]
     return tuple(Planned(at, fault, call=call, seconds=seconds, schema=schema) for at in times)
 
 
 PAUSED: Final = 6.0  # seconds: longer than a lease
 NOTHING: Final = ()
-# Tables are read anew, while who reads them is now and then paused with rows in hand.
+# Who reads a table is paused with rows in hand, while others follow its changes.
+LATE_CHUNKS: Final = often(Fault.FREEZE_BEFORE, "destination.write_chunk", seconds=2.0) * 2
+# Tables are read anew besides, again and again.
 SNAPSHOTS: Final = (
     *often(Fault.RESYNC, schema="shop"),
-    *often(Fault.FREEZE_BEFORE, "destination.write_chunk", seconds=2.0) * 2,
+    *LATE_CHUNKS,
 )
 FROZEN_WRITERS: Final = often(Fault.FREEZE_BEFORE, "destination.write_batch", seconds=PAUSED)
 
@@ -183,7 +185,7 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "if version <= truncated_at:",
             ),
         ),
-        SNAPSHOTS,
+        LATE_CHUNKS,
     ),
     "a chunk's row lands after it was truncated away": Bug(
         (
@@ -194,11 +196,10 @@ BUGS: Final[Mapping[str, Bug]] = {
                 "if old is not None and old.version >= version:",
             ),
         ),
-        often(Fault.FREEZE_BEFORE, "destination.write_chunk", seconds=2.0)
-        + often(Fault.TRUNCATE)[1:5],
+        LATE_CHUNKS + often(Fault.TRUNCATE)[1:5],
     ),
     "a delete leaves no tombstone": Bug(
-        (Line(MemoryDestination, "_write", "elif settled:", "elif True:"),), SNAPSHOTS
+        (Line(MemoryDestination, "_write", "elif settled:", "elif True:"),), LATE_CHUNKS
     ),
     "a table is settled before its chunks are done": Bug(
         (
@@ -210,7 +211,7 @@ BUGS: Final[Mapping[str, Bug]] = {
             ),
             Line(planner, "_settle_tables", "is Phase.SNAPSHOT and", "is Phase.SNAPSHOT and 1 or"),
         ),
-        SNAPSHOTS,
+        LATE_CHUNKS,
     ),
     "a chunk is done with its first batch": Bug(
         (
@@ -267,7 +268,7 @@ BUGS: Final[Mapping[str, Bug]] = {
         (Line(MemoryDestination, "_write", "base.get(n) if v is UNCHANGED else", ""),), NOTHING
     ),
     "a part of a row that is not there is not looked up": Bug(
-        (Line(pipeline.Delivery, "write", "if not whole and any(", "if 0 and any("),), SNAPSHOTS
+        (Line(pipeline.Delivery, "write", "if not whole and any(", "if 0 and any("),), LATE_CHUNKS
     ),
     "a row that cannot land is dropped": Bug(
         (Line(evolve, "_settle", "sorted(found.refused.items())", "()"),), NOTHING

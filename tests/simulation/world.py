@@ -49,9 +49,9 @@ from warp.testing.memory import (
     MemoryWarehouse,
 )
 
-FAULTY: Final = 25.0  # seconds in which things go wrong, and the source changes
+FAULTY: Final = 20.0  # seconds in which things go wrong, and the source changes
 LIMIT: Final = 300.0  # by then all must have come to rest
-STILL: Final = 6.0  # and stay so for this long, whoever wakes up
+STILL: Final = 5.0  # and stay so for this long, whoever wakes up
 TTL: Final = 4.0
 EVERY: Final = "* * * * * */15"  # the sixth field is seconds
 
