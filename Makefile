@@ -13,7 +13,7 @@ BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick soak spin asan docs site bigquery-acceptance pictures format native image clean
+.PHONY: help demo test check bench bench-quick soak simulate spin asan docs site bigquery-acceptance pictures format native image clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ soak: $(READY) ## Thousands of randomised hand-over trials (TRIALS=2000)
 
 spin: $(READY) ## The lease protocol by the model checker Spin, beside our own model; two minutes
 	PYTHONPATH=. $(BIN)/python tests/simulation/lease_spin.py
+
+simulate: $(READY) ## A fleet under faults at every call, on a simulated clock (SEEDS=2000 SEED=1000)
+	CARTRIDGE_WARP_SEED=$(or $(SEED),1000) CARTRIDGE_WARP_TRIALS=$(or $(SEEDS),2000) \
+	  $(BIN)/python -m pytest -m soak --timeout 0 -n auto tests/simulation/test_simulation.py $(ARGS)
 
 asan: $(READY) ## The fuzz tests of the compiled modules under AddressSanitizer
 	CARTRIDGE_WARP_CFLAGS="-O1 -g -fsanitize=address" $(BIN)/python setup.py -q build_ext --inplace --force

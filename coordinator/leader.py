@@ -7,8 +7,6 @@ that cannot do its duties makes room for one that may.
 from __future__ import annotations
 
 import contextlib
-import random
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -17,6 +15,7 @@ import structlog
 
 from warp.errors import LedgerUnavailable
 from warp.interfaces import LeaseStore
+from warp.machine import THIS_MACHINE, Machine, Running, between
 from warp.model import Lease, UnitKind, WorkUnit
 
 log = structlog.get_logger(__name__)
@@ -40,26 +39,35 @@ class Leadership:
         *,
         ttl: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
+        machine: Machine = THIS_MACHINE,
     ) -> None:
         self.id = id
         self._ledger = ledger
         self._ttl = ttl
         self._clock = clock
+        self._machine = machine
         self._lease: Lease | None = None
         self._deadline = 0.0
         self._stand_back_until = 0.0
-        self._lock = threading.Lock()  # the thread and `give_up` both change the lease
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.taken = threading.Event()  # set while leading; wakes who waits for it
+        self._lock = machine.lock()  # the thread and `give_up` both change the lease
+        self._stop = machine.event()
+        self._thread: Running | None = None
+        self.taken = machine.event()  # set while leading; wakes who waits for it
 
     @property
     def leading(self) -> bool:
         return self._lease is not None and self._clock() <= self._deadline
 
+    def wait(self, seconds: float) -> None:
+        """Until we lead, or for that long."""
+        if not self.leading:
+            # Still set where the lease ran out while our thread waits for an answer; whoever waits
+            # for it would spin until then.  Cleared just after it was set: half a second lost.
+            self.taken.clear()
+            self.taken.wait(seconds)
+
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="leadership", daemon=True)
-        self._thread.start()
+        self._thread = self._machine.start(self._run, name="leadership")
 
     def stop(self) -> None:
         """Leave the field at once, so that a standby need not wait for the lease to expire."""
@@ -92,7 +100,7 @@ class Leadership:
                 reachable = False
             if not self.leading:
                 self.taken.clear()
-            self._stop.wait(self._ttl / 10 * random.uniform(0.75, 1.25))
+            self._stop.wait(self._ttl / 10 * between(self._machine, 0.75, 1.25))
 
     def step(self) -> None:
         """Renew what we have, or try to get it."""

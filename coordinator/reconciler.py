@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -52,6 +51,7 @@ from warp.interfaces import (
     ResyncsRanges,
     SourceConnector,
 )
+from warp.machine import THIS_MACHINE, Event, Machine, between
 from warp.model import (
     SHARED,
     Change,
@@ -119,6 +119,7 @@ class Reconciler:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        machine: Machine = THIS_MACHINE,
     ) -> None:
         self._settings = settings
         self._assembly = assembly
@@ -127,26 +128,25 @@ class Reconciler:
         self._watch = watch
         self._clock = clock
         self._wall = wall
+        self._machine = machine
         self._desks = {schema.name: Desk(schema) for schema in settings.schemas}
         self._sharing = assembly.sharing()
         self._books = Books(assembly)
         self._incarnation = ""
         self._failed_rounds = 0
         self._heard_at = clock()
-        self._pool = ThreadPoolExecutor(
-            max_workers=min(TENDERS, len(self._desks)), thread_name_prefix="tend"
-        )
+        self._pool = machine.pool(min(TENDERS, len(self._desks)), name="tend")
 
     # ------------------------------------------------------------ rounds
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: Event) -> None:
         """Rounds until `stop` is set."""
         try:
             while not stop.is_set():
                 if not self._leadership.leading:
                     self._watch.rest()
                     self._heard_at = self._clock()
-                    self._leadership.taken.wait(LOOK)
+                    self._leadership.wait(LOOK)
                     continue
                 pause = self._guarded_round()
                 self._heard_at = self._clock()
@@ -187,7 +187,7 @@ class Reconciler:
             self._leadership.give_up()
         return min(5.0, 0.5 * 2.0**self._failed_rounds)
 
-    def _rest(self, pause: float, stop: threading.Event) -> None:
+    def _rest(self, pause: float, stop: Event) -> None:
         """Until the next round is due, or at once when the ledger was wiped."""
         until = self._clock() + pause
         while (left := until - self._clock()) > 0 and not stop.wait(min(left, LOOK)):
@@ -266,7 +266,9 @@ class Reconciler:
             self._watch.schema_failed(desk.settings.name, error)
         _drop_source(desk)
         self._books.drop()
-        desk.not_before = self._clock() + random.uniform(0.5, 1.0) * min(60.0, 2.0**desk.failures)
+        desk.not_before = self._clock() + between(self._machine, 0.5, 1.0) * min(
+            60.0, 2.0**desk.failures
+        )
 
     def _tend(self, desk: Desk, seen: Seen) -> bool:
         schema = desk.settings

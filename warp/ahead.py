@@ -7,11 +7,12 @@ interpreter while they wait, so the two waits overlap.
 from __future__ import annotations
 
 import contextvars
-import queue
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, TypeVar
+
+from warp.machine import THIS_MACHINE, Event, Machine, Pipe, Room
 
 T = TypeVar("T")
 
@@ -32,26 +33,28 @@ def _never() -> bool:
 
 
 @contextmanager
-def ahead(items: Iterable[T], *, stopping: Callable[[], bool] = _never) -> Generator[Iterator[T]]:
+def ahead(
+    items: Iterable[T],
+    *,
+    stopping: Callable[[], bool] = _never,
+    machine: Machine = THIS_MACHINE,
+) -> Generator[Iterator[T]]:
     """Iterate over `items` from a thread of its own, until `stopping`.
 
     An error of the reader is raised where the next item would have come.  On leaving, the reader
     is told to stop and, where `items` is a generator, closed in its own thread; a read that
     blocks is waited for, so a source must yield (or be closed) within its idle time.
     """
-    ready: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
-    room = threading.Semaphore(DEPTH)  # asked for before a batch is read, not after
-    stop = threading.Event()
+    ready = machine.pipe()
+    room = machine.room(DEPTH)  # asked for before a batch is read, not after
+    stop: Event = machine.event()
 
     def over() -> bool:
         return stop.is_set() or stopping()
 
     # In this thread's context: what the source logs while it reads carries the unit's ids too.
     inside = contextvars.copy_context().run
-    reader = threading.Thread(
-        target=inside, args=(_read, items, ready, room, over), daemon=True, name="ahead"
-    )
-    reader.start()
+    reader = machine.start(partial(inside, _read, items, ready, room, over), name="ahead")
     try:
         yield _drain(ready, room)
     finally:
@@ -60,7 +63,7 @@ def ahead(items: Iterable[T], *, stopping: Callable[[], bool] = _never) -> Gener
         reader.join()
 
 
-def _drain(ready: queue.SimpleQueue[T | _End], room: threading.Semaphore) -> Iterator[T]:
+def _drain(ready: Pipe, room: Room) -> Iterator[T]:
     while True:
         item = ready.get()
         if isinstance(item, _End):
@@ -74,8 +77,8 @@ def _drain(ready: queue.SimpleQueue[T | _End], room: threading.Semaphore) -> Ite
 
 def _read(
     items: Iterable[T],
-    ready: queue.SimpleQueue[T | _End],
-    room: threading.Semaphore,
+    ready: Pipe,
+    room: Room,
     over: Callable[[], bool],
 ) -> None:
     error: BaseException | None = None

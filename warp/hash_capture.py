@@ -38,6 +38,7 @@ from warp.digest.comparing import Key, Seen, in_groups, is_same, keys_apart, lea
 from warp.digest.seams import EVERYTHING, ReadsKeys, Summing
 from warp.errors import SchemaMoved
 from warp.interfaces import DestinationConnector, Hold, SourceConnector
+from warp.machine import THIS_MACHINE, Machine
 from warp.model import (
     Capture,
     ChangeBatch,
@@ -84,10 +85,11 @@ def poll(
     selection: TableSelection,
     meter: Meter,
     fire_time: float,
+    machine: Machine = THIS_MACHINE,
 ) -> bool:
     """As `pipeline.poll`, of a table that `is_meant`."""
     if source.traits.reads_keys and destination.traits.compares:
-        delivery = Delivery(source, destination, hold, selection, meter)
+        delivery = Delivery(source, destination, hold, selection, meter, machine.monotonic)
         ends = Ends(source, destination, hold, selection)
         run = _Run(ends, delivery, meter, marker, fire_time)
         try:
@@ -100,6 +102,7 @@ def poll(
         selection=selection,
         meter=meter,
         fire_time=fire_time,
+        machine=machine,
     )
 
 

@@ -6,7 +6,6 @@ run and who runs them; nothing else moves a row.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -18,6 +17,7 @@ from warp.ahead import ahead
 from warp.errors import SchemaBusy, SchemaMoved, SourceRefused, WarpError
 from warp.evolve import Growth, evolve
 from warp.interfaces import DestinationConnector, Hold, SourceConnector
+from warp.machine import THIS_MACHINE, Machine
 from warp.model import (
     Change,
     ChangeBatch,
@@ -75,32 +75,33 @@ def stream(
     selection: TableSelection,
     meter: Meter,
     idle: float = IDLE_SECONDS,
+    machine: Machine = THIS_MACHINE,
 ) -> Marker:
     """Follow the log until the hold says stop.  `marker` is what `destination.open` returned.
 
     A unit without a position starts at the log's end now, stored before anything is read.
     """
-    delivery = Delivery(source, destination, hold, selection, meter)
+    delivery = Delivery(source, destination, hold, selection, meter, machine.monotonic)
     if marker.position is None:
         marker = delivery.move(marker, ChangeBatch([], source.position()), Phase.STREAMING)
     if marker.position is None:
         raise AssertionError("the marker was given a position")
-    moved_at = time.monotonic()
+    moved_at = machine.monotonic()
     was_busy = True
     # A quiet stream's marker still follows the log, so it is never lost; and so soon, that whoever
     # compares the marker with the log's end (`status`) does not take a quiet stream for a late one.
     patience = destination.traits.idle_marker_seconds
     changes = source.get_changes(marker.position, selection=selection, idle=idle)
-    with ahead(changes, stopping=hold.stopping) as batches:
+    with ahead(changes, stopping=hold.stopping, machine=machine) as batches:
         for batch in batches:
             busy = len(batch) > 0 or bool(batch.reload)
-            quiet_for = time.monotonic() - moved_at
+            quiet_for = machine.monotonic() - moved_at
             if busy:
                 marker = delivery.write(marker, batch, Phase.STREAMING)
             elif batch.end != marker.position and (was_busy or quiet_for >= patience):
                 marker = delivery.move(marker, batch, Phase.STREAMING)
             if busy or marker.position == batch.end:
-                moved_at = time.monotonic()
+                moved_at = machine.monotonic()
                 source.acknowledge(batch.end)  # only now: the marker is durable (guarantee 3)
             if not busy:
                 meter.caught_up()
@@ -122,6 +123,7 @@ def snapshot(
     *,
     selection: TableSelection,
     meter: Meter,
+    machine: Machine = THIS_MACHINE,
 ) -> bool:
     """Read one chunk; True when it is done, False when the hold asked to stop half-way.
 
@@ -133,7 +135,7 @@ def snapshot(
         raise AssertionError("a chunk unit has a chunk")
     if marker.phase == Phase.DONE:
         return True
-    delivery = Delivery(source, destination, hold, selection, meter)
+    delivery = Delivery(source, destination, hold, selection, meter, machine.monotonic)
     schema = delivery.know(chunk.table)  # so that a table without any row is there too
     if schema is not None and not schema.key and (chunk.lower or chunk.upper):
         raise SourceRefused(
@@ -142,7 +144,7 @@ def snapshot(
             place=marker.unit.id,
         )
     waiting: ChangeBatch | None = None  # one batch behind, so that the last one is known
-    with ahead(source.get_full_snapshot(chunk)) as batches:
+    with ahead(source.get_full_snapshot(chunk), machine=machine) as batches:
         for batch in batches:
             if waiting is not None:
                 marker = delivery.write(marker, waiting, Phase.SNAPSHOT)
@@ -165,16 +167,17 @@ def poll(
     selection: TableSelection,
     meter: Meter,
     fire_time: float,
+    machine: Machine = THIS_MACHINE,
 ) -> bool:
     """One run of a polled table; True when it is complete, False when asked to stop half-way."""
     table = marker.unit.table
     if table is None:
         raise AssertionError("a poll unit has a table")
-    delivery = Delivery(source, destination, hold, selection, meter)
+    delivery = Delivery(source, destination, hold, selection, meter, machine.monotonic)
     schema = delivery.know(table)
     # A run of a table without a key takes the place of the last one, so each begins at the start.
     after = marker.position if schema is None or schema.key else None
-    with ahead(source.poll(table, after, fire_time=fire_time)) as batches:
+    with ahead(source.poll(table, after, fire_time=fire_time), machine=machine) as batches:
         for batch in batches:
             marker = delivery.write(marker, batch, Phase.SNAPSHOT)
             source.acknowledge(batch.end)  # only now: the marker is durable (guarantee 3)
@@ -197,6 +200,7 @@ def replay(
     *,
     selection: TableSelection,
     meter: Meter,
+    machine: Machine = THIS_MACHINE,
 ) -> bool:
     """Land what is to be replayed of one table; True when none is left, False when asked to stop.
 
@@ -206,7 +210,7 @@ def replay(
     unit = marker.unit
     if unit.table is None:
         raise AssertionError("a replay unit has a table")
-    delivery = Delivery(source, destination, hold, selection, meter)
+    delivery = Delivery(source, destination, hold, selection, meter, machine.monotonic)
     metadata = destination.metadata()
     while rows := metadata.to_replay(unit.schema, unit.table, REPLAYED_AT_ONCE):
         marker = delivery.write_replayed(marker, rows, Phase.SNAPSHOT)
@@ -229,7 +233,7 @@ class Delivery:
         hold: Hold,
         selection: TableSelection,
         meter: Meter,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = THIS_MACHINE.monotonic,
     ) -> None:
         self._source = source
         self._destination = destination
@@ -414,7 +418,7 @@ class Delivery:
     def _change(self, changes: list[SchemaChange]) -> None:
         self._destination.apply_schema_changes(changes)
         self._meter.evolved(changes)
-        for table in {change.table for change in changes}:
+        for table in dict.fromkeys(change.table for change in changes):
             schema = self._destination.get_schema(table)
             if schema is None:
                 raise WarpError("the table just changed is not there", place=str(table))

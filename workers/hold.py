@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable
 
 import psutil
@@ -17,6 +16,7 @@ import structlog
 
 from warp.errors import LeaseLost, LedgerUnavailable
 from warp.interfaces import LeaseStore
+from warp.machine import THIS_MACHINE, Machine, Running
 from warp.model import Lease, UnitKind
 
 log = structlog.get_logger(__name__)
@@ -38,15 +38,21 @@ class Held:
     """One lease held by this process.  The `Hold` that the pipeline is given."""
 
     def __init__(
-        self, lease: Lease, *, ttl: float, asked_at: float, clock: Clock = time.monotonic
+        self,
+        lease: Lease,
+        *,
+        ttl: float,
+        asked_at: float,
+        clock: Clock = time.monotonic,
+        machine: Machine = THIS_MACHINE,
     ) -> None:
         self._lease = lease
         self._ttl = ttl
         self._clock = clock
         self._deadline = asked_at + SAFE_PART * ttl
         self._lost = False
-        self._back = threading.Event()
-        self.run = uuid.uuid4().hex  # names this turn in logs, sync_runs and error_log
+        self._back = machine.event()
+        self.run = machine.new_id()  # names this turn in logs, sync_runs and error_log
         self.since = clock()
         self.progress_at = self.since
         self.stalled = False
@@ -169,6 +175,7 @@ class Heartbeat:
         quantum: float = 2.0,
         stall_after: float | None = None,
         clock: Clock = time.monotonic,
+        machine: Machine = THIS_MACHINE,
     ) -> None:
         self._ledger = ledger
         self._worker = worker
@@ -178,14 +185,14 @@ class Heartbeat:
         self._quantum = quantum
         self._stall_after = default_stall_after(ttl) if stall_after is None else stall_after
         self._clock = clock
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._machine = machine
+        self._stop = machine.event()
+        self._thread: Running | None = None
         self._reachable = True
         self.last_answer = clock()
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
-        self._thread.start()
+        self._thread = self._machine.start(self._run, name="heartbeat")
 
     def stop(self) -> None:
         self._stop.set()

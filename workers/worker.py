@@ -7,8 +7,6 @@ else; one unit's end never touches another.
 from __future__ import annotations
 
 import contextlib
-import random
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,6 +27,7 @@ from warp.errors import (
     WarpError,
 )
 from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, SourceConnector
+from warp.machine import THIS_MACHINE, Machine, between
 from warp.model import Lease, Marker, Phase, TableSelection, UnitKind, WorkUnit
 from warp.retry import Backoff, Streak
 from warp.schedule import Schedule
@@ -88,6 +87,7 @@ class Worker:
         id: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        machine: Machine = THIS_MACHINE,
     ) -> None:
         self.id = id or new_process_id()
         self.slots = slots
@@ -100,10 +100,11 @@ class Worker:
         self._schedule_of = schedule_of
         self._clock = clock
         self._wall = wall
+        self._machine = machine
         self._draining = False  # a plain flag: a signal may interrupt any lock's holder
         self._failures: dict[str, int] = {}  # in a row, by unit id
         self._stands_back_until = 0.0  # so that others can claim what is not for us
-        self._changed = threading.Condition()  # a slot came free, or it is time to stop
+        self._changed = machine.condition()  # a slot came free, or it is time to stop
         self.heartbeat = Heartbeat(
             ledger,
             self.id,
@@ -113,6 +114,7 @@ class Worker:
             quantum=self._pace.quantum,
             stall_after=self._pace.stall_after,
             clock=clock,
+            machine=machine,
         )
 
     # ------------------------------------------------------------ the process
@@ -154,12 +156,12 @@ class Worker:
                 for lease in leases:
                     self._begin(lease, asked_at)
                 if not leases and not self.draining:
-                    self._ledger.wait(self._pace.claim_every * random.uniform(0.5, 1.25))
+                    self._ledger.wait(self._pace.claim_every * between(self._machine, 0.5, 1.25))
             except LedgerUnavailable as error:
                 if reachable:
                     log.warning("cannot_claim", error=str(error), action="trying again")
                 reachable = False
-                time.sleep(random.uniform(0.1, 0.3))
+                self._machine.sleep(between(self._machine, 0.1, 0.3))
 
     def _await_free_slot(self) -> None:
         with self._changed:
@@ -167,14 +169,12 @@ class Worker:
             self._changed.wait(self._pace.claim_every)
 
     def _begin(self, lease: Lease, asked_at: float) -> None:
-        held = Held(lease, ttl=self._pace.ttl, asked_at=asked_at, clock=self._clock)
+        ttl, clock, machine = self._pace.ttl, self._clock, self._machine
+        held = Held(lease, ttl=ttl, asked_at=asked_at, clock=clock, machine=machine)
         self.holds.add(held)
         if self.draining:
             held.ask_back()
-        thread = threading.Thread(
-            target=self._slot, args=(held,), name=f"slot {lease.unit.id}", daemon=True
-        )
-        thread.start()
+        machine.start(lambda: self._slot(held), name=f"slot {lease.unit.id}")
 
     def _give_all_back(self) -> None:
         with contextlib.suppress(LedgerUnavailable):
@@ -207,6 +207,7 @@ class Worker:
             self._clock,
             schedule_of=self._schedule_of,
             wall=self._wall,
+            machine=self._machine,
         )
         outcome = Outcome("failed", failed=True)
         with structlog.contextvars.bound_contextvars(
@@ -264,6 +265,7 @@ class Turn:
         *,
         schedule_of: Callable[[WorkUnit], Schedule | None] = lambda unit: None,
         wall: Callable[[], float] = time.time,
+        machine: Machine = THIS_MACHINE,
     ) -> None:
         self.run = held.run
         self._ledger = ledger
@@ -277,8 +279,10 @@ class Turn:
         self._schedule_of = schedule_of
         self._slot: float | None = None  # of the run that was begun
         self._wall = wall
+        self._machine = machine
         # A lease is kept for as long as it takes.
-        self._waits = Streak(replace(pace.backoff, max_retries=None), clock=clock)
+        steady = replace(pace.backoff, max_retries=None)
+        self._waits = Streak(steady, clock=clock, chance=machine.chance)
 
     def play(self, repeat_after: Callable[[WorkUnit], float | None]) -> Outcome:
         """Run the unit to the end of its turn.  Every way it can end is one line here."""
@@ -387,20 +391,29 @@ class Turn:
         selection: TableSelection,
         meter: UnitMeter,
     ) -> Outcome:
-        ends = (source, destination, marker, self._held)
+        ends, machine = (source, destination, marker, self._held), self._machine
         match self._unit.kind:
             case UnitKind.STREAM:
-                pipeline.stream(*ends, selection=Followed(selection), meter=meter)
+                followed = Followed(selection)
+                pipeline.stream(*ends, selection=followed, meter=meter, machine=machine)
                 return HANDED_BACK
             case UnitKind.CHUNK:
-                complete = pipeline.snapshot(*ends, selection=selection, meter=meter)
+                complete = pipeline.snapshot(
+                    *ends, selection=selection, meter=meter, machine=machine
+                )
             case UnitKind.POLL:
                 poll = self._poll(source, selection)
-                complete = poll(*ends, selection=selection, meter=meter, fire_time=self._wall())
+                complete = poll(
+                    *ends,
+                    selection=selection,
+                    meter=meter,
+                    fire_time=self._wall(),
+                    machine=machine,
+                )
             case UnitKind.VERIFY:
                 complete = verifying.verify(*ends, selection=selection)
             case UnitKind.REPLAY:
-                complete = pipeline.replay(*ends, selection=selection, meter=meter)
+                complete = pipeline.replay(*ends, selection=selection, meter=meter, machine=machine)
             case other:
                 raise UnitFailed(
                     f"expected a stream, chunk, poll, replay or verification, found kind "
@@ -427,7 +440,7 @@ class Turn:
         most = self._pace.backoff.max_retries
         if most is not None and tries > most:
             return self._stop_for_good(error)
-        wait = self._pace.backoff.delay(tries - 1)
+        wait = self._pace.backoff.delay(tries - 1, self._machine.chance)
         self._note(error, f"tried again after {wait:.1f} s; failure {tries} in a row")
         return Outcome("failed", wait, failed=True, error=f"{type(error).__name__}: {error}")
 

@@ -64,6 +64,17 @@ def test_a_paused_leader_knows_that_it_leads_no_more_before_another_may(
     assert not a.leading
 
 
+def test_whoever_waits_to_lead_does_not_spin_while_the_ledger_is_silent(
+    pair: Pair, clock: Clock
+) -> None:
+    a, _ = pair
+    a.step()
+    clock.now += 4.5  # its thread still waits for the answer to a renewal
+    assert a.taken.is_set()
+    a.wait(0.0)
+    assert not a.taken.is_set()
+
+
 def test_a_leader_that_stops_makes_room_at_once(pair: Pair) -> None:
     a, b = pair
     a.step()

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
@@ -33,6 +31,7 @@ from redis.retry import Retry
 
 from warp.errors import ConfigError, LedgerUnavailable
 from warp.leases import look, spec
+from warp.machine import THIS_MACHINE, Machine
 from warp.model import (
     Diagnosis,
     Lease,
@@ -77,6 +76,7 @@ class RedisLeaseStore:
         lease_ttl: float = 10.0,
         max_tries: int = 10,
         healthy_after: float | None = None,
+        machine: Machine = THIS_MACHINE,
     ) -> None:
         """`max_tries` consecutive failures or crashes set a unit aside.
 
@@ -94,6 +94,7 @@ class RedisLeaseStore:
         self.namespace = namespace
         self.keys = tuple(f"cw:{{{namespace}}}:{key}" for key in KEYS)
         self._lease_ttl = lease_ttl
+        self._machine = machine
         self._settings = (max_tries, _ms(healthy_after))
         self._client: Client | None = None
         self._connect: Callable[[], Client] | None = None
@@ -182,7 +183,7 @@ class RedisLeaseStore:
     # ------------------------------------------------------------ what is to be seen
 
     def incarnation(self) -> str:
-        return _text(self._run("incarnation", uuid.uuid4().hex))
+        return _text(self._run("incarnation", self._machine.new_id()))
 
     def stats(self) -> LedgerStats:
         due, later, leased, expired, dead, demand, oldest, capacity, workers = self._run("stats")
@@ -248,7 +249,7 @@ class RedisLeaseStore:
 
     def _denied(self) -> list[str]:
         try:
-            return [_text(line) for line in self._run("rights", f"look:{uuid.uuid4().hex}")]
+            return [_text(line) for line in self._run("rights", f"look:{self._machine.new_id()}")]
         except LedgerUnavailable as error:
             if isinstance(error.__cause__, NoPermissionError):  # no script may run, or on no key
                 return [str(error.__cause__)]
@@ -257,7 +258,7 @@ class RedisLeaseStore:
     # ------------------------------------------------------------ the bell
 
     def wait(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
+        deadline = self._machine.monotonic() + timeout
         # One thread listens; another that waits meanwhile merely sleeps.
         if self._listening.acquire(blocking=False):
             try:
@@ -270,7 +271,7 @@ class RedisLeaseStore:
                 if self._closed:
                     self._stop_listening()
                 self._listening.release()
-        time.sleep(max(0.0, deadline - time.monotonic()))
+        self._machine.sleep(max(0.0, deadline - self._machine.monotonic()))
 
     def _hear(self, deadline: float) -> bool:
         """True when the bell rang since the last call; what rang several times counts once."""
@@ -280,11 +281,11 @@ class RedisLeaseStore:
             self._pubsub.subscribe(self.keys[-1])
         rang = False
         while True:
-            left = 0.0 if rang else max(0.0, deadline - time.monotonic())
+            left = 0.0 if rang else max(0.0, deadline - self._machine.monotonic())
             # None also stands for the answer to SUBSCRIBE, hence the loop.
             if self._pubsub.get_message(timeout=left) is not None:
                 rang = True
-            elif rang or time.monotonic() >= deadline:
+            elif rang or self._machine.monotonic() >= deadline:
                 return rang
 
     def _stop_listening(self) -> None:

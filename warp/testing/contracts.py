@@ -340,6 +340,17 @@ class DestinationContract(ABC):
         assert metadata.settle("shop", ORDERS)
         assert not metadata.settle("shop", ORDERS)
 
+    def test_a_chunk_of_an_earlier_snapshot_opened_late_keeps_no_table_from_settling(self) -> None:
+        stream, [late] = self.planned()
+        metadata = stream.destination.metadata()
+        metadata.resync("shop", ORDERS, position=Position("50"))
+        assert metadata.plan_snapshot("shop", ORDERS, [Chunk(ORDERS, 0)], version=60)
+        Unit(self.make(), late)  # by a worker that had claimed it before
+        reader = Unit(self.make(), WorkUnit.of_chunk("shop", Chunk(ORDERS, 0), 1))
+        reader.write("s", (READ, 60, 1, "a"))
+        self.finish(reader)
+        assert metadata.settle("shop", ORDERS)
+
     def test_a_table_that_is_gone_at_the_source_settles_without_a_chunk(self) -> None:
         stream, [unit] = self.planned()
         reader = Unit(self.make(), unit)

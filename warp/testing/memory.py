@@ -6,12 +6,12 @@ from them what a promise means, and the contracts have something to be checked a
 
 from __future__ import annotations
 
-import copy
 import itertools
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -29,6 +29,7 @@ from warp.errors import (
 )
 from warp.interfaces import DestinationTraits, MetadataStore, SourceTraits
 from warp.kinds import Relation, converter, relation
+from warp.machine import Condition
 from warp.model import (
     ABSENT,
     UNCHANGED,
@@ -67,6 +68,7 @@ from warp.streams import schema_of_table
 _numbers = itertools.count()  # tell rows apart that have no key
 Row = dict[str, Any]
 Key = tuple[Any, ...]
+_Event = tuple[int, TableId, Operation, Row]
 
 
 # ---------------------------------------------------------------- source
@@ -78,11 +80,13 @@ class MemoryDatabase:
 
     schemas: dict[TableId, TableSchema] = field(default_factory=dict)
     tables: dict[TableId, dict[Key, Row]] = field(default_factory=dict)
-    log: list[tuple[int, TableId, Operation, Row]] = field(default_factory=list)
+    log: list[_Event] = field(default_factory=list)
     version: int = 0
     first: int = 0  # changes up to this version are forgotten
     found: list[Diagnosis] = field(default_factory=list)  # what a look at it tells
-    changed: threading.Condition = field(default_factory=threading.Condition)
+    changed: Condition = field(default_factory=threading.Condition)
+    clock: Callable[[], float] = time.time
+    _within: bool = False  # a transaction
 
     def create(self, schema: TableSchema) -> None:
         self.schemas[schema.table] = schema
@@ -108,6 +112,16 @@ class MemoryDatabase:
         self.tables[table].clear()
         self._append(table, Operation.TRUNCATE, {})
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All changes made in it are one place of the log, and carry one version."""
+        self.version += 1
+        self._within = True
+        try:
+            yield
+        finally:
+            self._within = False
+
     def forget(self) -> None:
         self.first = self.version
         self.log.clear()
@@ -117,7 +131,7 @@ class MemoryDatabase:
 
     def _append(self, table: TableId, operation: Operation, row: Row) -> None:
         with self.changed:
-            self.version += 1
+            self.version += not self._within
             self.log.append((self.version, table, operation, row))
             self.changed.notify_all()
 
@@ -152,7 +166,7 @@ class MemorySource:
         return {t: self.database.schemas[t] for t in tables if t in self.database.schemas}
 
     def position(self) -> Position:
-        return Position(str(self.database.version), time.time())
+        return self._at(self.database.version)
 
     def version(self) -> int:
         return self.database.version
@@ -195,13 +209,14 @@ class MemorySource:
             size = settings.full_load_batch_size if settings else 1000
             part = [(version, Operation.READ, row) for row in rows[start : start + size]]
             changes = [self._changes(chunk.table, part)] if part else []
-            yield ChangeBatch(changes, Position(str(version), time.time()), read_at=time.time())
+            yield ChangeBatch(changes, self._at(version), read_at=self.database.clock())
             start += size
 
     def get_changes(
         self, position: Position, *, selection: TableSelection, idle: float
     ) -> Iterator[ChangeBatch]:
         after = int(position.token)
+        begun = 0  # changes of the transaction behind it that were yielded already
         while not self.closed:
             if after < self.database.first:
                 raise PositionLost(
@@ -212,14 +227,15 @@ class MemorySource:
                 if self.database.version == after:
                     self.database.changed.wait(idle)
                 sizes = [s.write_batch_size for t in self.database.tables if (s := selection(t))]
-                events = [e for e in self.database.log if e[0] > after][: min(sizes, default=100)]
+                left = [e for e in self.database.log if e[0] > after][begun:]
+                events = left[: min(sizes, default=100)]
             parts: dict[TableId, list[tuple[int, Operation, Row]]] = {}
             for version, table, operation, row in events:
                 if selection(table) is not None:
                     parts.setdefault(table, []).append((version, operation, row))
-            after = events[-1][0] if events else after
+            after, begun = _read_up_to(after, begun, events, left)
             changes = [self._changes(table, part) for table, part in parts.items()]
-            yield ChangeBatch(changes, Position(str(after), time.time()), read_at=time.time())
+            yield ChangeBatch(changes, self._at(after), read_at=self.database.clock())
 
     def poll(
         self, table: TableId, position: Position | None, *, fire_time: float
@@ -234,7 +250,7 @@ class MemorySource:
         }
         part = [(v, Operation.READ, r) for v, o, r in newest.values() if o != Operation.DELETE]
         changes = [self._changes(table, part)] if part else []
-        yield ChangeBatch(changes, Position(str(version), time.time()), read_at=time.time())
+        yield ChangeBatch(changes, self._at(version), read_at=self.database.clock())
 
     def poll_start(self, table: TableId, *, fire_time: float) -> Position:
         return Position(str(self.database.version), fire_time)
@@ -250,6 +266,9 @@ class MemorySource:
 
     def close(self) -> None:
         self.closed = True
+
+    def _at(self, version: int) -> Position:
+        return Position(str(version), self.database.clock())
 
     def _changes(self, table: TableId, part: Sequence[tuple[int, Operation, Row]]) -> TableChanges:
         schema = self.database.schemas[table]
@@ -274,6 +293,20 @@ class MemoryOneLog(MemorySource):
     traits: ClassVar[SourceTraits] = SourceTraits(
         follows_twice=False, holds_log=True, headroom=True
     )
+
+
+def _read_up_to(
+    after: int, begun: int, events: Sequence[_Event], left: Sequence[_Event]
+) -> tuple[int, int]:
+    """The last transaction that was read whole, and how much of the next one was read."""
+    if not events:
+        return after, begun
+    last = events[-1][0]
+    if len(events) == len(left) or left[len(events)][0] != last:
+        return last, 0
+    whole = [version for version, *_ in events if version != last]
+    cut = sum(version == last for version, *_ in events)
+    return (whole[-1], cut) if whole else (after, begun + cut)
 
 
 def _cells_of(rows: TableChanges, name: str) -> Sequence[Any]:
@@ -310,6 +343,7 @@ class MemoryWarehouse:
     errors: list[dict[str, Any]] = field(default_factory=list)
     errands: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    clock: Callable[[], float] = time.time
 
     @property
     def quarantine(self) -> list[QuarantinedRow]:
@@ -338,6 +372,11 @@ class MemoryWarehouse:
             f"the row was deleted at version {version}",
             lambda aside: aside.row.key == text and aside.row.version <= version,
         )
+
+
+def _copied(rows: Mapping[Key, _Stored]) -> dict[Key, _Stored]:
+    """What a transaction goes back to; cells are replaced as a whole, never changed."""
+    return {key: _Stored(row.cells, row.version, row.deleted) for key, row in rows.items()}
 
 
 class MemoryDestinationOptions(BaseModel):
@@ -479,7 +518,7 @@ class MemoryDestination:
         warehouse = self.warehouse
         with warehouse.lock:
             before = (
-                copy.deepcopy(warehouse.tables),
+                {table: _copied(rows) for table, rows in warehouse.tables.items()},
                 dict(warehouse.markers),
                 len(warehouse.audit),
                 list(warehouse.aside),
@@ -497,7 +536,7 @@ class MemoryDestination:
                 for row in quarantined:
                     id, unit = len(warehouse.aside) + 1, marker.unit
                     of = schema_of_table(row.table, self.selection, unit)
-                    aside = SetAside(id, of, unit.id, row, at=time.time())
+                    aside = SetAside(id, of, unit.id, row, at=warehouse.clock())
                     warehouse.aside.append(aside)
                 for finding in findings:
                     self._note(finding, marker.unit)
@@ -569,7 +608,11 @@ class MemoryDestination:
     def _settle_aside(self, place: int, state: Aside, why: str) -> None:
         aside = self.warehouse.aside[place]
         self.warehouse.aside[place] = replace(
-            aside, state=state, last_error=why, tries=aside.tries + 1, tried_at=time.time()
+            aside,
+            state=state,
+            last_error=why,
+            tries=aside.tries + 1,
+            tried_at=self.warehouse.clock(),
         )
 
     def _note(self, finding: Finding, unit: WorkUnit) -> None:
@@ -581,7 +624,7 @@ class MemoryDestination:
                 return
         self.warehouse.errors.append(
             {
-                "at": time.time(),
+                "at": self.warehouse.clock(),
                 "code": f"CELL-{finding.outcome}",
                 "class": "Finding",
                 "message": f"expected {finding.expected}, found {finding.met}: {finding.original}",
@@ -612,7 +655,7 @@ class MemoryDestination:
             epoch=stored.epoch,
             owner=stored.owner,
             slot=stored.slot,
-            updated_at=time.time(),
+            updated_at=self.warehouse.clock(),
         )
 
     def _finish(self, marker: Marker) -> None:
@@ -766,7 +809,8 @@ class MemoryMetadata:
             ]
             if state is None or state.phase != Phase.SNAPSHOT:
                 return False
-            if any(m.phase != Phase.DONE for m in chunks):
+            # Not those of an earlier epoch: whoever opens one late makes its marker again.
+            if any(m.phase != Phase.DONE for m in chunks if m.epoch == state.epoch):
                 return False
             rows = self.warehouse.tables.get(table, {})
             self.warehouse.supersede(
@@ -869,7 +913,7 @@ class MemoryMetadata:
     def begin_run(self, lease: Lease, run: str, *, slot: float | None = None) -> None:
         for id, other in self.warehouse.runs.items():
             if id != run and other["unit"] == lease.unit.id and other["status"] == "running":
-                other |= {"status": "abandoned", "ended_at": time.time()}
+                other |= {"status": "abandoned", "ended_at": self.warehouse.clock()}
         self.warehouse.runs[run] = {
             "unit": lease.unit.id,
             "schema": lease.unit.schema,
@@ -890,7 +934,8 @@ class MemoryMetadata:
         stored = self.warehouse.runs[run]
         # A run that a successor called abandoned stays so, and one that ended with its marker too.
         if stored["status"] in ("running", status):
-            stored |= {"status": status, "rows": rows, "error": error, "ended_at": time.time()}
+            at = self.warehouse.clock()
+            stored |= {"status": status, "rows": rows, "error": error, "ended_at": at}
 
     def cut_short(self, *, newer_than: float, limit: int) -> list[CutShort]:
         with self.warehouse.lock:
@@ -903,7 +948,7 @@ class MemoryMetadata:
                 *(run["ended_at"], run.get("error", "")),
             )
             for run in ended
-            if run["ended_at"] >= time.time() - newer_than
+            if run["ended_at"] >= self.warehouse.clock() - newer_than
         ]
         return sorted(found, key=lambda run: -run.ended_at)[:limit]
 
@@ -923,7 +968,7 @@ class MemoryMetadata:
     ) -> None:
         self.warehouse.errors.append(
             {
-                "at": time.time(),
+                "at": self.warehouse.clock(),
                 "code": code,
                 "class": error_class,
                 "message": message,
@@ -942,7 +987,7 @@ class MemoryMetadata:
                 "arguments": dict(arguments),
                 "status": "open",
                 "result": "",
-                "added_at": time.time(),
+                "added_at": self.warehouse.clock(),
             },
         )
 
