@@ -7,8 +7,6 @@ at the same time.
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import random
 import threading
 import time
@@ -47,41 +45,29 @@ class Storm:
         self.struck: Counter[str] = Counter()
         self.outages: list[tuple[float, float]] = []  # from when to when, in Unix seconds
         self._say = say
-        self._ends: list[tuple[float, int, End]] = []
-        self._number = itertools.count()
-        self._calm = threading.Event()
 
     def rage(self, strikes: Sequence[Strike]) -> None:
         """To the end of the last fault."""
         began = time.monotonic()
+        calm = threading.Event()
+        # Ended by others: to strike one fault may have to wait for the end of another.
+        ends: list[threading.Timer] = []
         try:
             for strike in strikes:
-                self._wait(began + strike.at)
+                calm.wait(max(0.0, began + strike.at - time.monotonic()))
                 struck = time.time()
                 what, end = self.faults[strike.fault](strike)
                 self.struck[strike.fault] += 1
-                late = time.monotonic() - began
-                lasting = f" for {strike.lasts:.1f} s" if end else ""
-                self._say(f"{late:7.1f} s  {strike.number:4}  {strike.fault}: {what}{lasting}")
                 self.outages.append((struck, time.time() + (strike.lasts if end else 0.0)))
                 if end:
-                    over = time.monotonic() + strike.lasts
-                    heapq.heappush(self._ends, (over, next(self._number), end))
-            if self._ends:
-                self._wait(max(over for over, _, _ in self._ends))
+                    ends.append(threading.Timer(strike.lasts, end))
+                    ends[-1].start()
+                    what += f" for {strike.lasts:.1f} s"
+                now = time.monotonic() - began
+                self._say(f"{now:7.1f} s  {strike.number:4}  {strike.fault}: {what}")
         finally:
-            self._end_those_due(float("inf"))
-
-    def _wait(self, until: float) -> None:
-        while (now := time.monotonic()) < until:
-            self._end_those_due(now)
-            sooner = min([until, *(over for over, _, _ in self._ends[:1])])
-            self._calm.wait(max(0.0, sooner - now))
-        self._end_those_due(until)
-
-    def _end_those_due(self, now: float) -> None:
-        while self._ends and self._ends[0][0] <= now:
-            heapq.heappop(self._ends)[2]()
+            for timer in ends:
+                timer.join()
 
 
 # --- processes ------------------------------------------------------------------------------------
