@@ -19,6 +19,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/integration")]
 
 from ordeal import SOURCES, Plan, Verdict, run, scene_of, told  # noqa: E402
 
+LULL = (0.5, 6.0)  # seconds between two faults: at times long enough for all to be well again
+
 
 def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
@@ -53,7 +55,7 @@ def main() -> int:
     arguments = parser.parse_args()
     seed = arguments.seed or random.SystemRandom().randrange(1, 1 << 31)
     sources = SOURCES if arguments.source == "all" else (arguments.source,)
-    plan = Plan(seed, arguments.minutes * 60)
+    plan = Plan(seed, arguments.minutes * 60, lull=LULL)
     wrong = 0
     for source in sources:
         if endure(source, plan).accusations:

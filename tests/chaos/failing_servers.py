@@ -88,5 +88,10 @@ class PostgresWithSmallDisk(Postgres):
     def fill_the_disk(self) -> None:
         self._full.touch()
 
+    def restart(self, *, hard: bool = False) -> None:
+        # As whoever starts it must: its last checkpoint and its recovery need room of their own.
+        self.make_room()
+        super().restart(hard=hard)
+
     def make_room(self) -> None:
         self._full.unlink(missing_ok=True)

@@ -82,7 +82,7 @@ class MongoPen(Pen):
     def write(self, writes: Sequence[Write], *, keep: bool) -> None:
         if len(writes) == 1 and keep:
             self._one(writes[0], self._session)
-        elif all(w.kind is Kind.CREATE for w in writes) and keep:
+        elif keep and {(w.kind, w.table) for w in writes} == {(Kind.CREATE, writes[0].table)}:
             documents = [{"_id": w.key, **w.values} for w in writes]
             self._database[writes[0].table].insert_many(documents, session=self._session)
         else:
@@ -193,7 +193,7 @@ class KnownWriters(Load):
     seed: int
     threads: int = 2
     pause: float = 0.01
-    refused: float = 0.02  # of the writes, once `refuse` was called
+    refused: float = 0.004  # of the writes, once `refuse` was called
     made: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:

@@ -192,7 +192,6 @@ def run(scene: Scene, plan: Plan, directory: Path, say: Callable[[str], None]) -
         verdict = Verdict(scribe.events, raging.struck, raging.outages)
         verdict.said = [
             f"written: {dict(sorted(known.made.items()))}",
-            f"batches: {len(fleet.advances(fleet.stream))}",
             f"lives: { {p.label: p.lives for p in fleet.programs} }",
         ]
         judge(scene, verdict, directory)
@@ -224,6 +223,7 @@ def judge(scene: Scene, verdict: Verdict, directory: Path) -> None:
         there = known_load.rows_of_destination(connection, fleet.name, scene.key)
         seen = evidence.gather(connection, source, there, span=scene.span, key=scene.key)
     verdict.seen = seen
+    verdict.said.append(f"batches of the stream: {len(fleet.advances(fleet.stream))}")
     verdict.said.append(
         f"judged: {len(verdict.history)} events, {len(seen.applied)} rows written or deleted in "
         f"{len(seen.advances)} transactions, {len(seen.aside)} set aside, {len(source)} rows left"
