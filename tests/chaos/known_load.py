@@ -322,9 +322,11 @@ class KnownWriters(Load):
         return {**cells, "total": REFUSED} if unlucky and self._refusing.is_set() else cells
 
 
-def _closed(pen: Pen | None) -> None:
+def _closed(pen: Pen | None) -> Pen | None:
+    """None, where an open one is of no more use."""
     if pen is not None:
         pen.close()
+    return None
 
 
 def _values(
