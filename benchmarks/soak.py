@@ -129,9 +129,10 @@ class Sampler:
 def report_of(
     source: str, plan: Plan, verdict: Verdict, samples: list[tuple[float, Sample]]
 ) -> Report:
+    lasted = verdict.outages[-1][1] - verdict.outages[0][0] if verdict.outages else 0.0
     report = Report(
         f"soak_{source}",
-        f"{source} to PostgreSQL for {plan.seconds / 60:.0f} minutes with a fault about every "
+        f"{source} to PostgreSQL for {lasted / 60:.0f} minutes with a fault about every "
         f"{sum(plan.lull) / 2:.0f} s, seed {plan.seed}; lease_ttl {plan.ttl:g} s, a coordinator "
         "and three workers; two loads write all the time.  The slope is of a straight line "
         "through the samples of one a minute, without the first two minutes.",

@@ -149,7 +149,8 @@ class Program(OwnProcess):
         with self.lock, contextlib.suppress(psutil.NoSuchProcess):
             family = self._family()
             self._orphans += family[1:]
-            chosen.choice(family).kill()
+            if family:  # it may have died by itself
+                chosen.choice(family).kill()
 
     def finish(self) -> None:
         """SIGTERM, and wait."""
