@@ -13,7 +13,7 @@ BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick soak simulate spin asan docs site bigquery-acceptance pictures format native image clean
+.PHONY: help demo test check bench bench-quick soak simulate spin chaos soak-fleet asan docs site bigquery-acceptance pictures format native image clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,13 @@ spin: $(READY) ## The lease protocol by the model checker Spin, beside our own m
 simulate: $(READY) ## A fleet under faults at every call, on a simulated clock (SEEDS=2000 SEED=1000)
 	CARTRIDGE_WARP_SEED=$(or $(SEED),1000) CARTRIDGE_WARP_TRIALS=$(or $(SEEDS),2000) \
 	  $(BIN)/python -m pytest -m soak --timeout 0 -n auto tests/simulation/test_simulation.py $(ARGS)
+
+chaos: $(READY) ## Faults for minutes, then a verdict (MINUTES=5 SOURCE=mongodb|postgresql|mariadb SEED=…)
+	$(BIN)/python tests/chaos --minutes $(or $(MINUTES),5) --source $(or $(SOURCE),all) --seed $(or $(SEED),0)
+
+soak-fleet: $(READY) ## A steady load, a fault a minute: what grows and how late it is (MINUTES=60 SOURCE=…)
+	$(BIN)/python -m benchmarks soak --save --minutes $(or $(MINUTES),60) --source $(or $(SOURCE),mongodb) \
+	  --seed $(or $(SEED),0)
 
 asan: $(READY) ## The fuzz tests of the compiled modules under AddressSanitizer
 	CARTRIDGE_WARP_CFLAGS="-O1 -g -fsanitize=address" $(BIN)/python setup.py -q build_ext --inplace --force

@@ -16,6 +16,7 @@ from pathlib import Path
 
 FIRST = "side_by_side"
 NOT_RUN = {"__main__", "free", "orders", "report"}
+ALONE = {"soak"}  # it takes an hour: by its own name only
 
 
 def names() -> list[str]:
@@ -44,6 +45,8 @@ def main(arguments: list[str]) -> int:
 def every_one(arguments: list[str]) -> int:
     failed = 0
     for name in names():  # each in a process of its own, so that none warms up another
+        if name in ALONE:
+            continue
         print(f"== {name}", flush=True)
         failed |= subprocess.run(
             [sys.executable, "-m", "benchmarks", name, *arguments], check=False

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from failing_servers import PostgresWithSmallDisk, RedisWithOwnClock
 from fleet import Servers, servers
 from sql_fleet import MariaDbOrigin, PostgresOrigin
 
-from warp.testing.servers import MariaDb, Mongod, Postgres, RedisServer
+from warp.testing.servers import MariaDb, Mongod, Postgres
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,7 @@ def fragile() -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def fragile_sql() -> Iterator[Servers]:
     """The same for tests whose source is a SQL server: MongoDB is not started."""
-    with Postgres() as postgres, RedisServer() as redis:
+    with PostgresWithSmallDisk() as postgres, RedisWithOwnClock() as redis:
         yield Servers(Mongod(), postgres, redis)
 
 

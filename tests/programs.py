@@ -47,11 +47,12 @@ def start(
     """`python -m` with these arguments, in a session of its own.
 
     What it says is appended to the files; to none where none is named.  An environment with
-    another PYTHONPATH than ours asks for another code, and gets an interpreter of its own.
+    another PYTHONPATH than ours asks for another code, and one with LD_PRELOAD for another library:
+    both get an interpreter of their own.
     """
     env = dict(os.environ if env is None else env)
     said = [str(file or os.devnull) for file in (stdout, stderr)]
-    if env.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):
+    if any(env.get(name) != os.environ.get(name) for name in ("PYTHONPATH", "LD_PRELOAD")):
         with Path(said[0]).open("ab") as out, Path(said[1]).open("ab") as err:
             return subprocess.Popen(
                 [sys.executable, "-m", *arguments],

@@ -4,13 +4,18 @@
 
 create schema audit;
 
+-- One order for all that is written here: of a transaction of a stream, its marker comes first.
+create sequence audit.n;
+
 -- Each change of a unit's marker.  `program` is who did it, as the harness named the process.
 create table audit.advances (
-    n bigint generated always as identity primary key,
+    n bigint primary key default nextval('audit.n'),
     at timestamptz not null default clock_timestamp(),
     tx xid8 not null default pg_current_xact_id(),
     program text not null default coalesce(current_setting('audit.program', true), ''),
     unit text not null,
+    old_position text,
+    position text,
     old_batch bigint not null,
     batch bigint not null,
     old_fence bigint not null,
@@ -24,31 +29,55 @@ create index on audit.advances (tx);
 
 -- Each row inserted or updated in a table we write to.
 create table audit.rows (
-    n bigint generated always as identity primary key,
+    n bigint primary key default nextval('audit.n'),
+    at timestamptz not null default clock_timestamp(),
     tx xid8 not null default pg_current_xact_id(),
     source text not null,
     key text not null,
-    version bigint not null
+    version bigint not null,
+    deleted boolean not null,
+    content jsonb -- of a row with a stamp
+);
+
+-- Each row that was deleted from one.
+create table audit.deletions (
+    n bigint primary key default nextval('audit.n'),
+    at timestamptz not null default clock_timestamp(),
+    tx xid8 not null default pg_current_xact_id(),
+    source text not null,
+    key text not null
 );
 
 create function audit.advanced() returns trigger language plpgsql security definer as $$
 begin
-    insert into audit.advances (unit, old_batch, batch, old_fence, fence, moved, onward)
-    values (new.unit, old.batch, new.batch, old.fence, new.fence,
+    insert into audit.advances
+        (unit, old_position, position, old_batch, batch, old_fence, fence, moved, onward)
+    values (new.unit, old.position, new.position, old.batch, new.batch, old.fence, new.fence,
         old.batch <> new.batch or old.position is distinct from new.position,
         old.position is distinct from new.position);
     return null;
 end $$;
 
+-- The triggers' arguments are the columns of the key.
+create function audit.key_of(whole jsonb, names text[]) returns text language sql immutable as $$
+    select string_agg(whole ->> k.name, '/' order by k.n)
+    from unnest(names) with ordinality as k (name, n)
+$$;
+
 create function audit.changed() returns trigger language plpgsql security definer as $$
 begin
-    insert into audit.rows (source, key, version)
-    -- The trigger's arguments are the columns of the key.
-    select tg_table_name,
-        (select string_agg(to_jsonb(r) ->> k.name, '/' order by k.n)
-            from unnest(tg_argv) with ordinality as k (name, n)),
-        r._cw_version
-    from touched as r;
+    insert into audit.rows (source, key, version, deleted, content)
+    select tg_table_name, audit.key_of(whole, tg_argv), r._cw_version, r._cw_deleted,
+        case when whole ? 'stamp' then
+            jsonb_build_array(whole -> 'stamp', whole -> 'total', whole -> 'name') end
+    from touched as r cross join lateral to_jsonb(r) as whole;
+    return null;
+end $$;
+
+create function audit.deleted() returns trigger language plpgsql security definer as $$
+begin
+    insert into audit.deletions (source, key)
+    select tg_table_name, audit.key_of(to_jsonb(r), tg_argv) from touched as r;
     return null;
 end $$;
 
@@ -79,6 +108,9 @@ begin
                 made.name, made.key);
             execute format('create trigger updated after update on %s'
                 ' referencing new table as touched execute function audit.changed(%s)',
+                made.name, made.key);
+            execute format('create trigger deleted after delete on %s'
+                ' referencing old table as touched execute function audit.deleted(%s)',
                 made.name, made.key);
         end if;
     end loop;

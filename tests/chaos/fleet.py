@@ -32,12 +32,14 @@ import pymongo
 import yaml
 from accusations import ACCUSATIONS
 from bson import ObjectId, json_util
+from failing_servers import PostgresWithSmallDisk, RedisWithOwnClock
 from least_rights import make_postgresql_writer
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
+from wires import Wire
 
 from warp.own_process import LOG, OwnProcess, wait_until
 from warp.testing.servers import Mongod, Postgres, RedisServer, ReplicaSet
@@ -62,14 +64,22 @@ class Servers:
 
 @contextlib.contextmanager
 def servers(
-    *, members: int, postgres: Mapping[str, str | int] | None = None, cache: float = 0.25
+    *,
+    members: int,
+    postgres: Mapping[str, str | int] | None = None,
+    cache: float = 0.25,
+    failing: bool = False,
 ) -> Iterator[Servers]:
+    """`failing`: with a disk that can be filled and a clock that can be shifted."""
     mongo: ReplicaSet | Mongod
     if members == 1:
         mongo = Mongod(cache_gigabytes=cache, oplog_megabytes=2_048)
     else:
         mongo = ReplicaSet(members, cache_gigabytes=cache)
-    ours = Servers(mongo, Postgres(settings=postgres), RedisServer())
+    destination, ledger = (
+        (PostgresWithSmallDisk, RedisWithOwnClock) if failing else (Postgres, RedisServer)
+    )
+    ours = Servers(mongo, destination(settings=postgres), ledger())
     with contextlib.ExitStack() as stack:
         for server in (ours.mongo, ours.postgres, ours.redis):
             stack.callback(server.close)
@@ -139,7 +149,8 @@ class Program(OwnProcess):
         with self.lock, contextlib.suppress(psutil.NoSuchProcess):
             family = self._family()
             self._orphans += family[1:]
-            chosen.choice(family).kill()
+            if family:  # it may have died by itself
+                chosen.choice(family).kill()
 
     def finish(self) -> None:
         """SIGTERM, and wait."""
@@ -224,10 +235,11 @@ class Fleet:
         ttl: float = TTL,
         beside: str | None = None,
         destination: Mapping[str, Any] | None = None,
+        wires: Sequence[Wire] = (),
         **settings: Any,
     ) -> None:
         """`settings` are of the schema's block, `destination` more of the destination's; `beside`
-        ends the name of a second schema."""
+        ends the name of a second schema; `wires` lie between the processes and servers."""
         self.servers = servers
         self.name = f"t_{secrets.token_hex(6)}"
         self.programs: list[Program] = []
@@ -237,6 +249,7 @@ class Fleet:
         self._ttl = ttl
         self._settings = settings
         self._destination = destination or {}
+        self._wires = wires
         self._stack = contextlib.ExitStack()
         self._supervised = threading.Event()
         self._asked: psycopg.Connection[Any] | None = None
@@ -298,22 +311,29 @@ class Fleet:
 
     def configuration(self) -> dict[str, Any]:
         """What an operator would write, with a login that may do no more than it must."""
+        source = self._source_block()
+        destination = make_conninfo(self.destination_url, user=self.name)
         return {
-            "source": self._source_block(),
+            "source": {**source, "connection_string": self._wired(source["connection_string"])},
             "destination": {
                 "type": "postgresql",
-                "connection_string": make_conninfo(self.destination_url, user=self.name),
+                "connection_string": self._wired(destination),
                 **self._destination,
             },
             "schemas": [{"name": name, **self._settings} for name in self.namespaces],
             "error_handling": {"initial_delay": "200ms", "max_delay": "1s"},
             "coordination": {
-                "redis_url": self.servers.redis.url,
+                "redis_url": self._wired(self.servers.redis.url),
                 "namespace": self.name,
                 "lease_ttl": f"{self._ttl:g}s",
                 "reconcile_every": "1s",
             },
         }
+
+    def _wired(self, address: str) -> str:
+        for wire in self._wires:
+            address = wire.through(address)
+        return address
 
     # -- processes
 

@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import logging
 import os
-import random
-from functools import partial
+from pathlib import Path
 from typing import Final
 
 import pytest
 from fleet import Servers
-from sql_fleet import TABLES, Origin, SqlFleet, SqlWriters
-from storm import Storm
-
-pytestmark = [
-    pytest.mark.xdist_group("sql-fleet"),
-    pytest.mark.timeout(600 + int(os.environ.get("CARTRIDGE_WARP_STORM_SECONDS", "0"))),
-]
-
-log = logging.getLogger(__name__)
+from ordeal import Plan, at_sql, run, told
+from sql_fleet import Origin
 
 SECONDS = float(os.environ.get("CARTRIDGE_WARP_STORM_SECONDS", "10"))
 SEED = int(os.environ.get("CARTRIDGE_WARP_STORM_SEED", "1"))
 MINUTE: Final = 60.0  # seconds
+
+pytestmark = [pytest.mark.xdist_group("sql-fleet"), pytest.mark.timeout(600 + int(SECONDS))]
+
+log = logging.getLogger(__name__)
 
 
 @pytest.fixture(params=["postgres_origin", "mariadb_origin"])
@@ -34,33 +30,11 @@ def origin(request: pytest.FixtureRequest) -> Origin:
     return found
 
 
-def storm_over(ours: Servers, origin: Origin, seconds: float, *, rows: int, pause: float) -> None:
-    """`rows` are in each table before the storm; writers wait for `pause` seconds between two."""
-    with SqlFleet(
-        ours, origin, chunk_rows=400, full_load_batch_size=100, write_batch_size=100
-    ) as fleet:
-        fleet.preload(rows, random.Random(SEED))
-        with SqlWriters(origin, fleet.name, rows + 500, SEED, pause=pause) as writers:
-            fleet.coordinator()
-            for _ in range(3):
-                fleet.worker()
-            fleet.supervise()
-            fleet.wait_for("the snapshot to begin", lambda: any(map(fleet.count, TABLES)))
-            # A column that comes while chunks are read and the log is followed.
-            fleet.execute("alter table orders add column colour varchar(20) default 'none'")
-            fleet.execute("update orders set colour = 'red' where id < 200")
-            storm = Storm(fleet, SEED, partial(origin.server.restart, hard=True))
-            storm.rage(seconds)
-        fleet.catch_up(TABLES, limit=120)
-        log.info("struck %s", dict(storm.struck))
-        log.info("written %s, carried in %d batches", dict(writers.made), len(fleet.advances()))
-        log.info("lives %s, deaths %s", [(p.label, p.lives) for p in fleet.programs], fleet.deaths)
-        assert fleet.differences(TABLES) == []
-        assert "\n".join(fleet.faults()) == ""
-        fleet.wait_for(
-            "children of killed leaders to have ended by themselves",
-            lambda: not any(program.orphans() for program in fleet.programs),
-        )
+def storm_over(ours: Servers, origin: Origin, plan: Plan, directory: Path) -> None:
+    with at_sql(ours, origin, plan) as scene:
+        verdict = run(scene, plan, directory, log.info)
+        log.info("%s", "\n".join(verdict.said))
+        assert told(verdict) == ""
 
 
 @pytest.mark.holds(
@@ -70,13 +44,15 @@ def storm_over(ours: Servers, origin: Origin, seconds: float, *, rows: int, paus
     fault="storm",
 )
 def test_after_a_storm_of_faults_the_destination_equals_the_source(
-    fragile_sql: Servers, origin: Origin
+    fragile_sql: Servers, origin: Origin, tmp_path: Path
 ) -> None:
-    storm_over(fragile_sql, origin, SECONDS, rows=2_000, pause=0.01)
+    plan = Plan(SEED, SECONDS, lull=(0.2, 1.4))
+    storm_over(fragile_sql, origin, plan, tmp_path)
 
 
 @pytest.mark.soak
 def test_after_a_storm_of_a_minute_over_more_rows_both_sides_are_equal(
-    fragile_sql: Servers, origin: Origin
+    fragile_sql: Servers, origin: Origin, tmp_path: Path
 ) -> None:
-    storm_over(fragile_sql, origin, max(SECONDS, MINUTE), rows=5_000, pause=0.002)
+    plan = Plan(SEED, max(SECONDS, MINUTE), rows=5_000, pause=0.002)
+    storm_over(fragile_sql, origin, plan, tmp_path)
