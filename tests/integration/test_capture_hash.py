@@ -504,3 +504,14 @@ def test_a_server_that_writes_no_log_is_polled_from_its_first_rows_on(
                 source.check()
                 with pytest.raises(SourceRefused, match="log_bin"):
                     source.position()
+
+
+def test_a_table_is_compared_for_want_of_a_column_of_times(at: At) -> None:
+    at.run("create table timed (id int primary key, updated_at timestamp null)")
+    at.run("create table untimed (id int primary key)")
+    at.run("create table keyless (updated_at timestamp null)")
+    for name, meant in (("timed", False), ("untimed", True), ("keyless", True), ("gone", False)):
+        table = at.table(name)
+        settings = TableSettings(table, table, "shop", capture=Capture.TIMESTAMP)
+        with closing(at.connect(lambda table: None)) as source:
+            assert hash_capture.is_meant(source, settings) is meant, name
