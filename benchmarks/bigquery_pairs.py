@@ -293,12 +293,15 @@ def into_bigquery(emulator: BigQueryEmulator, origin: Origin, batch: int) -> Pai
     return pair
 
 
-def in_bigquery(emulator: BigQueryEmulator, dataset: str, live: str = "NOT _cw_deleted") -> Any:
+def in_bigquery(
+    emulator: BigQueryEmulator, dataset: str, live: str = "NOT _cw_deleted"
+) -> tuple[int, int]:
     with contextlib.closing(emulator.client()) as client:
         [row] = client.query_and_wait(
             f"SELECT COUNT(*), CAST(SUM(qty) AS INT64) FROM {dataset}.{TABLE} WHERE {live}"
         )
-        return row.values()
+        rows, quantity = row.values()
+        return int(rows), int(quantity)
 
 
 def at(origin: Origin) -> tuple[int, int]:
