@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from capture_world import NOW, Held, database_of_postgresql, emptied, mysql, postgresql
-from fix_servers import Server, mysql_client
+from fix_servers import Server, fresh_database, mysql_client
 from in_process import There, live, of_mysql, settings_of
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from coordinator.status import StatusReader
 from warp import hash_capture
@@ -84,6 +85,34 @@ class At:
 def pg_source(postgres: Server) -> Iterator[str]:
     with database_of_postgresql(postgres.url) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def shared_warehouse(postgres: Server, _prepared: str) -> Iterator[str]:
+    with fresh_database(postgres, like=conninfo_to_dict(_prepared)["dbname"]) as url:
+        yield url
+
+
+@pytest.fixture
+def pg_warehouse(shared_warehouse: str) -> Iterator[str]:
+    """One for all tests of this module, emptied after each: a database costs more than a test."""
+    yield shared_warehouse
+    with psycopg.connect(shared_warehouse, autocommit=True) as connection:
+        connection.execute("set client_min_messages = warning")
+        schemas = connection.execute(
+            "select nspname from pg_namespace where nspname !~ '^pg_'"
+            " and nspname not in ('information_schema', 'cartridge_warp_metadata')"
+        ).fetchall()
+        for (schema,) in schemas:
+            statement = sql.SQL("drop schema {} cascade").format(sql.Identifier(schema))
+            connection.execute(statement)
+        connection.execute("create schema public")
+        kept = connection.execute(
+            "select string_agg(quote_ident(tablename), ', cartridge_warp_metadata.') from pg_tables"
+            " where schemaname = 'cartridge_warp_metadata' and tablename <> 'schema_version'"
+        ).fetchall()
+        names = sql.SQL(kept[0][0])
+        connection.execute(sql.SQL("truncate cartridge_warp_metadata.{} cascade").format(names))
 
 
 @contextmanager
