@@ -456,7 +456,7 @@ class Comparison:
         for fitted in plan.batch.changes:
             by_name = dict(zip(self._frozen.names(), fitted.columns, strict=True))
             columns = [by_name[column.name] for column in self.compared.columns]
-            yield Wanted(self._comparing.kept(self.compared, columns), len(fitted), aside)
+            yield Wanted(self.comparing.kept(self.compared, columns), len(fitted), aside)
 
     def _known_columns(self, part: TableChanges) -> TableChanges:
         """Without columns that have not come to the destination yet: the stream brings them."""
