@@ -6,6 +6,7 @@ The runs of `make chaos`, with few faults and long; measured once a minute, judg
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sys
 import tempfile
@@ -43,6 +44,7 @@ MEASURES: Final[dict[str, str]] = {
     "redis": "MiB used by Redis",
     "redis keys": "keys in Redis",
     "metadata": "MiB of the metadata schema",
+    "load": "load average of the machine, of the last minute",
     "metadata kept": "MiB of its deletion_audit and quarantine, which keep what happened",
 }
 
@@ -94,6 +96,7 @@ class Sampler:
             "files": files,
             "threads": threads,
             "processes": len(members),
+            "load": os.getloadavg()[0],
         }
 
     def _redis(self) -> Sample:
@@ -207,6 +210,7 @@ def main() -> int:
         pause=0.05,
         lull=(0.9 * arguments.every, 1.1 * arguments.every),
         ttl=arguments.ttl,
+        refused=0.0,
     )
     with (
         tempfile.TemporaryDirectory(prefix="cartridge-warp-soak-") as directory,

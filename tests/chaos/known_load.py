@@ -193,7 +193,7 @@ class KnownWriters(Load):
     seed: int
     threads: int = 2
     pause: float = 0.01
-    refused: float = 0.004  # of the writes, once `refuse` was called
+    refused: float = 0.0  # of the writes, once `refuse` was called
     made: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:

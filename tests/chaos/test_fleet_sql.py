@@ -46,7 +46,7 @@ def storm_over(ours: Servers, origin: Origin, plan: Plan, directory: Path) -> No
 def test_after_a_storm_of_faults_the_destination_equals_the_source(
     fragile_sql: Servers, origin: Origin, tmp_path: Path
 ) -> None:
-    plan = Plan(SEED, SECONDS, lull=(0.2, 1.4))
+    plan = Plan(SEED, SECONDS, pause=0.02, lull=(0.2, 1.4))
     storm_over(fragile_sql, origin, plan, tmp_path)
 
 

@@ -46,7 +46,8 @@ def storm_over(ours: Servers, plan: Plan, directory: Path) -> None:
 def test_after_a_storm_of_faults_the_destination_equals_the_source(
     of_three_members: Servers, tmp_path: Path
 ) -> None:
-    storm_over(of_three_members, Plan(SEED, SECONDS, rows=4_000, lull=(0.2, 1.4)), tmp_path)
+    plan = Plan(SEED, SECONDS, rows=4_000, pause=0.02, lull=(0.2, 1.4))
+    storm_over(of_three_members, plan, tmp_path)
 
 
 @pytest.mark.soak
