@@ -49,6 +49,7 @@ class Script:
 class Bug:
     lines: tuple[Line | Script, ...]
     planned: tuple[Planned, ...] | None = None  # what brings it out soon; None: as drawn
+    first: int = 0  # the seed to begin with: one that has found it
 
     @property
     def faulty(self) -> float:
@@ -268,7 +269,9 @@ BUGS: Final[Mapping[str, Bug]] = {
         (Line(MemoryDestination, "_write", "base.get(n) if v is UNCHANGED else", ""),), NOTHING
     ),
     "a part of a row that is not there is not looked up": Bug(
-        (Line(pipeline.Delivery, "write", "if not whole and any(", "if 0 and any("),), LATE_CHUNKS
+        (Line(pipeline.Delivery, "write", "if not whole and any(", "if 0 and any("),),
+        LATE_CHUNKS,
+        first=24,
     ),
     "a row that cannot land is dropped": Bug(
         (Line(evolve, "_settle", "sorted(found.refused.items())", "()"),), NOTHING

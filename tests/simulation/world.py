@@ -277,20 +277,26 @@ class World:
 _STRIKES: Final = frozenset(list(Fault)[: list(Fault).index(Fault.KILL)])
 
 
-def run(seed: int, planned: Sequence[Planned] | None = None, *, faulty: float = FAULTY) -> Result:
+def run(
+    seed: int,
+    planned: Sequence[Planned] | None = None,
+    *,
+    faulty: float = FAULTY,
+    limit: float = LIMIT,
+) -> Result:
     """One run, and what became of it; after `faulty` seconds nothing changes any more."""
     with _heard() as hears:
         world = World(seed, planned, faulty)
         hears.append(world)
         try:
-            at_rest = world.scheduler.run(lambda: world.is_over, limit=LIMIT)
+            at_rest = world.scheduler.run(lambda: world.is_over, limit=limit)
         except Stuck as stuck:
             at_rest = False
             world.violated(str(stuck))
         for name, error in world.scheduler.failures:
             world.violated(f"a thread of {name} broke: {type(error).__name__}: {error}")
         if not at_rest:
-            world.violated(f"not at rest after {LIMIT:g} s: {world.checks.unsettled() or 'almost'}")
+            world.violated(f"not at rest after {limit:g} s: {world.checks.unsettled() or 'almost'}")
         for member in world.members.values():
             world.scheduler.kill(member.process)
         for process in (world._fate, world._wire, world.writer.process):
