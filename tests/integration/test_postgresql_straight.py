@@ -129,9 +129,9 @@ def test_a_chunk_read_again_stops_trying_after_two_refusals(
     tried: list[int] = []
     copy = Straight._copy
 
-    def noted(self: Straight, part: Any, landing: Any) -> None:
+    def noted(self: Straight, part: Any, landing: Any, order: Any) -> None:
         tried.append(len(part))
-        copy(self, part, landing)
+        copy(self, part, landing, order)
 
     monkeypatch.setattr(Straight, "_copy", noted)
     again = chunk_of(world)
