@@ -56,7 +56,7 @@ soak: $(READY) ## Thousands of randomised hand-over trials (TRIALS=2000)
 
 simulate: $(READY) ## A fleet under faults at every call, on a simulated clock (SEEDS=2000 SEED=1000)
 	CARTRIDGE_WARP_SEED=$(or $(SEED),1000) CARTRIDGE_WARP_TRIALS=$(or $(SEEDS),2000) \
-	  $(BIN)/python -m pytest -m soak --timeout 0 -n auto tests/simulation/test_simulation.py $(ARGS)
+	  $(BIN)/python -m pytest -m soak --timeout 0 -n auto -k thousands tests/simulation/test_simulation.py $(ARGS)
 
 asan: $(READY) ## The fuzz tests of the compiled modules under AddressSanitizer
 	CARTRIDGE_WARP_CFLAGS="-O1 -g -fsanitize=address" $(BIN)/python setup.py -q build_ext --inplace --force
