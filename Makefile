@@ -62,7 +62,7 @@ spin: $(READY) ## The lease protocol by the model checker Spin, beside our own m
 
 simulate: $(READY) ## A fleet under faults at every call, on a simulated clock (SEEDS=2000 SEED=1000)
 	CARTRIDGE_WARP_SEED=$(or $(SEED),1000) CARTRIDGE_WARP_TRIALS=$(or $(SEEDS),2000) \
-	  $(BIN)/python -m pytest -m soak --timeout 0 -n auto tests/simulation/test_simulation.py $(ARGS)
+	  $(BIN)/python -m pytest -m soak --timeout 0 -n auto -k thousands tests/simulation/test_simulation.py $(ARGS)
 
 chaos: $(READY) ## Faults for minutes, then a verdict (MINUTES=5 SOURCE=mongodb|postgresql|mariadb SEED=…)
 	$(BIN)/python tests/chaos --minutes $(or $(MINUTES),5) --source $(or $(SOURCE),all) --seed $(or $(SEED),0)

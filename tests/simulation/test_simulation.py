@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults import STRIKES, Fault, Planned
+from faults import Fault, Planned
 from planted import BUGS, plant
 from shortening import shortened, told
 from world import Result, run
@@ -135,8 +135,3 @@ def test_a_schedule_is_shortened_to_what_it_fails_with() -> None:
     assert "seed 7: lost a row" in text
     assert "6 faults, shortened to 2" in text
     assert "worker-1 is killed" in text
-
-
-def test_every_strike_is_told_apart_from_what_comes_at_its_time() -> None:
-    assert STRIKES[-1] is Fault.FREEZE_AFTER
-    assert Fault.KILL not in STRIKES

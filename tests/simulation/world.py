@@ -33,7 +33,7 @@ from actors import (
 )
 from checks import Checks
 from edges import ITEMS, ORDERS, PEOPLE, RATES, STREAMED, RecordedDatabase
-from faults import COORDINATORS, WORKERS, Fault, Planned, Strikes, draw
+from faults import COORDINATORS, STRIKES, WORKERS, Fault, Planned, Strikes, draw
 from scheduler import BEGAN, Process, Scheduler, SimulatedCondition, Stuck
 from scripted_redis import ScriptedRedis
 
@@ -208,7 +208,7 @@ class World:
     def _go_wrong(self) -> None:
         for one in self.planned:
             self.scheduler.wait(max(0.0, one.at - self.scheduler.now))
-            if one.fault not in _STRIKES:
+            if one.fault not in (*STRIKES, Fault.DUPLICATE):
                 self.trace("fate", str(one))
                 self.met(f"fault: {one.fault.name}")
                 self._come(one)
@@ -272,9 +272,6 @@ class World:
                 operator.ask("resume", schema=one.schema)
 
             self.scheduler.start(self._fate, resume)
-
-
-_STRIKES: Final = frozenset(list(Fault)[: list(Fault).index(Fault.KILL)])
 
 
 def run(
