@@ -166,16 +166,7 @@ class OwnProcess(ABC):
         """End it and all its children at once, as a power cut would."""
         if self._process is None:
             return
-        family = self._family()
-        # The group too: it also holds the children of a leader that is dead already.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        for member in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        self._process.wait()
-        if not wait_until(lambda: not any(map(_alive, family)), STOP_LIMIT):
-            raise StartFailed(f"{self.name} survived kill -9 for {STOP_LIMIT:.0f} s")
+        _kill_family(self._process, self.name)
         self._gone()
 
     def pause(self) -> None:
@@ -261,12 +252,7 @@ class OwnProcess(ABC):
         os.write(self._leash, line.encode() + b"\n")
 
     def _family(self) -> list[psutil.Process]:
-        """The leader first, so that it starts no more children while we signal them."""
-        try:
-            leader = psutil.Process(self.pid)
-            return [leader, *leader.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        return _family_of(self.pid)
 
     def _signal_all(self, number: signal.Signals) -> None:
         for member in self._family():
@@ -347,6 +333,48 @@ class LocalServer(OwnProcess):
     def _lost_the_port(self) -> bool:
         said = self.log_tail().lower()
         return any(words in said for words in _PORT_TAKEN)
+
+
+def run_to_the_end(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program that makes files.  An interruption ends it and all that it has started, so that
+    nobody is at these files when they are removed."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # as in `OwnProcess`
+        **options,
+    ) as process:
+        try:
+            said, complained = process.communicate()
+        except BaseException:
+            _kill_family(process, command[0])
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, said, complained)
+
+
+def _kill_family(leader: Running, name: str) -> None:
+    """Of a session's leader."""
+    family = _family_of(leader.pid)
+    # The group too: it also holds the children of a leader that is dead already.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader.pid, signal.SIGKILL)
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    leader.wait()
+    if not wait_until(lambda: not any(map(_alive, family)), STOP_LIMIT):
+        raise StartFailed(f"{name} survived kill -9 for {STOP_LIMIT:.0f} s")
+
+
+def _family_of(pid: int) -> list[psutil.Process]:
+    """The leader first, so that it starts no more children while we signal them."""
+    try:
+        leader = psutil.Process(pid)
+        return [leader, *leader.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _alive(process: psutil.Process) -> bool:

