@@ -19,7 +19,7 @@ from mysql_destination_world import World
 from mysql_world import world_at
 from postgresql_copy import Hand
 from postgresql_shop import Shop
-from verified_copy import FAULTS, ORDERS, SCHEMA, VerifiedCopy, plant, sixty_orders
+from verified_copy import FAULTS, ORDERS, SCHEMA, OneCopy, VerifiedCopy, plant, sixty_orders
 
 from warp.assembly import Assembly
 from warp.comparison import Ends
@@ -29,7 +29,7 @@ from warp.digest import canonical
 from warp.digest.ranges import compared_of
 from warp.digest.seams import EVERYTHING, Compared, KeyRange
 from warp.digest.sums import Sums, leaves_of, total
-from warp.interfaces import DestinationConnector, SourceConnector
+from warp.interfaces import SourceConnector
 from warp.leases.memory import MemoryLeaseStore
 from warp.model import (
     Change,
@@ -234,28 +234,6 @@ def test_hostile_names_and_tables_without_a_number_for_a_key(mariadb: Server) ->
 
 
 # ---------------------------------------------------------------- a lost place
-
-
-@dataclass
-class OneCopy:
-    """The assembly of one copy, whose schema has a stream of its own."""
-
-    copy: CopyInMysql
-
-    def knows(self, schema: str) -> bool:
-        return schema == SCHEMA
-
-    def sharing(self) -> tuple[str, ...]:
-        return ()
-
-    def selection(self, schema: str) -> TableSelection:
-        return self.copy.select
-
-    def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
-        return self.copy.make_source()
-
-    def destination(self, schema: str) -> DestinationConnector:
-        return self.copy.destination()
 
 
 def test_a_lost_place_is_recovered_by_writing_what_differs(copy: CopyInMysql, shop: Shop) -> None:

@@ -4,42 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import cast
 
 import pytest
 from postgresql_shop import Shop
-from verified_copy import ORDERS, SCHEMA, VerifiedCopy, copy_of
+from verified_copy import ORDERS, SCHEMA, OneCopy, VerifiedCopy, copy_of
 
 from warp.assembly import Assembly
 from warp.errors import PositionLost
-from warp.interfaces import DestinationConnector, SourceConnector
 from warp.leases.memory import MemoryLeaseStore
-from warp.model import TableSelection, UnitKind, WorkUnit
+from warp.model import UnitKind, WorkUnit
 from warp.own_process import wait_until
 from workers.errands import Desk, recover
-
-
-@dataclass
-class OneCopy:
-    """The assembly of one copy, whose schema has a stream of its own."""
-
-    copy: VerifiedCopy
-
-    def knows(self, schema: str) -> bool:
-        return schema == SCHEMA
-
-    def sharing(self) -> tuple[str, ...]:
-        return ()
-
-    def selection(self, schema: str) -> TableSelection:
-        return self.copy.select
-
-    def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
-        return self.copy.make_source()
-
-    def destination(self, schema: str) -> DestinationConnector:
-        return cast(DestinationConnector, self.copy.destination())
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import psycopg
 from postgresql_copy import Hand
@@ -18,7 +18,7 @@ from warp import pipeline, verifying
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions
 from warp.digest.seams import Kept, Pass, Verifications
 from warp.errors import TransientError
-from warp.interfaces import SourceConnector
+from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import Lease, Phase, TableId, TableSelection, UnitKind, WorkUnit
 from warp.own_process import wait_until
 from warp.pipeline import NoMeter
@@ -180,6 +180,28 @@ FAULTS = {
     '{"id": 33}': "differs",
     '{"id": 1000}': "extra",
 }
+
+
+@dataclass
+class OneCopy:
+    """The assembly of one copy, whose schema has a stream of its own."""
+
+    copy: VerifiedCopy
+
+    def knows(self, schema: str) -> bool:
+        return schema == SCHEMA
+
+    def sharing(self) -> tuple[str, ...]:
+        return ()
+
+    def selection(self, schema: str) -> TableSelection:
+        return self.copy.select
+
+    def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
+        return self.copy.make_source()
+
+    def destination(self, schema: str) -> DestinationConnector:
+        return cast(DestinationConnector, self.copy.destination())
 
 
 def sixty_orders(shop: Shop) -> None:
