@@ -28,7 +28,7 @@ $(READY): pyproject.toml setup.py $(wildcard warp/native/*.px*)
 demo: $(READY) ## Real MongoDB to real PostgreSQL on this machine, with a worker killed on the way
 	@$(BIN)/cartridge-warp demo $(ARGS)
 
-test: $(READY) ## All tests, on real servers from PyPI and Debian (about 10 minutes on two cores)
+test: $(READY) ## All tests, on real servers from PyPI and Debian (about 15 minutes on two cores)
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --durations 20 $(ARGS)
 
 check: $(READY) ## Format, lint, types, import contracts, containers, workflows, generated documents

@@ -61,7 +61,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "server crash": "Redis, or the destination, is killed and comes back",
     "lost connection": "the connection breaks at COMMIT: before, during or after it",
     "hand-over": "snapshot, stream, crashes and changes of owner interleave at random",
-    "storm": "ten kinds of fault strike a whole fleet and its servers at random",
+    "storm": "many kinds of fault strike a whole fleet and its servers at random",
     "late commit": "a transaction becomes visible after a later one",
     "refused rows": "the destination's constraints and types refuse rows",
     "drift": "fields and columns come, go and change their types",
