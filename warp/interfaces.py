@@ -277,6 +277,8 @@ class DestinationConnector(Protocol):
         their key columns only.  A tombstone is not a row, a soft-deleted row is one.  While a
         table is read anew, a row older than that snapshot counts as missing: the columns an
         update leaves alone may have changed at the source while nobody followed.
+        So does a row of whose key something waits in quarantine: what that alone has changed is
+        in no row, and the update would overrule it.
         """
         ...
 

@@ -22,7 +22,7 @@ from warp.model import (
     TableSchema,
     WorkUnit,
 )
-from warp.testing.contracts import ORDERS, STREAM, select
+from warp.testing.contracts import ORDERS, STREAM, Unit, aside, select
 from warp.testing.memory import (
     MemoryDatabase,
     MemoryDeltas,
@@ -165,6 +165,39 @@ def test_an_earlier_whole_row_of_the_batch_counts_as_there(
     follow_to_the_end(database, warehouse, fence=2)
     assert warehouse.rows(ORDERS) == [{"id": 1, "name": "z", "note": "long"}]
     assert looked_up == []
+
+
+def a_part_after_a_whole_row_that_was_set_aside(
+    database: MemoryDatabase, warehouse: MemoryWarehouse
+) -> list[dict[str, Any]]:
+    """The rows after an update of a part came behind one that could not be written."""
+    run(database, warehouse, lambda: True, fence=next(Unit.fences))
+    database.put(ORDERS, id=1, name="a", note="old")
+    follow_to_the_end(database, warehouse, fence=next(Unit.fences))
+    database.put(ORDERS, id=1, name="a", note="new")
+    refused = aside(Operation.UPDATE, database.version, 1, "a")
+    unit = Unit(destination_of(warehouse))
+    unit.write(str(database.version), quarantined=[refused])
+    database.patch(ORDERS, id=1, name="z")
+    follow_to_the_end(database, warehouse, fence=next(Unit.fences))
+    return warehouse.rows(ORDERS)
+
+
+def test_an_update_of_a_part_brings_what_waits_in_quarantine_with_it(
+    database: MemoryDatabase, warehouse: MemoryWarehouse
+) -> None:
+    """It overrules what waits there (guarantee 4)."""
+    found = a_part_after_a_whole_row_that_was_set_aside(database, warehouse)
+    assert found == [{"id": 1, "name": "z", "note": "new"}]
+
+
+def test_were_the_quarantine_not_looked_at_its_part_of_the_row_would_be_lost(
+    database: MemoryDatabase, warehouse: MemoryWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken twin."""
+    monkeypatch.setattr(MemoryWarehouse, "undecided", lambda warehouse, table: set())
+    found = a_part_after_a_whole_row_that_was_set_aside(database, warehouse)
+    assert found == [{"id": 1, "name": "z", "note": "old"}]
 
 
 def test_rows_that_are_gone_at_the_source_are_left_out_and_each_key_is_asked_once(

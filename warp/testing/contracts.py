@@ -484,6 +484,14 @@ class DestinationContract(ABC):
         Unit(self.make(), chunk).write("s", (READ, 5, 2, "b"))
         assert self.missing(stream, 1, 2) == [1]
 
+    def test_a_row_of_which_something_waits_in_quarantine_is_missing(self) -> None:
+        """An update with a part of it would overrule what waits, and that alone has the rest."""
+        unit, ids = self.set_aside(aside(UPDATE, 5, 0, "bad"), aside(UPDATE, 5, 7, "bad"))
+        unit.write("2", (UPDATE, 6, 7, "there"), (UPDATE, 6, 8, "there"))
+        assert self.missing(unit, 8, 7, 0, 9) == [7, 0, 9]
+        unit.destination.metadata().discard(ids)
+        assert self.missing(unit, 8, 7, 0, 9) == [9]
+
     def test_a_row_that_a_second_snapshot_has_not_brought_yet_is_missing(self) -> None:
         stream, [unit] = self.planned()
         reader = Unit(self.make(), unit)

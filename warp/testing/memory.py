@@ -355,6 +355,16 @@ class MemoryWarehouse:
         with self.lock:  # tests look while others write
             return [dict(r.cells) for r in self.tables.get(table, {}).values() if not r.deleted]
 
+    def undecided(self, table: TableId) -> set[str]:
+        """The keys, as the quarantine writes them, of which something may still land."""
+        open_ = (Aside.WAITING, Aside.REPLAYING)
+        return {a.row.key for a in self.aside if a.state in open_ and a.row.table == table}
+
+    def text_of(self, table: TableId, key: Key) -> str:
+        """As the quarantine writes it."""
+        schema = self.schemas[table]
+        return stored.dump([c for name in schema.key if (c := schema.column(name))], key)
+
     def supersede(self, table: TableId, why: str, older: Callable[[SetAside], bool]) -> None:
         """Rows of the quarantine that something newer overrules will not land any more."""
         for place, aside in enumerate(self.aside):
@@ -364,9 +374,7 @@ class MemoryWarehouse:
 
     def supersede_deleted(self, table: TableId, key: Key, version: int) -> None:
         """A row that never landed leaves no line in the audit when it is deleted."""
-        schema = self.schemas[table]
-        columns = [column for name in schema.key if (column := schema.column(name))]
-        text = stored.dump(columns, key)
+        text = self.text_of(table, key)
         self.supersede(
             table,
             f"the row was deleted at version {version}",
@@ -458,12 +466,17 @@ class MemoryDestination:
             below = state.sweep_below if state and state.phase is Phase.SNAPSHOT else -1
             rows = self.warehouse.tables.get(changes.table, {})
             names = self.warehouse.schemas[changes.table].key
-            keys = zip(*(_cells_of(changes, name) for name in names), strict=True)
+            keys = list(zip(*(_cells_of(changes, name) for name in names), strict=True))
             found = [rows.get(key) for key in keys]
+            aside = self.warehouse.undecided(changes.table)
+            text = [self.warehouse.text_of(changes.table, key) for key in keys if aside]
             return [
                 place
                 for place, row in enumerate(found)
-                if row is None or row.deleted or row.version < below
+                if row is None
+                or row.deleted
+                or row.version < below
+                or (aside and text[place] in aside)
             ]
 
     def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:

@@ -16,6 +16,7 @@ from warp.destinations.sql.foreseen import Foreseeing
 from warp.destinations.sql.keyless import Keyless
 from warp.destinations.sql.landing import selected
 from warp.destinations.sql.metadata import SqlMetadata
+from warp.destinations.sql.quarantine import undecided
 from warp.destinations.sql.session import Session
 from warp.destinations.sql.transaction import SqlTransactions
 from warp.destinations.sql.verifications import SqlVerifications
@@ -159,7 +160,9 @@ class SqlDestination(ABC, Generic[S, M, T]):
         unit = WorkUnit.of_table(settings.schema, changes.table)
         with self._session.meaning(f"looking for rows of {settings.destination}"):
             self._session.connect()
-            return [number for (number,) in self._missing(stage(changes.schema, keys), unit)]
+            asked = stage(changes.schema, keys)
+            found = {number for (number,) in self._missing(asked, unit)}
+            return sorted(found | undecided(self._session, asked))
 
     def apply_schema_changes(self, changes: Sequence[SchemaChange]) -> None:
         for change in changes:

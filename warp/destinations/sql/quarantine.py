@@ -207,6 +207,20 @@ def supersede_deleted(session: Session, part: Staged) -> None:
     )
 
 
+def undecided(session: Session, part: Staged) -> set[int]:
+    """The rows, by their place, of whose keys something waits in quarantine.
+
+    What it alone has changed is in no row of the table, and what is written now overrules it.
+    """
+    table = part.schema.table
+    where = {"namespace": table.namespace, "table": table.name}
+    if not len(part) or session.named("any_undecided", **where).fetchone() is None:
+        return set()
+    keys = [session.storable(part.key_of(row)) for row in range(len(part))]
+    waiting = {key for (key,) in session.named("undecided_keys", keys=keys, **where).fetchall()}
+    return {row for row, key in enumerate(keys) if key in waiting}
+
+
 def supersede_gone(
     session: Session, standings: Standings[Any, L], landing: L, *, below: int
 ) -> None:
