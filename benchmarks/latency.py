@@ -6,6 +6,10 @@ The load is a process of its own.  The row carries when it was made; PostgreSQL 
 transaction was committed (track_commit_timestamp).  Both clocks are this machine's.  The greatest
 rate is also measured while another table of `--meanwhile` rows is read by the same worker (only
 rows made before that has been read count), and with `batch_size: auto`.
+
+The floor is the least a client can do with the same load: the change stream's replies, of which
+only what is timed is looked at, into a staging table and from there into the table, with a marker,
+a transaction each.
 """
 
 from __future__ import annotations
@@ -17,7 +21,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import pymongo
+from bson import Int64
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from fleet import METADATA, Fleet, Servers, servers
 
 from benchmarks.orders import TABLE, generate, load, order
@@ -73,24 +81,99 @@ def make_load(url: str, database: str, rate: int, seconds: float) -> None:
                 made += due
 
 
+class Load:
+    """The process that makes the orders, which begins when told and has ended when left."""
+
+    def __init__(self, url: str, database: str, rate: int, seconds: float) -> None:
+        order_it = f"make_load({url!r}, {database!r}, {rate}, {seconds})"
+        made_by = [sys.executable, "-c", f"from benchmarks.latency import make_load; {order_it}"]
+        self._process = subprocess.Popen(made_by, stdin=subprocess.PIPE)
+
+    def run(self) -> None:
+        self._process.communicate(b"\n")
+        if self._process.returncode:
+            raise AssertionError("expected the load to end well, found that it failed")
+
+
+def floor(ready: Servers, rate: int, seconds: float) -> Found:
+    with Fleet(ready, audited=False) as fleet, fleet.destination() as connection:
+        load(fleet.source[TABLE], 1)
+        making = Load(ready.mongo.url, fleet.name, rate, seconds)
+        connection.execute("create table target (_id text primary key, made float8, document text)")
+        connection.execute("create temporary table staged (like target) on commit delete rows")
+        connection.execute("create table marker (n int); insert into marker values (0)")
+        done, share = threading.Event(), [0.0]
+        following = threading.Thread(
+            target=follow, args=(fleet, connection, done, share), name="floor"
+        )
+        following.start()
+        making.run()
+        done.set()
+        following.join()
+        rows = connection.execute(
+            "select 1000 * (extract(epoch from pg_xact_commit_timestamp(xmin))::float8 - made)"
+            " from target"
+        ).fetchall()
+        return Found([float(row[0]) for row in rows], len(rows) / seconds, share[0] / seconds, 0.0)
+
+
+def follow(
+    fleet: Fleet, connection: psycopg.Connection[Any], done: threading.Event, share: list[float]
+) -> None:
+    """Until nothing comes any more; `share` is told the CPU-seconds it took."""
+    raw = CodecOptions(document_class=RawBSONDocument)
+    command: dict[str, Any] = {
+        "aggregate": 1,
+        "pipeline": [{"$changeStream": {"fullDocument": "updateLookup"}}],
+        "cursor": {"batchSize": 0},
+    }
+    with fleet.client.start_session() as session:
+        cursor = fleet.source.command(command, codec_options=raw, session=session)["cursor"]
+        begun = time.thread_time()
+        while True:
+            over = done.is_set()
+            more = {
+                "getMore": Int64(cursor["id"]),
+                "collection": "$cmd.aggregate",
+                "batchSize": 1_000,
+                "maxTimeMS": 250,
+            }
+            cursor = fleet.source.command(more, codec_options=raw, session=session)["cursor"]
+            events = cursor["nextBatch"]
+            if not events and over:
+                break
+            if events:
+                write(connection, [event["fullDocument"] for event in events])
+        share.append(time.thread_time() - begun)
+        share.pop(0)
+
+
+def write(connection: psycopg.Connection[Any], documents: list[RawBSONDocument]) -> None:
+    with connection.transaction():
+        connection.execute("update marker set n = n + 1")
+        with connection.cursor().copy("copy staged from stdin") as copy:
+            for document in documents:
+                copy.write_row((str(document["_id"]), document["made"], document["note"]))
+        connection.execute(
+            "insert into target select * from staged on conflict (_id) do update"
+            " set made = excluded.made, document = excluded.document"
+        )
+
+
 def measure(ready: Servers, case: Case, seconds: float) -> Found:
     with Fleet(ready, audited=False, **case.block()) as fleet:
         load(fleet.source[TABLE], BASE)
         fleet.source[TABLE].update_many({}, {"$set": {"made": 0.5}})  # so that it is a column
         if case.meanwhile:
             generate(fleet.source[HISTORY], case.meanwhile)
-        order_it = f"make_load({ready.mongo.url!r}, {fleet.name!r}, {case.rate}, {seconds})"
-        made_by = [sys.executable, "-c", f"from benchmarks.latency import make_load; {order_it}"]
-        making = subprocess.Popen(made_by, stdin=subprocess.PIPE)
+        making = Load(ready.mongo.url, fleet.name, case.rate, seconds)
         worker = fleet.worker(slots=SLOTS)
         fleet.coordinator()
         fleet.wait_for("the snapshot to be complete", lambda: fleet.settled(TABLE))
         if case.meanwhile:
             fleet.wait_for("the other snapshot to run", lambda: fleet.count(HISTORY) > 0)
         before, begun, there = worker.cpu(), time.monotonic(), moved(fleet, case)
-        making.communicate(b"\n")
-        if making.returncode:
-            raise AssertionError("expected the load to end well, found that it failed")
+        making.run()
         passed = time.monotonic() - begun
         share, read = (worker.cpu() - before) / passed, (moved(fleet, case) - there) / passed
         until = read_until(fleet) if case.meanwhile and fleet.settled(HISTORY) else time.time()
@@ -155,19 +238,28 @@ def main() -> None:
         Case(most, history, "auto"),
     ]
     with servers(members=1, cache=0.5, postgres={"track_commit_timestamp": "on"}) as ready:
+        for rate in RATES:
+            bare = [floor(ready, rate, arguments.seconds) for _ in range(arguments.runs)]
+            report.add(f"{rate:,}", "the floor", "", *told(bare))
         for case in cases:
             found = [measure(ready, case, arguments.seconds) for _ in range(arguments.runs)]
-            waits = [wait for one in found for wait in one.waits]
             read = sum(one.read for one in found) / len(found)
             report.add(
                 f"{case.rate:,}",
                 f"a snapshot of {read:,.0f} rows per second" if case.meanwhile else "-",
                 case.settings,
-                f"{sum(one.made for one in found) / len(found):,.0f}",
-                *(f"{quantile(waits, part):.1f}" for part in (0.50, 0.95, 0.99, 1.0)),
-                f"{sum(one.share for one in found) / len(found):.0%}",
+                *told(found),
             )
     report.finish(save=arguments.save)
+
+
+def told(found: list[Found]) -> tuple[str, ...]:
+    waits = [wait for one in found for wait in one.waits]
+    return (
+        f"{sum(one.made for one in found) / len(found):,.0f}",
+        *(f"{quantile(waits, part):.1f}" for part in (0.50, 0.95, 0.99, 1.0)),
+        f"{sum(one.share for one in found) / len(found):.0%}",
+    )
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from warp.model import (
     TableSelection,
     Written,
 )
+from warp.right_of_way import RightOfWay
 
 # How often a blocked read comes back to look around: bounds the hand-off of a quiet unit.
 IDLE_SECONDS = 0.25
@@ -76,12 +77,14 @@ def stream(
     meter: Meter,
     idle: float = IDLE_SECONDS,
     machine: Machine = THIS_MACHINE,
+    way: RightOfWay | None = None,
 ) -> Marker:
     """Follow the log until the hold says stop.  `marker` is what `destination.open` returned.
 
     A unit without a position starts at the log's end now, stored before anything is read.
     """
     delivery = Delivery(source, destination, hold, selection, meter, machine.monotonic)
+    way = way or RightOfWay(machine)
     if marker.position is None:
         marker = delivery.move(marker, ChangeBatch([], source.position()), Phase.STREAMING)
     if marker.position is None:
@@ -97,7 +100,9 @@ def stream(
             busy = len(batch) > 0 or bool(batch.reload)
             quiet_for = machine.monotonic() - moved_at
             if busy:
+                begun = machine.monotonic()
                 marker = delivery.write(marker, batch, Phase.STREAMING)
+                way.delivered(len(batch), machine.monotonic() - begun)
             elif batch.end != marker.position and (was_busy or quiet_for >= patience):
                 marker = delivery.move(marker, batch, Phase.STREAMING)
             if busy or marker.position == batch.end:
@@ -124,6 +129,7 @@ def snapshot(
     selection: TableSelection,
     meter: Meter,
     machine: Machine = THIS_MACHINE,
+    way: RightOfWay | None = None,
 ) -> bool:
     """Read one chunk; True when it is done, False when the hold asked to stop half-way.
 
@@ -136,6 +142,7 @@ def snapshot(
     if marker.phase == Phase.DONE:
         return True
     delivery = Delivery(source, destination, hold, selection, meter, machine.monotonic)
+    way = way or RightOfWay(machine)
     schema = delivery.know(chunk.table)  # so that a table without any row is there too
     if schema is not None and not schema.key and (chunk.lower or chunk.upper):
         raise SourceRefused(
@@ -147,14 +154,16 @@ def snapshot(
     with ahead(source.get_full_snapshot(chunk), machine=machine) as batches:
         for batch in batches:
             if waiting is not None:
-                marker = delivery.write(marker, waiting, Phase.SNAPSHOT)
+                with way.turn(hold):
+                    marker = delivery.write(marker, waiting, Phase.SNAPSHOT)
             waiting = batch
             hold.check()
             if hold.stopping():
                 return False
     if waiting is None:
         raise WarpError("a snapshot yields at least one batch", place=marker.unit.id)
-    delivery.write(marker, waiting, Phase.DONE)
+    with way.turn(hold):
+        delivery.write(marker, waiting, Phase.DONE)
     return True
 
 

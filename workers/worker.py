@@ -30,6 +30,7 @@ from warp.interfaces import DestinationConnector, LeaseStore, MetadataStore, Sou
 from warp.machine import THIS_MACHINE, Machine, between
 from warp.model import Lease, Marker, Phase, TableSelection, UnitKind, WorkUnit
 from warp.retry import Backoff, Streak
+from warp.right_of_way import RightOfWay
 from warp.schedule import Schedule
 from warp.startup import new_process_id
 from warp.streams import Followed
@@ -103,6 +104,7 @@ class Worker:
         self._machine = machine
         self._draining = False  # a plain flag: a signal may interrupt any lock's holder
         self._failures: dict[str, int] = {}  # in a row, by unit id
+        self._way = RightOfWay(machine)
         self._stands_back_until = 0.0  # so that others can claim what is not for us
         self._changed = machine.condition()  # a slot came free, or it is time to stop
         self.heartbeat = Heartbeat(
@@ -208,6 +210,7 @@ class Worker:
             schedule_of=self._schedule_of,
             wall=self._wall,
             machine=self._machine,
+            way=self._way,
         )
         outcome = Outcome("failed", failed=True)
         with structlog.contextvars.bound_contextvars(
@@ -266,6 +269,7 @@ class Turn:
         schedule_of: Callable[[WorkUnit], Schedule | None] = lambda unit: None,
         wall: Callable[[], float] = time.time,
         machine: Machine = THIS_MACHINE,
+        way: RightOfWay | None = None,
     ) -> None:
         self.run = held.run
         self._ledger = ledger
@@ -280,6 +284,7 @@ class Turn:
         self._slot: float | None = None  # of the run that was begun
         self._wall = wall
         self._machine = machine
+        self._way = way
         # A lease is kept for as long as it takes.
         steady = replace(pace.backoff, max_retries=None)
         self._waits = Streak(steady, clock=clock, chance=machine.chance)
@@ -392,14 +397,15 @@ class Turn:
         meter: UnitMeter,
     ) -> Outcome:
         ends, machine = (source, destination, marker, self._held), self._machine
+        way = self._way
         match self._unit.kind:
             case UnitKind.STREAM:
                 followed = Followed(selection)
-                pipeline.stream(*ends, selection=followed, meter=meter, machine=machine)
+                pipeline.stream(*ends, selection=followed, meter=meter, machine=machine, way=way)
                 return HANDED_BACK
             case UnitKind.CHUNK:
                 complete = pipeline.snapshot(
-                    *ends, selection=selection, meter=meter, machine=machine
+                    *ends, selection=selection, meter=meter, machine=machine, way=way
                 )
             case UnitKind.POLL:
                 poll = self._poll(source, selection)

@@ -13,6 +13,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from warp.model import Kind
+from warp.native.breath cimport breathe
 from warp.native.elements cimport length_at, value_size
 from warp.native.packed cimport (
     ABSENT_CELL,
@@ -432,6 +433,7 @@ cdef class Layout:
             if found == NULL:
                 raise MemoryError()
             for row in range(rows):
+                breathe(row)
                 if slices is not None:
                     start = <const uint8_t *> slices.starts[row]
                     length = slices.lengths[row]

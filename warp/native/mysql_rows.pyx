@@ -10,6 +10,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
+from warp.native.breath cimport breathe
 from warp.native.calendar cimport NO_DAY, days_of
 from warp.native.packed cimport NULL_CELL, Packed, is_text, new_packed
 
@@ -388,12 +389,15 @@ cdef class Rows:
         """Take the packets that are there whole; where the first that is not begins."""
         cdef const uint8_t *base
         cdef size_t at = start, length, after
+        cdef Py_ssize_t packets = 0
         if not start <= end <= <size_t> buffer.shape[0]:
             raise ValueError("a part of the buffer was expected")
         if start == end:
             return start
         base = &buffer[0]
         while not self.full and not self.ended and end - at >= 4:
+            breathe(packets)
+            packets += 1
             length = base[at] | base[at + 1] << 8 | <size_t> base[at + 2] << 16
             if length == HUGE_PACKET:
                 after = self._huge(base, at, end)

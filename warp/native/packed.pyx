@@ -15,6 +15,8 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t,
 from libc.stdlib cimport qsort
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from warp.native.breath cimport breathe
+
 from array import array
 from datetime import date
 from decimal import Decimal
@@ -567,10 +569,12 @@ cdef int by_bytes(const void *one, const void *other) noexcept nogil:
 def sorted_rows(Packed column):
     """The rows in the order of their cells, by number or by bytes, each of which is there once.  No
     NULL among them, and only of kinds that `compares_by_bytes`."""
-    cdef Py_ssize_t row
+    cdef Py_ssize_t row, rows = column.rows
     cdef uint64_t begin = 0
     cdef Cell *cells
     cdef int64_t[::1] places
+    cdef int (*by)(const void *, const void *) noexcept nogil
+    by = by_bytes if column.layout == BYTES else by_number
     if column.blanks:
         raise ValueError("a column without blank cells was expected")
     order = array("q", bytes(8 * column.rows))
@@ -589,7 +593,8 @@ def sorted_rows(Packed column):
             else:
                 cells[row].start = NULL
                 cells[row].length = <uint64_t> column.whole[row]
-        qsort(cells, column.rows, sizeof(Cell), by_bytes if column.layout == BYTES else by_number)
+        with nogil:
+            qsort(cells, rows, sizeof(Cell), by)
         places = order
         for row in range(column.rows):
             places[row] = cells[row].row
@@ -858,6 +863,7 @@ def copy_rows(
         raise MemoryError()
     try:
         for number in range(start, last):
+            breathe(number)
             row = number
             if order is not None:
                 row = order[number]

@@ -15,6 +15,7 @@ from libc.stdint cimport (
 )
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from warp.native.breath cimport breathe
 from warp.native.packed cimport (
     ABSENT_CELL, NULL_CELL, UNCHANGED_CELL, VALUE, Packed, is_text, new_packed,
 )
@@ -575,6 +576,7 @@ def columns_of(Frames lines, kinds):
         column.begin(lines.count)
     try:
         for row in range(lines.count):
+            breathe(row)
             p = lines.data + begin
             length = lines.ends[row] - begin
             begin = lines.ends[row]
@@ -658,6 +660,7 @@ def binary_columns_of(Frames rows, kinds):
             raise ValueError("kinds that have a binary form were expected")
         column.begin(rows.count)
     for row in range(rows.count):
+        breathe(row)
         p = rows.data + begin
         end = rows.data + rows.ends[row]
         begin = rows.ends[row]
