@@ -11,6 +11,7 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from warp import replays, stored
+from warp.compact import Compacted
 from warp.destinations.bigquery import ddl, markers, merge, quarantine, verdicts
 from warp.destinations.bigquery.books import Numbers
 from warp.destinations.bigquery.ddl import Ddl
@@ -52,7 +53,7 @@ from warp.model import (
     WorkUnit,
     Written,
 )
-from warp.staged import NOTHING_SAID, Said, counted
+from warp.staged import NOTHING_SAID, Said, counted, stage
 
 
 class BigQueryDestination:
@@ -186,10 +187,17 @@ class BigQueryDestination:
             found = self._staging.standings(
                 table, keys, changes.versions, soft=settings.soft_delete_column, audit=False
             )
+            waiting = {aside.row.key for aside in self._metadata.quarantine(_undecided(settings))}
+        asked = stage(
+            schema, Compacted(bytes(changes.operations), changes.versions, changes.columns)
+        )
         return [
             place
             for place, (standing, dead) in enumerate(found)
-            if standing.version is None or dead or standing.version < below
+            if standing.version is None
+            or dead
+            or standing.version < below
+            or (waiting and asked.key_of(place) in waiting)
         ]
 
     def write_batch(
@@ -263,12 +271,10 @@ class BigQueryDestination:
     def _supersede(
         self, script: Script, table: Table, state: Marker, settings: TableSettings
     ) -> None:
-        undecided = (Aside.WAITING, Aside.REPLAYING)
-        asked = Choice(states=undecided, table=str(settings.table), schemas=(settings.schema,))
         decisions: dict[int, tuple[str, str]] = {}
         rows: list[SetAside] = []
         keys: list[list[object]] = [[] for _ in table.in_key]
-        for aside in self._metadata.quarantine(asked):
+        for aside in self._metadata.quarantine(_undecided(settings)):
             if aside.row.version < state.sweep_below:
                 why = f"the table was read anew at version {state.sweep_below}"
                 decisions[aside.id] = (Aside.SUPERSEDED.value, why)
@@ -301,6 +307,12 @@ class BigQueryDestination:
         if table is not None and table.schema.key:  # without a key nothing is compared
             landing = self._staging.landing(table, "", soft=None, unit=unit.id)
             script.add(merge.count_as_older(landing, newest))
+
+
+def _undecided(settings: TableSettings) -> Choice:
+    """What may still land of a table's rows in quarantine."""
+    states = (Aside.WAITING, Aside.REPLAYING)
+    return Choice(states=states, table=str(settings.table), schemas=(settings.schema,))
 
 
 def _key_cells(table: Table, row: QuarantinedRow) -> list[object] | None:
