@@ -4,7 +4,8 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 COMPILED = $(addprefix tests/unit/,test_packed_columns.py test_native_bson.py test_native_events.py \
-  test_mysql_rows.py test_binlog_packed.py test_binlog_whole_transactions.py test_postgresql_native.py)
+  test_mysql_rows.py test_binlog_packed.py test_binlog_whole_transactions.py test_postgresql_native.py \
+  test_breath.py)
 
 IMAGE   ?= cartridge-warp:dev
 BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command -v $(tool)),$(tool))))
