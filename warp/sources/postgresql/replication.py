@@ -208,7 +208,7 @@ class Replication:
         if lsn == self._confirmed and not at_once and not quiet:
             return
         micros = int((time.time() - _EPOCH) * 1_000_000)
-        message = _status(b"r", lsn, lsn, lsn, micros, int(quiet))  # the last: whether to be answered
+        message = _status(b"r", lsn, lsn, lsn, micros, int(quiet))  # quiet: answer, please
         try:
             self._connection.put_copy_data(message)
             self._connection.flush()
