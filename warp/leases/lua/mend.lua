@@ -5,8 +5,9 @@
 --
 -- Where a key is of another type, every call of everybody fails.  Then all goes but the fences, as
 -- a wiped server loses it: what is left of such a ledger must not be believed, and whatever had to
--- be done is offered anew.  Else what is counted twice is counted again: a worker that seems to hold
--- more than it does would be asked for units back for ever.
+-- be done is offered anew.  Else what would last for ever does not: a lease and a life that end in
+-- years, the slots of one who never was alive, counts that are wrong (a worker that seems to hold
+-- more than it does would be asked for units back again and again).
 local wrong = {}
 
 local function look(command, name, key, ...)
@@ -47,6 +48,23 @@ local function in_parts(members, put)
     put(unpack(members, first, math.min(first + MOST_AT_ONCE - 1, #members)))
   end
 end
+
+local now = now_ms()
+local far = redis.call('ZRANGEBYSCORE', EXP, now + FAR, '+inf')
+for _, unit in ipairs(far) do redis.call('ZADD', EXP, now, unit) end -- and the next sweep reaps it
+local immortal = redis.call('ZRANGEBYSCORE', WORKERS, now + FAR, '+inf')
+for _, worker in ipairs(immortal) do forget(worker) end
+if #far > 0 then wrong[#wrong + 1] = 'exp' end
+if #immortal > 0 then wrong[#wrong + 1] = 'workers' end
+local strangers = 0
+local capacity = redis.call('HGETALL', CAP)
+for i = 1, #capacity, 2 do
+  if not redis.call('ZSCORE', WORKERS, capacity[i]) then
+    redis.call('HDEL', CAP, capacity[i])
+    strangers = strangers + 1
+  end
+end
+if strangers > 0 then wrong[#wrong + 1] = 'cap' end
 
 local leased = redis.call('ZRANGE', EXP, 0, -1)
 local holding, chunks = {}, {}

@@ -131,10 +131,6 @@ end
 -- along sets none of them aside, since one of them may have brought it on the others.
 local function reap(now)
   local expired = redis.call('ZRANGEBYSCORE', EXP, '-inf', now, 'LIMIT', 0, SWEEP)
-  -- Else what somebody wrote there, or a clock that was set back by a day, would hold a unit for ever.
-  for _, unit in ipairs(redis.call('ZRANGEBYSCORE', EXP, now + FAR, '+inf', 'LIMIT', 0, SWEEP)) do
-    expired[#expired + 1] = unit
-  end
   local alone = {}
   for _, unit in ipairs(expired) do
     local owner = redis.call('HGET', OWN, unit) or ''
@@ -144,7 +140,7 @@ local function reap(now)
     end
   end
   for _, unit in ipairs(expired) do
-    local ended = math.max(0, math.min(now, tonumber(redis.call('ZSCORE', EXP, unit))))
+    local ended = math.max(0, tonumber(redis.call('ZSCORE', EXP, unit)))
     local blamed = alone[redis.call('HGET', OWN, unit) or '']
     local tries = count_failure(unit, ended)
     if tries >= MAX_TRIES and not blamed then
@@ -180,7 +176,6 @@ local function sweep(now)
   reap(now)
   promote(now)
   for _, worker in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', now)) do forget(worker) end
-  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, now + FAR, '+inf')) do forget(worker) end
 end
 
 local function draining(worker)
@@ -199,14 +194,8 @@ local function census(worker)
   for i = 1, #flat, 2 do held[flat[i]] = number(flat[i + 1], 0) end
   local capacity, free, own_slots = 0, 0, 0
   flat = redis.call('HGETALL', CAP)
-  -- The slots of one who never was alive, and so never dies, would be counted for ever.
-  local strangers = #flat / 2 > redis.call('ZCARD', WORKERS)
   for i = 1, #flat, 2 do
     local slots = math.max(0, number(flat[i + 1], 0))
-    if strangers and not redis.call('ZSCORE', WORKERS, flat[i]) then
-      redis.call('HDEL', CAP, flat[i])
-      slots = 0
-    end
     capacity = capacity + slots
     free = free + math.max(0, slots - (held[flat[i]] or 0))
     if flat[i] == worker then own_slots = slots end
