@@ -68,9 +68,7 @@ def warehouse(pg_warehouse: str) -> Iterator[tuple[World, Wire]]:
         world.close()
 
 
-@pytest.mark.holds(
-    guarantee=2, source="none", destination="postgresql", fault="a half-open connection"
-)
+@pytest.mark.holds(guarantee=7, source="none", destination="postgresql", fault="lost connection")
 def test_a_write_that_nobody_answers_is_given_up(warehouse: tuple[World, Wire]) -> None:
     world, wire = warehouse
     unit = world.settled()

@@ -100,9 +100,7 @@ def spoil(client: Any, ledger: RedisLeaseStore, name: str, round_: int) -> None:
         client.sadd(where, b"\xff\x00", "stream:elsewhere")
 
 
-@pytest.mark.holds(
-    guarantee=7, source="none", destination="pretended", fault="a ledger written to by a stranger"
-)
+@pytest.mark.holds(guarantee=7, source="none", destination="pretended", fault="a stranger in Redis")
 def test_rows_arrive_whatever_was_written_into_any_key(
     fleet: Fleet, ledger: RedisLeaseStore, client: Any
 ) -> None:

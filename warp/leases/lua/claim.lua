@@ -71,7 +71,7 @@ for i, unit in ipairs(units) do
   local fence = string.format('%.0f', math.max(number(last[i], 0) + 1, us))
   add(fences, unit, fence)
   add(claimed, unit, fence)
-  claimed[#claimed + 1] = told_spec(specs[i])
+  claimed[#claimed + 1] = told(specs[i], LONGEST_SPEC)
 end
 redis.call('ZREM', DUE, unpack(units))
 redis.call('ZADD', EXP, unpack(leased))

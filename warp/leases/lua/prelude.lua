@@ -35,7 +35,7 @@ local FIRST_BACKOFF, LONGEST_BACKOFF = 1000, 60000
 local SWEEP = 200 -- units moved by one call at most, so that no call blocks the server for long
 local MOST_AT_ONCE = 1000 -- units of one command: Lua hands over 8,000 arguments at most
 local MOST_FENCE = 9007199254740990 -- beyond it a double does not count every number
-local LONGEST_SPEC = 65536 -- bytes
+local LONGEST_SPEC, LONGEST_NAME = 65536, 512 -- bytes
 local FAR = 86400000 -- ms; no lease and no heartbeat of ours lasts for a day
 
 local function now_us()
@@ -61,9 +61,9 @@ local function number(text, otherwise)
   return found
 end
 
--- What is told to a worker of a unit; cut where no spec of ours is as long, so that it is refused.
-local function told_spec(text)
-  if text and #text > LONGEST_SPEC then return string.sub(text, 1, LONGEST_SPEC + 1) end
+-- What is told of it: cut where nothing of ours is as long, so that a spec is refused for that.
+local function told(text, longest)
+  if text and #text > longest then return string.sub(text, 1, longest + 1) end
   return text or ''
 end
 

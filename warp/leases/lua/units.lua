@@ -15,8 +15,8 @@ local function show(state, members, expires_in)
     for i = first, last do
       local at = i - first + 1
       answer[#answer + 1] = {
-        members[i], state, owners[at] or '', string.format('%.0f', number(fences[at], 0)),
-        string.format('%.0f', number(tries[at], 0)), expires_in(i), told_spec(specs[at])
+        members[i], state, told(owners[at], LONGEST_NAME), string.format('%.0f', number(fences[at], 0)),
+        string.format('%.0f', number(tries[at], 0)), expires_in(i), told(specs[at], LONGEST_SPEC)
       }
     end
   end
