@@ -408,16 +408,19 @@ def to_withdraw(
     configured: Collection[str],
     markers: Mapping[str, MarkersOf],
     units: Iterable[LeasedUnit],
+    *,
+    known: Collection[str] = (),
 ) -> list[str]:
     """Units waiting in the ledger that nobody should work on any more.
 
     Units stopped by their own failures (`dead`) stay to be seen and revived; units of schemas
-    that are no longer configured go, whatever their state.
+    that are no longer configured go, whatever their state.  What cannot be read goes unless it is
+    one of `known`, the ids of all markers: such a one was spoiled and has been written anew since.
     """
     gone = []
     for entry in units:
         unit = entry.unit
-        if entry.state == "leased":
+        if entry.state == "leased" or (unit.kind is UnitKind.TABLE and unit.id in known):
             continue
         of = markers.get(unit.schema, MarkersOf())
         if unit.schema not in configured or (entry.state != "dead" and _is_over(of, unit)):

@@ -205,7 +205,8 @@ class Reconciler:
         seen = Seen(planner.by_schema(everything), {u.unit.id: u for u in units})
         changed = self._tend_all(seen)
         shared = {SHARED} if self._sharing else set()
-        gone = planner.to_withdraw(self._desks.keys() | shared, seen.markers, units)
+        known = {marker.unit.id for marker in everything}
+        gone = planner.to_withdraw(self._desks.keys() | shared, seen.markers, units, known=known)
         if gone and (withdrawn := self._ledger.withdraw(gone)):
             log.info("units_withdrawn", count=withdrawn)
         reached = {desk.settings.name: desk.reached for desk in self._desks.values()}

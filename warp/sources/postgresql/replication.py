@@ -56,11 +56,17 @@ class Replication:
         self._wake: int | None
         server.still_open()
         self._woken, self._wake = os.pipe()
-        self._connection = pq.PGconn.connect(server.conninfo(replication=True).encode())
-        if self._connection.status != pq.ConnStatus.OK:
-            words = self._connection.get_error_message()
-            self.close()
-            raise server.explainer.explain_words(None, words, "connect for replication")
+        # Not `pq.PGconn.connect`, nor its `exec_`: they hold Python's lock for as long as they wait,
+        # and with it the heartbeat and every other unit of the process.
+        try:
+            self._owner = psycopg.connect(server.conninfo(replication=True), autocommit=True)
+        except psycopg.Error as error:
+            os.close(self._woken)
+            os.close(self._wake)
+            words = str(error)
+            doing = "connect for replication"
+            raise server.explainer.explain_words(None, words, doing) from error
+        self._connection = self._owner.pgconn
         self._connection.nonblocking = 1
         self._receiver = libpq.receiver()
         self._read_at = 0.0  # and found something
@@ -227,7 +233,7 @@ class Replication:
 
     def close(self) -> None:
         with self._closing:
-            self._connection.finish()
+            self._owner.close()
             if self._wake is not None:
                 os.close(self._woken)
                 os.close(self._wake)

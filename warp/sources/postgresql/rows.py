@@ -133,7 +133,7 @@ def _frames(
             yield frames
             frames, wanted = native.postgresql.Frames(), rows()
         elif status == native.postgresql.WAIT:
-            _await(readable)
+            _await(server, readable)
         elif status == native.postgresql.REFUSED:
             break
     _completed(connection)
@@ -149,7 +149,7 @@ def _completed(connection: Connection[TupleRow]) -> None:
     failed = None
     while True:
         while server.is_busy():
-            _await(readable)
+            _await(server, readable)
             server.consume_input()
         result = server.get_result()
         if result is None:
@@ -160,8 +160,9 @@ def _completed(connection: Connection[TupleRow]) -> None:
         raise psycopg.errors.error_from_result(failed, connection.info.encoding)
 
 
-def _await(readable: select_.poll) -> None:
+def _await(server: pq.abc.PGconn, readable: select_.poll) -> None:
     if not readable.poll(_SILENT * 1000):
+        server.finish()  # else the end of the COPY would be waited for
         raise psycopg.OperationalError(f"the server has sent nothing for {_SILENT:g} s")
 
 
