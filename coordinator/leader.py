@@ -123,9 +123,14 @@ class Leadership:
     def _compete(self) -> None:
         self._ledger.ensure([LEADER])
         asked_at = self._clock()
-        leases = self._ledger.claim(self.id, 1, ttl=self._ttl, slots=1)
-        if leases:
-            self._lease = leases[0]
+        for lease in self._ledger.claim(self.id, 1, ttl=self._ttl, slots=1):
+            if lease.unit != LEADER:  # a stranger's, which would make us a leader beside another
+                self._ledger.release(lease, delay=None)
+                continue
+            self._lease = lease
             self._deadline = asked_at + SAFE_PART * self._ttl
             self.taken.set()
             log.info("leadership_taken", coordinator=self.id, fence=self._lease.fence)
+        if self._lease is None:
+            # Set aside, as after ten leaders in a row were killed young, it would be nobody's.
+            self._ledger.revive(LEADER.id)

@@ -28,6 +28,7 @@ STOPPED = (Phase.FAILED, Phase.PAUSED)  # a person put it there or must bring it
 _OVER = (Phase.DONE, *STOPPED)
 
 _SAME = 1.0  # seconds by which two clocks may tell the same wait differently
+_TOO_LONG = 86_400.0  # seconds that no run waits beyond its time, unless a stranger wrote it so
 
 # Seconds until a polled table's next run; its marker tells of the last one.
 Delay = Callable[[TableSettings, Marker], float]
@@ -355,15 +356,17 @@ def _poll_runs(
         entry = known.get(marker.unit.id)
         if entry is None:
             yield OfferLater(marker.unit, delay(settings, marker))
-        elif _waits_for_its_slot(view, entry):
+        elif entry.state == "later":
             wait = delay(settings, marker)
-            if wait < entry.expires_in - _SAME:  # the schedule, or somebody's clock, was changed
+            # The schedule, or somebody's clock, was changed.
+            most = _SAME if _waits_for_its_slot(view, entry) else _TOO_LONG
+            if wait < entry.expires_in - most:
                 yield OfferLater(marker.unit, wait)
 
 
 def _waits_for_its_slot(view: SchemaView, entry: LeasedUnit) -> bool:
-    """Else it runs, waits its turn or is held back."""
-    return view.scheduled and entry.state == "later" and not entry.tries
+    """Else it comes by its interval, or is held back."""
+    return view.scheduled and not entry.tries
 
 
 def _second_chances(
@@ -405,16 +408,19 @@ def to_withdraw(
     configured: Collection[str],
     markers: Mapping[str, MarkersOf],
     units: Iterable[LeasedUnit],
+    *,
+    known: Collection[str] = (),
 ) -> list[str]:
     """Units waiting in the ledger that nobody should work on any more.
 
     Units stopped by their own failures (`dead`) stay to be seen and revived; units of schemas
-    that are no longer configured go, whatever their state.
+    that are no longer configured go, whatever their state.  What cannot be read goes unless it is
+    one of `known`, the ids of all markers: such a one was spoiled and has been written anew since.
     """
     gone = []
     for entry in units:
         unit = entry.unit
-        if entry.state == "leased" or unit.kind is UnitKind.LEADER:
+        if entry.state == "leased" or (unit.kind is UnitKind.TABLE and unit.id in known):
             continue
         of = markers.get(unit.schema, MarkersOf())
         if unit.schema not in configured or (entry.state != "dead" and _is_over(of, unit)):

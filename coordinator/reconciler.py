@@ -76,6 +76,7 @@ AT_ONCE = 0.05  # after a round that changed something: its consequences are due
 TENDERS = 4  # schemas tended side by side; cutting a large table into chunks takes a while
 HEADROOM_EVERY = 30.0  # seconds between looks at how far back a source's log reaches
 SAME_MOMENT = 60.0  # seconds between a stop's line in the error log and its mark, at most
+MEND_EVERY = 60.0  # seconds between looks whether a stranger wrote to the ledger
 VERIFIED_EVERY = 10.0  # seconds between looks at what comparisons have found
 PATIENCE = 3  # failed rounds before another coordinator may try
 
@@ -134,6 +135,7 @@ class Reconciler:
         self._books = Books(assembly)
         self._incarnation = ""
         self._failed_rounds = 0
+        self._mended_at = clock()
         self._heard_at = clock()
         self._pool = machine.pool(min(TENDERS, len(self._desks)), name="tend")
 
@@ -203,9 +205,10 @@ class Reconciler:
         seen = Seen(planner.by_schema(everything), {u.unit.id: u for u in units})
         changed = self._tend_all(seen)
         shared = {SHARED} if self._sharing else set()
-        gone = planner.to_withdraw(self._desks.keys() | shared, seen.markers, units)
-        if gone:
-            log.info("units_withdrawn", count=self._ledger.withdraw(gone))
+        known = {marker.unit.id for marker in everything}
+        gone = planner.to_withdraw(self._desks.keys() | shared, seen.markers, units, known=known)
+        if gone and (withdrawn := self._ledger.withdraw(gone)):
+            log.info("units_withdrawn", count=withdrawn)
         reached = {desk.settings.name: desk.reached for desk in self._desks.values()}
         reached |= dict.fromkeys(shared, all(reached[name] for name in self._sharing))
         self._watch.observe(everything, units, reached=reached, now=self._wall())
@@ -218,7 +221,10 @@ class Reconciler:
         return min(BUSY_EVERY, every) if busy else every
 
     def _greet(self) -> None:
-        """Has Redis been wiped since the last round?"""
+        """Has Redis been wiped since the last round, or written to by a stranger?"""
+        if self._clock() >= self._mended_at + MEND_EVERY:
+            self._mended_at = self._clock()
+            self._ledger.mend()
         incarnation = self._ledger.incarnation()
         if self._incarnation and incarnation != self._incarnation:
             log.warning("ledger_was_wiped", action="offering every unit again")

@@ -195,13 +195,14 @@ class StatusReader:
         self._headroom_at = self._clock()
         self._headroom = {}
         sharing = self._assembly.sharing()
+        streams = {m.unit.id: m.position for m in markers if m.unit.kind is UnitKind.STREAM}
         for schema in self._schemas:
             stream = stream_of(schema, sharing).id
-            for marker in markers:
-                if marker.unit.id == stream and marker.position and stream not in self._headroom:
-                    found = warp.headroom.ask(self._source(schema), marker.position)
-                    if found is not None:
-                        self._headroom[stream] = found
+            position = streams.get(stream)
+            if position is not None and stream not in self._headroom:
+                found = warp.headroom.ask(self._source(schema), position)
+                if found is not None:
+                    self._headroom[stream] = found
         return self._headroom
 
     def _verified(self, markers: Sequence[Marker]) -> Mapping[TableId, tuple[float, int]]:

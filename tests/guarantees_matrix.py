@@ -41,7 +41,7 @@ FAULTS: Final[Mapping[int, tuple[str, ...]]] = {
     6: ("lost position",),
     7: (
         *("error", "kill -9", "SIGTERM", "SIGSTOP", "FLUSHALL", "server crash"),
-        *("lost connection", "hand-over", "storm", "no fault"),
+        *("lost connection", "hand-over", "a stranger in Redis", "storm", "no fault"),
     ),
     8: ("kill -9", "hand-over", "storm"),
     9: ("large data",),
@@ -57,6 +57,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "SIGSTOP": "a worker is stopped for longer than its lease, inside a transaction or between two",
     "superseded": "the lease went to another worker and the old one does not look",
     "FLUSHALL": "Redis is wiped",
+    "a stranger in Redis": "each key of the ledger is written to by somebody else",
     "clock set back": "the clock of Redis is set back",
     "server crash": "Redis, or the destination, is killed and comes back",
     "lost connection": "the connection breaks at COMMIT: before, during or after it",

@@ -15,7 +15,8 @@ WarpError
 │   ├── SourceRefused
 │   └── DestinationRefused
 ├── StartFailed             stop the process, exit code 1: port taken, no server to start
-└── ErrandRefused           do nothing: not what an operator asked for
+├── ErrandRefused           do nothing: not what an operator asked for
+└── UnitRefused             do not begin it: not what a coordinator offered
 
 The set is closed.  Each class carries a stable `code`, and for docs/errors.md its meaning (the
 docstring), what happens next (`then`) and what a person does (`advice`).  A message says what was
@@ -197,4 +198,15 @@ class ErrandRefused(WarpError):
 
     code = "WARP-700"
     then = "Nothing is done or imported; what operators did ask for is carried out all the same."
+    advice = "Find out who writes to this Redis; docs/operations/redis.md has the rights it needs."
+
+
+class UnitRefused(WarpError):
+    """Something in the ledger that is no unit of ours."""
+
+    code = "WARP-710"
+    then = (
+        "It is not begun. A unit of ours whose record was spoiled is written anew by the "
+        "coordinator's next round and goes on; what nobody configured is forgotten."
+    )
     advice = "Find out who writes to this Redis; docs/operations/redis.md has the rights it needs."

@@ -635,6 +635,13 @@ class LeaseStore(Protocol):
         """Make a dead unit ready again."""
         ...
 
+    def mend(self) -> list[str]:
+        """Put right what a stranger may have written; what that was.
+
+        Where nothing of it can be believed, the store begins anew, as one that was wiped.
+        """
+        ...
+
     def incarnation(self) -> str:
         """An id drawn when the store was first used; another one means it was wiped."""
         ...

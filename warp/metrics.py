@@ -12,12 +12,10 @@ server sets the variable before that; processes it is the parent of inherit it.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import math
 import os
 import re
-import sys
 import tempfile
 import threading
 import time
@@ -25,7 +23,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +31,7 @@ import psutil
 
 from warp import errors
 from warp.errors import StartFailed, WarpError
+from warp.listening import Listener, Site
 from warp.model import (
     ChangeBatch,
     Finding,
@@ -706,7 +704,7 @@ class MetricsServer:
         healthy: Health = well,
         ready: Health = well,
         pages: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
-        sites: Mapping[str, Callable[[BaseHTTPRequestHandler], None]] = MappingProxyType({}),
+        sites: Mapping[str, Site] = MappingProxyType({}),
     ) -> None:
         """`pages` are further paths, each with what gives its JSON; an error of ours is a 503.
 
@@ -719,7 +717,7 @@ class MetricsServer:
         self._pages = pages
         self.sites = sites
         try:
-            self._http = _listen(host, port, self)
+            self._http = Listener(host, port, self)
         except StartFailed:
             self._remove()
             raise
@@ -729,6 +727,7 @@ class MetricsServer:
             left.unlink()
         os.environ[VARIABLE] = str(self.directory)
         self._registry = _serving_registry(self.directory)
+        self._scraping = threading.Lock()
         self._thread = threading.Thread(
             target=self._http.serve_forever, args=(0.1,), name="metrics http", daemon=True
         )
@@ -774,9 +773,10 @@ class MetricsServer:
     def _scrape(self, accept: str) -> tuple[str, bytes]:
         from prometheus_client.exposition import choose_encoder
 
-        self._forget_the_dead()
         encode, content_type = choose_encoder(accept)
-        return content_type, encode(self._registry)
+        with self._scraping:  # many at once take as long, and memory for each
+            self._forget_the_dead()
+            return content_type, encode(self._registry)
 
     def _forget_the_dead(self) -> None:
         """Gauges of a process that was killed would show its last moment for ever."""
@@ -816,40 +816,3 @@ def _lives(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _listen(host: str, port: int, server: MetricsServer) -> ThreadingHTTPServer:
-    class Request(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if site := server.sites.get(self.path.partition("?")[0]):
-                site(self)
-                return
-            status, content_type, body = server.answer(self.path, self.headers.get("Accept", ""))
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            if "gzip" in self.headers.get("Accept-Encoding", ""):
-                body = gzip.compress(body, compresslevel=1)
-                self.send_header("Content-Encoding", "gzip")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """A scrape every few seconds is no news."""
-
-    class Listener(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            # A prober that hangs up early is no news either; anything else is a bug to see.
-            if not isinstance(sys.exception(), ConnectionError):
-                super().handle_error(request, client_address)
-
-    try:
-        return Listener((host, port), Request)
-    except OSError as error:
-        raise StartFailed(
-            f"expected port {port} to be free, found: {error.strerror}; free it, or set "
-            "monitoring.prometheus.port (0 picks a free one)",
-            place="monitoring.prometheus.port",
-        ) from None

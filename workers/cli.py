@@ -73,6 +73,7 @@ def run_child(
     settings = startup.read_settings(config, flags, process="worker")
     ledger = startup.open_ledger(settings)
     meters = Meters(settings.source.database or "")
+    ledger.on_refused = meters.table("", None).error
     assembly = Plugged(settings)
     worker = Worker(
         ledger,

@@ -330,6 +330,11 @@ class Turn:
         if not self._assembly.knows(schema):
             log.warning("schema_not_configured_here", action="left for another worker")
             return NOT_FOR_US
+        # Before it is opened, which makes a marker where there is none: the ledger is no authority
+        # on which tables there are.
+        if self._unit.table and self._assembly.selection(schema)(self._unit.table) is None:
+            log.warning("table_not_configured_here", action="left for another worker")
+            return NOT_FOR_US
         with contextlib.ExitStack() as stack:
             selection = AutoSized(self._assembly.selection(schema), self._unit.kind)
             source = self._assembly.source(schema, selection)
@@ -364,10 +369,8 @@ class Turn:
     def _is_for_us(self, marker: Marker) -> bool:
         """A stream run by a worker that does not mean the same tables would pass by their changes
         (guarantee 4)."""
-        unit = self._unit
-        if unit.kind is UnitKind.STREAM:
-            return marker.follows in ("", self._assembly.follows(unit.schema))
-        return unit.table is None or self._assembly.selection(unit.schema)(unit.table) is not None
+        followed = self._assembly.follows(self._unit.schema)
+        return self._unit.kind is not UnitKind.STREAM or marker.follows in ("", followed)
 
     def _slot_to_run(
         self, schedule: Schedule, marker: Marker, metadata: MetadataStore

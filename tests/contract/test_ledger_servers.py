@@ -122,7 +122,7 @@ class WithMinimalRights(OnAServer):
         "command",
         [
             *("FLUSHALL", "FLUSHDB", "KEYS *", "SCAN 0", "CONFIG GET *", "ACL WHOAMI", "MONITOR"),
-            *("GET rq:queues", "SET foreign 1", "GET cw:{other}:gen", "DEL cw:{prod}:due"),
+            *("GET rq:queues", "SET foreign 1", "GET cw:{other}:gen", "DEL cw:{other}:due"),
             *("SCRIPT FLUSH", "SUBSCRIBE cw:{other}:bell", "PUBLISH elsewhere x", "SAVE"),
         ],
     )

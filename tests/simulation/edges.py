@@ -206,7 +206,7 @@ class LedgerConnection(RedisConnection):
 
 
 SCRIPTS = (
-    *("claim", "drain", "ensure", "incarnation", "offer", "refence", "release", "renew"),
+    *("claim", "drain", "ensure", "incarnation", "mend", "offer", "refence", "release", "renew"),
     *("revive", "rights", "stats", "units", "withdraw", "workers"),
 )
 

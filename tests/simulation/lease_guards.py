@@ -57,9 +57,9 @@ TAKEN_OUT: Final[Mapping[str, tuple[Edit, ...]]] = {
     "claims_only_what_is_free": (
         Edit("lua", "claim", "redis.call('ZREM', DUE, unpack(units))", ""),
     ),
-    "fences_grow": (Edit("lua", "claim", "tonumber(last[i] or 0) + 1", "1"),),
+    "fences_grow": (Edit("lua", "claim", "number(last[i], 0) + 1", "1"),),
     "fences_follow_the_clock": (
-        Edit("lua", "claim", "tonumber(last[i] or 0) + 1, us", "tonumber(last[i] or 0) + 1"),
+        Edit("lua", "claim", "number(last[i], 0) + 1, us", "number(last[i], 0) + 1"),
         Edit("lua", "refence", "floor) + 1, now_us())", "floor) + 1)"),
     ),
     "reads_the_marker_when_unsure": (Edit("python", "was_committed"),),

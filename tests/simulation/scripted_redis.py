@@ -77,6 +77,9 @@ class ScriptedRedis:
         self.values[key] = value
         return "OK"
 
+    def _del(self, *keys: str) -> int:
+        return sum(self.values.pop(key, None) is not None for key in keys)
+
     def _hash(self, key: str) -> dict[str, str]:
         found: dict[str, str] = self.values.setdefault(key, {})
         return found

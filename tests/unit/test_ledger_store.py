@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from warp.errors import ConfigError, LedgerUnavailable
+from warp.errors import ConfigError, LedgerUnavailable, UnitRefused
 from warp.leases import spec
 from warp.leases.redis import KEYS, RedisLeaseStore
 from warp.model import Chunk, TableId, UnitKind, WorkUnit
@@ -57,7 +59,7 @@ CHUNK: dict[str, Any] = {"number": 1, "lower": None, "upper": "[7]", "rows": 10}
         ),
     ],
 )
-def test_a_poisoned_unit_is_set_aside_and_the_others_are_claimed(
+def test_a_poisoned_unit_is_held_back_and_the_others_are_claimed(
     ledger: RedisLeaseStore, client: Any, stored: bytes
 ) -> None:
     ledger.ensure([STREAM, POLL])
@@ -65,28 +67,51 @@ def test_a_poisoned_unit_is_set_aside_and_the_others_are_claimed(
     with structlog.testing.capture_logs() as logs:
         leases = ledger.claim("one", 10, ttl=TTL, slots=10)
     assert [lease.unit for lease in leases] == [POLL]
-    assert [(line["event"], line["unit"]) for line in logs] == [("unit_unreadable", STREAM.id)]
-    assert {u.unit.id: u.state for u in ledger.units()} == {STREAM.id: "dead", POLL.id: "leased"}
+    assert [(line["event"], line["unit"]) for line in logs] == [("unit_refused", STREAM.id)]
+    assert {u.unit.id: u.state for u in ledger.units()} == {STREAM.id: "later", POLL.id: "leased"}
     assert [w.held for w in ledger.workers()] == [1]
 
 
-def test_a_unit_whose_id_is_no_text_is_set_aside(ledger: RedisLeaseStore, client: Any) -> None:
-    client.zadd(ledger.keys[KEYS.index("due")], {b"\xff\x00": 0})
-    assert ledger.claim("one", 10, ttl=TTL, slots=10) == []
-    [seen] = ledger.units()
-    assert (seen.unit.id, seen.state) == ("\\xff\x00", "dead")
-
-
-def test_a_poisoned_unit_can_be_revived_once_configuration_has_mended_it(
-    ledger: RedisLeaseStore, client: Any
+@pytest.mark.parametrize("id", [b"\xff\x00", b"x" * 5_000])
+def test_a_unit_with_an_id_that_cannot_be_ours_is_forgotten(
+    ledger: RedisLeaseStore, client: Any, id: bytes
 ) -> None:
-    ledger.ensure([STREAM])
-    client.hset(ledger.keys[KEYS.index("spec")], STREAM.id, b"?")
-    ledger.claim("one", 1, ttl=TTL, slots=1)
-    ledger.ensure([STREAM])
-    assert ledger.revive(STREAM.id)
-    [lease] = ledger.claim("one", 1, ttl=TTL, slots=1)
-    assert lease.unit == STREAM
+    client.zadd(ledger.keys[KEYS.index("due")], {id: 0})
+    assert ledger.claim("one", 10, ttl=TTL, slots=10) == []
+    assert ledger.units() == []
+
+
+TEXT = st.text(max_size=12)
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=8,
+)
+PARTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "kind": st.sampled_from([*UnitKind, "rq", ""]) | ANY_JSON,
+        "schema": st.sampled_from(["shop", ""]) | ANY_JSON,
+        "table": st.lists(TEXT, min_size=2, max_size=2) | ANY_JSON,
+        "chunk": ANY_JSON
+        | st.fixed_dictionaries(dict.fromkeys(CHUNK, ANY_JSON), optional={"more": ANY_JSON}),
+    },
+)
+
+
+@given(
+    id=st.sampled_from(["stream:shop", "leader", "chunk:shop:shop.o:0:1", ""]) | TEXT,
+    stored=st.binary(max_size=60) | (ANY_JSON | PARTS).map(lambda j: json.dumps(j).encode()),
+)
+def test_whatever_is_stored_is_a_unit_or_is_refused(id: str, stored: bytes) -> None:
+    try:
+        unit = spec.decode(id, stored)
+    except UnitRefused:  # and nothing else is raised
+        return
+    assert unit.id == id
+    assert spec.decode(id, spec.encode(unit)) == unit
+    if unit.chunk is not None:
+        assert int(id.rsplit(":", 1)[1]) == unit.chunk.number
 
 
 @pytest.mark.parametrize(
@@ -94,6 +119,8 @@ def test_a_poisoned_unit_can_be_revived_once_configuration_has_mended_it(
     [
         STREAM,
         POLL,
+        WorkUnit.of_replay("shop", ORDERS),
+        WorkUnit.of_verification("shop", Chunk(ORDERS, 3), 1_790_000_000_000),
         WorkUnit.stream('quo"ted {brace} ünï'),
         WorkUnit("leader", UnitKind.LEADER, ""),
         WorkUnit.of_chunk("a:b", Chunk(TableId("a:b", "c.d"), 0), 3),

@@ -22,6 +22,7 @@ from warp.errors import (
     SourceRefused,
     SourceUnavailable,
 )
+from warp.interfaces import LeaseStore
 from warp.leases.memory import MemoryLeaseStore
 from warp.metrics import ERRORS, LEDGER_WIPES, QUEUE_SIZE, SYNC_STATUS, Meters
 from warp.model import Marker, Phase, UnitKind, WorkUnit
@@ -37,7 +38,7 @@ class Fleet:
 
     shop: Shop
     settings: Settings
-    ledger: MemoryLeaseStore = field(default_factory=lambda: MemoryLeaseStore(lease_ttl=1.0))
+    ledger: LeaseStore = field(default_factory=lambda: MemoryLeaseStore(lease_ttl=1.0))
     meters: Meters = field(default_factory=Meters)
 
     def __post_init__(self) -> None:
@@ -73,13 +74,17 @@ class Fleet:
         assert wait_until(after_a_round, 10.0)
 
 
-def fleet_of(shop: Shop, *schemas: str) -> Fleet:
+def settings_of(*schemas: str) -> Settings:
     flags = {
         "source": "mongodb://localhost/shop",
         "destination": "postgresql://localhost/warehouse",
         "schema": schemas,
     }
-    return Fleet(shop, load(None, {}, flags))
+    return load(None, {}, flags)
+
+
+def fleet_of(shop: Shop, *schemas: str) -> Fleet:
+    return Fleet(shop, settings_of(*schemas))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from warp.model import Diagnosis
 
 OLDEST: Final = (6, 2)
 COMMANDS: Final = (
-    "-@all +eval +evalsha +time +get +set +hget +hmget +hset +hdel +hgetall +hincrby +sadd +srem "
+    "-@all +eval +evalsha +time +get +set +hget +hmget +hset +hdel +hgetall +del +sadd +srem "
     "+scard +zadd +zrem +zscore +zcard +zcount +zrange +zrangebyscore +publish +subscribe "
     "+unsubscribe +ping +hello +select"
 )

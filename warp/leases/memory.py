@@ -230,6 +230,9 @@ class MemoryLeaseStore:
             known.alive_until = max(known.alive_until, alive_until)
             known.draining = True
 
+    def mend(self) -> list[str]:
+        return []  # nobody else can write to it
+
     # ------------------------------------------------------------ what is to be seen
 
     def incarnation(self) -> str:

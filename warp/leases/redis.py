@@ -29,7 +29,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from warp.errors import ConfigError, LedgerUnavailable
+from warp.errors import ConfigError, LedgerUnavailable, UnitRefused
 from warp.leases import look, spec
 from warp.machine import THIS_MACHINE, Machine
 from warp.model import (
@@ -52,7 +52,11 @@ KEYS: Final = (
     "bell",  # a channel; last
 )
 MOST_RENEWED: Final = 250
+LONGEST_ID: Final = 4_096  # bytes; schema, namespace and table are a few hundred at most
 _MOST_OFFERED: Final = 500  # units of one `ensure` call: about 2 ms of the server's time
+# Seconds: a peer that has vanished cannot be told from one that has nothing to say, so a line on
+# which nobody rang is made anew.
+_SILENT: Final = 30.0
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # RedisClusterException is no RedisError.
 _FAILURES: Final = (RedisError, RedisClusterException, OSError)
@@ -109,7 +113,9 @@ class RedisLeaseStore:
         self._connecting = threading.Lock()
         self._listening = threading.Lock()  # held by the one thread that uses _pubsub
         self._pubsub: Any = None
+        self._heard_at = 0.0
         self._closed = False
+        self.on_refused: Callable[[UnitRefused], object] = lambda error: None  # to count them
 
     # ------------------------------------------------------------ what should run
 
@@ -138,22 +144,30 @@ class RedisLeaseStore:
         leases: list[Lease] = []
         for id, fence, stored in zip(found[::3], found[1::3], found[2::3], strict=True):
             try:
-                unit = spec.decode(_strict_text(id), _bytes(stored))
-            except spec.UnreadableSpec as error:
-                self._set_aside(worker, id, fence, error)
+                unit = spec.decode(_own_id(id), _bytes(stored))
+            except UnitRefused as error:
+                self._refuse(worker, id, fence, error)
             else:
                 leases.append(Lease(unit, worker, int(fence)))
         return leases
 
-    def _set_aside(self, worker: str, id: Any, fence: Any, error: spec.UnreadableSpec) -> None:
-        """A unit nobody can read must neither stop the worker that met it nor come back to it."""
+    def _refuse(self, worker: str, id: Any, fence: Any, error: UnitRefused) -> None:
+        """A unit nobody can read must not stop the worker that met it.
+
+        Nor may it be set aside at once: that a chunk was given up would be kept in the destination,
+        though the coordinator's next round writes the unit as it should be (guarantee 7).
+        """
         log.error(
-            "unit_unreadable",
+            "unit_refused",
             unit=_text(id)[:200],
-            found=str(error),
-            action="set aside as dead; find out who writes to this Redis, then revive it",
+            error=str(error),
+            action="held back; find out who writes to this Redis",
         )
-        self._run("release", worker, id, fence, 0, "dead")
+        self.on_refused(error)
+        if _text(id) == _text(error.place):
+            self._run("release", worker, id, fence, 0, "failed")
+        else:  # no unit of ours has such an id, so nobody will write it anew
+            self._run("release", worker, id, fence, -1, "ok")
 
     def renew(
         self, worker: str, leases: Sequence[Lease], *, ttl: float, slots: int, memory: int = 0
@@ -179,6 +193,17 @@ class RedisLeaseStore:
 
     def drain(self, worker: str) -> None:
         self._run("drain", worker, _ms(self._lease_ttl))
+
+    def mend(self) -> list[str]:
+        found = [_text(one) for one in self._run("mend", self._machine.new_id())]
+        if found:
+            log.error(
+                "ledger_mended",
+                ledger=self.address,
+                found=found,
+                action="find out who writes to this Redis",
+            )
+        return found
 
     # ------------------------------------------------------------ what is to be seen
 
@@ -279,13 +304,17 @@ class RedisLeaseStore:
             client: Any = self._connected()
             self._pubsub = client.pubsub(ignore_subscribe_messages=True)
             self._pubsub.subscribe(self.keys[-1])
+            self._heard_at = self._machine.monotonic()
         rang = False
         while True:
             left = 0.0 if rang else max(0.0, deadline - self._machine.monotonic())
             # None also stands for the answer to SUBSCRIBE, hence the loop.
             if self._pubsub.get_message(timeout=left) is not None:
                 rang = True
+                self._heard_at = self._machine.monotonic()
             elif rang or self._machine.monotonic() >= deadline:
+                if self._machine.monotonic() > self._heard_at + _SILENT:
+                    self._stop_listening()
                 return rang
 
     def _stop_listening(self) -> None:
@@ -319,6 +348,8 @@ class RedisLeaseStore:
                 # It did not run: the server is new, or was wiped.  EVAL keeps it for next time.
                 return client.eval(text, *call)
         except _FAILURES as error:
+            if "WRONGTYPE" in str(error) and name != "mend":
+                self.mend()
             raise self._unavailable(error) from error
 
     def _connected(self) -> Client:
@@ -430,15 +461,19 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else bytes(value).decode("utf-8", "backslashreplace")
 
 
-def _strict_text(value: Any) -> str:
+def _own_id(value: Any) -> str:
+    """The id of what may be a unit of ours."""
+    raw = _bytes(value)
     try:
-        return value if isinstance(value, str) else bytes(value).decode()
-    except UnicodeDecodeError as error:
-        raise spec.UnreadableSpec("expected a unit id in UTF-8") from error
+        if len(raw) <= LONGEST_ID:
+            return raw.decode()
+    except UnicodeDecodeError:
+        pass
+    raise UnitRefused(f"expected the id of a unit, up to {LONGEST_ID} bytes of UTF-8, found other")
 
 
 def _readable(id: Any, stored: Any) -> WorkUnit:
     try:
-        return spec.decode(_strict_text(id), _bytes(stored))
-    except spec.UnreadableSpec:
+        return spec.decode(_own_id(id), _bytes(stored))
+    except UnitRefused:
         return spec.stand_in(_text(id))

@@ -1,25 +1,25 @@
 """Work units as the ledger stores them: JSON with the unit's kind, schema, table and key range.
 
 What comes back out of Redis is input, not memory: anyone who may write to Redis may have written
-it, so reading checks every part and `UnreadableSpec` is an answer the caller must expect.
+it, so reading checks every part and `UnitRefused` is an answer the caller must expect.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import orjson
 
-from warp.errors import UnitFailed
+from warp.errors import UnitFailed, UnitRefused
 from warp.model import Chunk, TableId, UnitKind, WorkUnit
 
 LONGEST: Final = 64 * 1024  # bytes; a key range of two large keys is far below it
 
+_WHOLE: Final = (UnitKind.STREAM, UnitKind.LEADER)  # of no single table
+_LEASED: Final = frozenset(kind.value for kind in UnitKind if kind is not UnitKind.TABLE)
+
 LARGEST_FENCE: Final = 2**53 - 2  # Lua counts in doubles; microseconds get there in the year 2255
-
-
-class UnreadableSpec(ValueError):
-    """A stored unit that is not one of ours.  Never shown to the data path."""
 
 
 def encode(unit: WorkUnit) -> bytes:
@@ -38,32 +38,41 @@ def encode(unit: WorkUnit) -> bytes:
 
 
 def decode(id: str, spec: bytes) -> WorkUnit:
-    """The unit, with the table and kind agreeing with its id.  Raises UnreadableSpec."""
+    """The unit, with the table and kind agreeing with its id.  Raises UnitRefused."""
+    try:
+        return _decoded(id, spec)
+    except UnitRefused as refused:
+        raise UnitRefused(refused.message, place=id) from None
+
+
+def _decoded(id: str, spec: bytes) -> WorkUnit:
     if not spec:
-        raise UnreadableSpec("expected a JSON object, found nothing")
+        raise UnitRefused("expected a JSON object, found nothing")
     if len(spec) > LONGEST:
-        raise UnreadableSpec(f"expected at most {LONGEST} bytes, found {len(spec)}")
+        raise UnitRefused(f"expected at most {LONGEST} bytes, found {len(spec)}")
     try:
         found = orjson.loads(spec)
     except orjson.JSONDecodeError as error:
-        raise UnreadableSpec(f"expected JSON: {error}") from None
+        raise UnitRefused(f"expected JSON: {error}") from None
     if not isinstance(found, dict):
-        raise UnreadableSpec(f"expected a JSON object, found {type(found).__name__}")
+        raise UnitRefused(f"expected a JSON object, found {type(found).__name__}")
     kind, schema = _text(found, "kind"), _text(found, "schema")
-    if kind not in (k.value for k in UnitKind if k is not UnitKind.TABLE):
-        raise UnreadableSpec(f"expected a kind that is leased, found {kind[:40]!r}")
+    if kind not in _LEASED:
+        raise UnitRefused(f"expected a kind that is leased, found {kind[:40]!r}")
     table = _table(found["table"]) if "table" in found else None
     chunk = None
     if "chunk" in found:
         if table is None:
-            raise UnreadableSpec("expected a chunk to name its table")
+            raise UnitRefused("expected a chunk to name its table")
         chunk = _chunk(found["chunk"], table)
+    if (kind in _WHOLE) != (table is None):
+        raise UnitRefused(f"expected a table where a unit is of one, found a {kind} otherwise")
     if (kind in (UnitKind.CHUNK, UnitKind.VERIFY)) != (chunk is not None):
-        raise UnreadableSpec(f"expected a key range in a chunk and nowhere else, found a {kind}")
+        raise UnitRefused(f"expected a key range in a chunk and nowhere else, found a {kind}")
     unit = WorkUnit(id, UnitKind(kind), schema, table, chunk)
     # The id names the marker, the rest says what to do: they must not come from two units.
-    if not id.startswith(_named(unit)):
-        raise UnreadableSpec(f"expected the parts of {id[:80]!r}, found those of another unit")
+    if not re.fullmatch(_id_of(unit), id):
+        raise UnitRefused(f"expected the parts of {id[:80]!r}, found those of another unit")
     return unit
 
 
@@ -82,17 +91,22 @@ def refuse_foreign_fence(unit_id: str, fence: int) -> None:
         )
 
 
-def _named(unit: WorkUnit) -> str:
+def _id_of(unit: WorkUnit) -> str:
+    """As a pattern: the epoch of a chunk, or the pass of a verification, is in its id only."""
     if unit.kind is UnitKind.LEADER:
-        return ""
-    table = f":{unit.table}" if unit.table is not None else ""
-    return f"{unit.kind.value}:{unit.schema}{table}"
+        return "leader"
+    named = f"{unit.kind.value}:{unit.schema}"
+    if unit.table is not None:
+        named += f":{unit.table}"
+    if unit.chunk is None:
+        return re.escape(named)
+    return rf"{re.escape(named)}:[0-9]{{1,18}}:{unit.chunk.number}"
 
 
 def _text(found: dict[str, Any], name: str) -> str:
     value = found.get(name)
     if not isinstance(value, str):
-        raise UnreadableSpec(f"expected text as {name}, found {type(value).__name__}")
+        raise UnitRefused(f"expected text as {name}, found {type(value).__name__}")
     return value
 
 
@@ -100,7 +114,7 @@ def _table(found: object) -> TableId:
     match found:
         case [str(namespace), str(name)]:
             return TableId(namespace, name)
-    raise UnreadableSpec("expected [namespace, name] as table")
+    raise UnitRefused("expected [namespace, name] as table")
 
 
 def _chunk(found: object, table: TableId) -> Chunk:
@@ -110,6 +124,6 @@ def _chunk(found: object, table: TableId) -> Chunk:
             "lower": str() | None as lower,
             "upper": str() | None as upper,
             "rows": int(rows),
-        }:
+        } if type(number) is type(rows) is int and number >= 0:  # to Python, true is a number
             return Chunk(table, number, lower, upper, rows)
-    raise UnreadableSpec("expected number, lower, upper and rows as chunk")
+    raise UnitRefused("expected number, lower, upper and rows as chunk")

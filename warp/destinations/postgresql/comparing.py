@@ -199,7 +199,8 @@ class PostgresComparing:
         a large answer would be ended as idle in it."""
         self._session.run(b"SET statement_timeout = 0")
         try:
-            yield
+            with self._session.unhurried():
+                yield
         finally:
             if not self._session.lost:
                 limit = round(self._session.options.statement_timeout * 1000)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Annotated, Any, Final
 
 import psycopg
-from psycopg import Connection, Cursor, sql
+from psycopg import Cursor, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.postgres import types as pg_types
 from psycopg.types.json import Jsonb
@@ -27,6 +27,7 @@ from warp.options import (
     expected,
     redact,
 )
+from warp.postgresql_answers import AnsweredConnection, patience
 from warp.sql import load
 
 DEFAULT_SCHEMA: Final = "cartridge_warp_metadata"
@@ -120,7 +121,7 @@ class Session:
         self.options = options
         self.renewed: list[Callable[[], None]] = []
         self.undone: list[Callable[[], None]] = []
-        self._connection: Connection[Any] | None = None
+        self._connection: AnsweredConnection | None = None
         self._statements: dict[str, bytes] = {}
         known = conninfo_to_dict(options.url)
         host = known.get("host") or known.get("hostaddr") or "the local socket"
@@ -144,7 +145,7 @@ class Session:
 
     # -- the connection
 
-    def connect(self) -> Connection[Any]:
+    def connect(self) -> AnsweredConnection:
         """The connection; a new one where there is none that is known to work."""
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
@@ -212,10 +213,23 @@ class Session:
     @contextmanager
     def transaction(self, doing: str, *, patient: bool = False) -> Iterator[None]:
         """A block whose errors are explained; `patient` lifts the statement timeout."""
-        with self.meaning(doing), self.block():
+        with self.meaning(doing), self.unhurried() if patient else nullcontext(), self.block():
             if patient:
                 self.run(b"SET LOCAL statement_timeout = 0")
             yield
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Wait for answers as long as they take; the server's own limit is for the caller to lift.
+
+        A unit that waits for one that never comes shows no progress, and loses its lease by that.
+        """
+        connection = self.connect()
+        before, connection.answers_within = connection.answers_within, None
+        try:
+            yield
+        finally:
+            connection.answers_within = before
 
     def rollback(self) -> None:
         """Leave the transaction; a connection that cannot is thrown away."""
@@ -234,7 +248,7 @@ class Session:
                 self._connection.close()
             self._connection = None
 
-    def _connect(self) -> Connection[Any]:
+    def _connect(self) -> AnsweredConnection:
         options = self.options
         parameters: dict[str, Any] = {
             "connect_timeout": max(2, round(options.connect_timeout)),
@@ -250,15 +264,18 @@ class Session:
         if options.database:
             parameters["dbname"] = options.database
         with self.meaning("connecting"):
-            connection = psycopg.connect(make_conninfo(options.url, **parameters), autocommit=True)
+            url = make_conninfo(options.url, **parameters)
+            connection = AnsweredConnection.connect(url, autocommit=True)
+            connection.answers_within = max(2.0, options.connect_timeout)
             try:
                 self._settle_in(connection)
             except BaseException:
                 connection.close()
                 raise
+        connection.answers_within = patience(options.statement_timeout)
         return connection
 
-    def _settle_in(self, connection: Connection[Any]) -> None:
+    def _settle_in(self, connection: AnsweredConnection) -> None:
         # The driver's own choice for bytea is a dumper in Python; this one is in C.
         connection.adapters.register_dumper(bytes, BytesBinaryDumper)
         settings = {

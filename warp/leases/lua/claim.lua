@@ -68,17 +68,17 @@ end
 local last, specs = redis.call('HMGET', FENCE, unpack(units)), redis.call('HMGET', SPEC, unpack(units))
 local fences, claimed = {}, {}
 for i, unit in ipairs(units) do
-  local fence = string.format('%.0f', math.max(tonumber(last[i] or 0) + 1, us))
+  local fence = string.format('%.0f', math.max(number(last[i], 0) + 1, us))
   add(fences, unit, fence)
   add(claimed, unit, fence)
-  claimed[#claimed + 1] = specs[i] or ''
+  claimed[#claimed + 1] = told(specs[i], LONGEST_SPEC)
 end
 redis.call('ZREM', DUE, unpack(units))
 redis.call('ZADD', EXP, unpack(leased))
 redis.call('HSET', OWN, unpack(owned))
 redis.call('HSET', FENCE, unpack(fences))
 redis.call('HSET', SINCE, unpack(since))
-redis.call('HINCRBY', HELD, worker, #units)
+redis.call('HSET', HELD, worker, math.max(0, all.mine) + #units)
 if #new_chunks > 0 then redis.call('SADD', CHUNKS, unpack(new_chunks)) end
 ring()
 return claimed

@@ -6,4 +6,4 @@
 -- GT: also for a worker that has just been silent too long, else it would be forgotten at once.
 redis.call('ZADD', WORKERS, 'GT', now_ms() + tonumber(ARGV[4]), ARGV[3])
 redis.call('HSET', CAP, ARGV[3], -1)
-return tonumber(redis.call('HGET', HELD, ARGV[3]) or 0)
+return number(redis.call('HGET', HELD, ARGV[3]), 0)

@@ -10,7 +10,12 @@ local added = 0
 for i = 3, #ARGV, 2 do
   local unit = ARGV[i]
   redis.call('HSET', SPEC, unit, ARGV[i + 1])
-  if not (redis.call('ZSCORE', DUE, unit) or redis.call('ZSCORE', LATER, unit)
+  local waits = tonumber(redis.call('ZSCORE', LATER, unit) or '')
+  if waits and waits > now + FAR then -- no failure of ours is held back for that long
+    redis.call('ZREM', LATER, unit)
+    waits = nil
+  end
+  if not (waits or redis.call('ZSCORE', DUE, unit)
       or redis.call('ZSCORE', EXP, unit) or redis.call('ZSCORE', DEAD, unit)) then
     place(unit, now, now)
     added = added + 1

@@ -9,7 +9,7 @@ local at = now + tonumber(ARGV[4])
 if redis.call('ZSCORE', DEAD, unit) then return 0 end
 redis.call('HSET', SPEC, unit, spec)
 if redis.call('ZSCORE', EXP, unit) then
-  local noted = tonumber(redis.call('HGET', AGAIN, unit) or '')
+  local noted = number(redis.call('HGET', AGAIN, unit))
   if noted and noted <= at then return 0 end
   redis.call('HSET', AGAIN, unit, at)
   return 1

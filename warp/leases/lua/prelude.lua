@@ -34,6 +34,9 @@ local URGENT = 1e13 -- more than any time in ms, less than a double can count ex
 local FIRST_BACKOFF, LONGEST_BACKOFF = 1000, 60000
 local SWEEP = 200 -- units moved by one call at most, so that no call blocks the server for long
 local MOST_AT_ONCE = 1000 -- units of one command: Lua hands over 8,000 arguments at most
+local MOST_FENCE = 9007199254740990 -- beyond it a double does not count every number
+local LONGEST_SPEC, LONGEST_NAME = 65536, 512 -- bytes
+local FAR = 86400000 -- ms; no lease and no heartbeat of ours lasts for a day
 
 local function now_us()
   local time = redis.call('TIME')
@@ -48,6 +51,20 @@ end
 -- would wait for hours.  So do the key ranges of a verification.  Everything else is urgent.
 local function is_chunk(unit)
   return string.sub(unit, 1, 6) == 'chunk:' or string.sub(unit, 1, 7) == 'verify:'
+end
+
+-- Anybody may have written what is stored, and a script that breaks on what it finds about one unit
+-- breaks for all of them.  So each stored number is read by this, and else counts as not there.
+local function number(text, otherwise)
+  local found = tonumber(text)
+  if not found or found ~= found or math.abs(found) > MOST_FENCE then return otherwise end
+  return found
+end
+
+-- What is told of it: cut where nothing of ours is as long, so that a spec is refused for that.
+local function told(text, longest)
+  if text and #text > longest then return string.sub(text, 1, longest + 1) end
+  return text or ''
 end
 
 -- Two more arguments of a command that takes pairs.
@@ -86,7 +103,10 @@ local function drop_lease(unit)
   redis.call('HDEL', OWN, unit)
   redis.call('HDEL', SINCE, unit)
   redis.call('HDEL', AGAIN, unit)
-  if owner and redis.call('HINCRBY', HELD, owner, -1) <= 0 then redis.call('HDEL', HELD, owner) end
+  if owner then
+    local held = number(redis.call('HGET', HELD, owner), 0) - 1
+    if held > 0 then redis.call('HSET', HELD, owner, held) else redis.call('HDEL', HELD, owner) end
+  end
 end
 
 local function holds(worker, unit, fence)
@@ -95,9 +115,11 @@ end
 
 -- One more failure of a leased unit whose hold ended at `ended`.
 local function count_failure(unit, ended)
-  local since = tonumber(redis.call('HGET', SINCE, unit) or ended)
-  if ended - since >= HEALTHY then redis.call('HDEL', TRIES, unit) end
-  return redis.call('HINCRBY', TRIES, unit, 1)
+  local since = number(redis.call('HGET', SINCE, unit), ended)
+  local tries = 1
+  if ended - since < HEALTHY then tries = number(redis.call('HGET', TRIES, unit), 0) + 1 end
+  redis.call('HSET', TRIES, unit, tries)
+  return tries
 end
 
 local function backoff(tries)
@@ -114,11 +136,11 @@ local function reap(now)
     local owner = redis.call('HGET', OWN, unit) or ''
     if alone[owner] == nil then
       local alive = tonumber(redis.call('ZSCORE', WORKERS, owner) or 0) > now
-      alone[owner] = alive or tonumber(redis.call('HGET', HELD, owner) or 0) <= 1
+      alone[owner] = alive or number(redis.call('HGET', HELD, owner), 0) <= 1
     end
   end
   for _, unit in ipairs(expired) do
-    local ended = tonumber(redis.call('ZSCORE', EXP, unit))
+    local ended = math.max(0, tonumber(redis.call('ZSCORE', EXP, unit)))
     local blamed = alone[redis.call('HGET', OWN, unit) or '']
     local tries = count_failure(unit, ended)
     if tries >= MAX_TRIES and not blamed then
@@ -144,14 +166,16 @@ local function promote(now)
   end
 end
 
+local function forget(worker)
+  redis.call('ZREM', WORKERS, worker)
+  redis.call('HDEL', CAP, worker)
+  redis.call('HDEL', RSS, worker)
+end
+
 local function sweep(now)
   reap(now)
   promote(now)
-  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', now)) do
-    redis.call('ZREM', WORKERS, worker)
-    redis.call('HDEL', CAP, worker)
-    redis.call('HDEL', RSS, worker)
-  end
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', now)) do forget(worker) end
 end
 
 local function draining(worker)
@@ -167,11 +191,11 @@ end
 local function census(worker)
   local held = {}
   local flat = redis.call('HGETALL', HELD)
-  for i = 1, #flat, 2 do held[flat[i]] = tonumber(flat[i + 1]) end
+  for i = 1, #flat, 2 do held[flat[i]] = number(flat[i + 1], 0) end
   local capacity, free, own_slots = 0, 0, 0
   flat = redis.call('HGETALL', CAP)
   for i = 1, #flat, 2 do
-    local slots = math.max(0, tonumber(flat[i + 1]))
+    local slots = math.max(0, number(flat[i + 1], 0))
     capacity = capacity + slots
     free = free + math.max(0, slots - (held[flat[i]] or 0))
     if flat[i] == worker then own_slots = slots end

@@ -8,7 +8,7 @@
 local worker, unit, fence, delay, outcome = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
 if not holds(worker, unit, fence) then return 0 end
 local now = now_ms()
-local offered = tonumber(redis.call('HGET', AGAIN, unit) or '')
+local offered = number(redis.call('HGET', AGAIN, unit))
 if outcome == 'dead' then
   drop_lease(unit)
   bury(unit, now)

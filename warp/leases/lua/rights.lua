@@ -29,7 +29,6 @@ may('ZRANGE', DUE, 0, 0)
 may('ZRANGEBYSCORE', DUE, 0, 0)
 if may('HDEL', TRIES, PROBE) then
   may('HSET', TRIES, PROBE, 1)
-  may('HINCRBY', TRIES, PROBE, 1)
   redis.call('HDEL', TRIES, PROBE)
 end
 may('HGETALL', HELD)
@@ -39,6 +38,12 @@ end
 may('SCARD', DEMAND)
 if may('SREM', CHUNKS, PROBE) and may('SADD', CHUNKS, PROBE) then
   redis.call('SREM', CHUNKS, PROBE)
+end
+-- Of what is not there nothing is lost.
+if may('ZCARD', DEAD) and redis.call('ZCARD', DEAD) == 0 then
+  may('DEL', DEAD)
+elseif may('ZCARD', LATER) and redis.call('ZCARD', LATER) == 0 then
+  may('DEL', LATER)
 end
 if may('GET', GEN) and redis.call('GET', GEN) then may('SET', GEN, '', 'NX') end
 return denied

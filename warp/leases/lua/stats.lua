@@ -8,11 +8,11 @@ local chunk = redis.call('ZRANGEBYSCORE', DUE, 0, '+inf', 'WITHSCORES', 'LIMIT',
 if chunk[2] then oldest = math.max(oldest, now - tonumber(chunk[2])) end
 local capacity = 0
 for _, worker in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '(' .. string.format('%.0f', now), '+inf')) do
-  capacity = capacity + math.max(0, tonumber(redis.call('HGET', CAP, worker) or 0))
+  capacity = capacity + math.max(0, number(redis.call('HGET', CAP, worker), 0))
 end
 return {
   redis.call('ZCARD', DUE), redis.call('ZCARD', LATER), redis.call('ZCARD', EXP),
   redis.call('ZCOUNT', EXP, '-inf', now), redis.call('ZCARD', DEAD), redis.call('SCARD', DEMAND),
-  math.max(0, oldest), capacity,
+  math.min(math.max(0, oldest), MOST_FENCE), capacity,
   redis.call('ZCOUNT', WORKERS, '(' .. string.format('%.0f', now), '+inf')
 }

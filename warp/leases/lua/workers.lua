@@ -7,9 +7,9 @@ for i = 1, #known, 2 do
   local alive_for = tonumber(known[i + 1]) - now
   if alive_for > 0 then
     answer[#answer + 1] = {
-      known[i], math.max(0, tonumber(redis.call('HGET', CAP, known[i]) or 0)),
-      tonumber(redis.call('HGET', HELD, known[i]) or 0), alive_for,
-      redis.call('HGET', RSS, known[i]) or '0'
+      told(known[i], LONGEST_NAME), math.max(0, number(redis.call('HGET', CAP, known[i]), 0)),
+      number(redis.call('HGET', HELD, known[i]), 0), alive_for,
+      number(redis.call('HGET', RSS, known[i]), 0)
     }
   end
 end

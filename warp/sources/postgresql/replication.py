@@ -36,6 +36,10 @@ _FEW_BYTES: Final = 64 << 10
 _DENSE: Final = 0.001  # seconds between two reads that both found something
 _NAP: Final = 0.001  # what an event may be later, where they come that densely
 _SPEAK_AFTER: Final = 5.0  # seconds; a walsender takes us for dead after wal_sender_timeout, 60 s
+# A server that is asked whether it is there says so at once, unless it decodes a large transaction
+# of which we want nothing; its own `wal_sender_timeout` would end that after a minute.
+_SILENT: Final = 120.0  # seconds without an answer
+_ANSWERED_WITHIN: Final = 60.0  # seconds, of what is asked before the log flows
 _EPOCH: Final = 946_684_800
 _keepalive = struct.Struct(">QqB").unpack_from
 _status = struct.Struct(">cQQQqB").pack
@@ -52,14 +56,21 @@ class Replication:
         self._wake: int | None
         server.still_open()
         self._woken, self._wake = os.pipe()
-        self._connection = pq.PGconn.connect(server.conninfo(replication=True).encode())
-        if self._connection.status != pq.ConnStatus.OK:
-            words = self._connection.get_error_message()
-            self.close()
-            raise server.explainer.explain_words(None, words, "connect for replication")
+        # Not `pq.PGconn.connect`, nor its `exec_`: they hold Python's lock for as long as they wait,
+        # and with it the heartbeat and every other unit of the process.
+        try:
+            self._owner = psycopg.connect(server.conninfo(replication=True), autocommit=True)
+        except psycopg.Error as error:
+            os.close(self._woken)
+            os.close(self._wake)
+            words = str(error)
+            doing = "connect for replication"
+            raise server.explainer.explain_words(None, words, doing) from error
+        self._connection = self._owner.pgconn
         self._connection.nonblocking = 1
         self._receiver = libpq.receiver()
         self._read_at = 0.0  # and found something
+        self._asked_at: float | None = None  # whether the server is there; None: it has answered
 
     @property
     def pid(self) -> int:
@@ -75,7 +86,7 @@ class Replication:
         command = sql.SQL("START_REPLICATION SLOT {} LOGICAL {} ({})").format(
             sql.Identifier(slot), sql.SQL(lsn_text(lsn)), options
         )
-        result = self._connection.exec_(command.as_string().encode())
+        result = self._ask(command.as_string())
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise self._explained(result, f"follow the slot {slot}")
 
@@ -83,7 +94,7 @@ class Replication:
         """Where this server's history left an older timeline; None where it was never on it."""
         if old > current:
             return None
-        result = self._connection.exec_(f"TIMELINE_HISTORY {current}".encode())
+        result = self._ask(f"TIMELINE_HISTORY {current}")
         if result.status != pq.ExecStatus.TUPLES_OK:
             raise self._explained(result, f"read the history of timeline {current}")
         history = (result.get_value(0, 1) or b"").decode("utf-8", "replace")
@@ -99,8 +110,17 @@ class Replication:
         In `native.postgresql.Frames`, where the compiled modules are at work.
         """
         if self._receiver is None:
-            return self._read_one_by_one(timeout)
-        return self._read_at_once(self._receiver, timeout)
+            frames: Sequence[bytes] = self._read_one_by_one(timeout)
+        else:
+            frames = self._read_at_once(self._receiver, timeout)
+        if len(frames):
+            self._asked_at = None
+        elif self._asked_at is not None and time.monotonic() - self._asked_at > _SILENT:
+            # Not how long nothing came: a quiet log is no news, and nobody reads while a batch is
+            # written.  A proxy keeps the connection open whose other end has vanished.
+            words = f"the server has not answered for {_SILENT:g} s"
+            raise self._server.explainer.explain_words(None, words, "read the log")
+        return frames
 
     def _read_at_once(self, receiver: Receiver, timeout: float) -> Frames:
         frames = native.postgresql.Frames()
@@ -151,6 +171,31 @@ class Replication:
         self._server.still_open()
         return any(descriptor != self._woken for descriptor, _ in ready)
 
+    def _ask(self, command: str) -> pq.abc.PGresult:
+        """As `exec_` does, but not for ever."""
+        until = time.monotonic() + _ANSWERED_WITHIN
+        first: pq.abc.PGresult | None = None
+        try:
+            self._connection.send_query(command.encode())
+            self._connection.flush()
+            while True:
+                while self._connection.is_busy():
+                    if not self._wait(max(0.0, until - time.monotonic())):
+                        raise psycopg.OperationalError(
+                            f"the server did not answer within {_ANSWERED_WITHIN:g} s"
+                        )
+                    self._connection.consume_input()
+                result = self._connection.get_result()
+                first = first or result
+                if first is None or result is None or first.status == pq.ExecStatus.COPY_BOTH:
+                    break
+        except psycopg.Error as error:
+            words = command.split(None, 1)[0]
+            raise self._server.explainer.explain_words(None, str(error), f"run {words}") from error
+        if first is None:
+            raise self._explained(None, f"run {command.split(None, 1)[0]}")
+        return first
+
     def _consume(self) -> None:
         try:
             self._connection.consume_input()
@@ -165,10 +210,11 @@ class Replication:
         """
         now = time.monotonic()
         lsn = max(lsn, self._confirmed)
-        if lsn == self._confirmed and not at_once and now - self._spoken < _SPEAK_AFTER:
+        quiet = now - self._spoken >= _SPEAK_AFTER
+        if lsn == self._confirmed and not at_once and not quiet:
             return
         micros = int((time.time() - _EPOCH) * 1_000_000)
-        message = _status(b"r", lsn, lsn, lsn, micros, 0)
+        message = _status(b"r", lsn, lsn, lsn, micros, int(quiet))  # quiet: answer, please
         try:
             self._connection.put_copy_data(message)
             self._connection.flush()
@@ -176,6 +222,8 @@ class Replication:
             said = str(error)
             raise self._server.explainer.explain_words(None, said, "confirm the log") from error
         self._confirmed, self._spoken = lsn, now
+        if quiet and self._asked_at is None:
+            self._asked_at = now
 
     def wake(self) -> None:
         """From any thread: end a read that waits."""
@@ -185,7 +233,7 @@ class Replication:
 
     def close(self) -> None:
         with self._closing:
-            self._connection.finish()
+            self._owner.close()
             if self._wake is not None:
                 os.close(self._woken)
                 os.close(self._wake)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 FULL_BYTES: Final = 4 << 20
 """Four batches of a chunk may be under way at once, eight chunks in one worker (guarantee 9)."""
 
+# Seconds: a unit whose server says nothing for longer has lost its lease long ago.
+_SILENT: Final = 600.0
+
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 _ESCAPED: Final = {
     b"b": b"\b",
@@ -130,7 +133,7 @@ def _frames(
             yield frames
             frames, wanted = native.postgresql.Frames(), rows()
         elif status == native.postgresql.WAIT:
-            readable.poll()
+            _await(server, readable)
         elif status == native.postgresql.REFUSED:
             break
     _completed(connection)
@@ -146,7 +149,7 @@ def _completed(connection: Connection[TupleRow]) -> None:
     failed = None
     while True:
         while server.is_busy():
-            readable.poll()
+            _await(server, readable)
             server.consume_input()
         result = server.get_result()
         if result is None:
@@ -155,6 +158,12 @@ def _completed(connection: Connection[TupleRow]) -> None:
             failed = result
     if failed is not None:
         raise psycopg.errors.error_from_result(failed, connection.info.encoding)
+
+
+def _await(server: pq.abc.PGconn, readable: select_.poll) -> None:
+    if not readable.poll(_SILENT * 1000):
+        server.finish()  # else the end of the COPY would be waited for
+        raise psycopg.OperationalError(f"the server has sent nothing for {_SILENT:g} s")
 
 
 def carriers(lines: list[bytes], codecs: Sequence[Codec]) -> list[Cells]:

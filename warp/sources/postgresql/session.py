@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from warp.errors import SourceUnavailable
+from warp.postgresql_answers import AnsweredConnection, patience
 from warp.sources.postgresql.errors import Explainer
 from warp.sources.postgresql.options import PostgresSourceOptions
 from warp.sql import load
@@ -92,7 +93,8 @@ class Server:
             "jit": "off",
         }
         with self.meaning("connect"):
-            made = psycopg.connect(self.conninfo(settings=settings), autocommit=True)
+            made = AnsweredConnection.connect(self.conninfo(settings=settings), autocommit=True)
+        made.answers_within = patience(statement_timeout)
         self._lent.add(made)
         return made
 
