@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pymysql
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from warp.errors import UnitFailed
 from warp.options import ConnectorOptions
@@ -39,11 +41,28 @@ class FamilyOptions(ConnectorOptions):
     tls: Tls = Field(
         Tls.PREFERRED,
         description="`preferred` where the server offers it, `required`, `verify` (required, and "
-        "the certificate must be of the host and signed by `tls_ca` or the system), or `off`",
+        "the certificate must be of the host and signed by `tls_ca` or the system), or `off`; "
+        "`verify` where only `tls_ca` is given",
     )
     tls_ca: Path | None = Field(None, description="PEM file of the authority to trust")
     tls_cert: Path | None = Field(None, description="PEM file of our own certificate")
     tls_key: Path | None = Field(None, description="PEM file of our own key")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_authority_is_asked(cls, data: Any) -> Any:
+        """Who names an authority means it to vouch for the server; it never counts for nothing."""
+        if not isinstance(data, Mapping) or data.get("tls_ca") is None:
+            return data
+        said = data.get("tls", Tls.VERIFY)
+        if said in (Tls.PREFERRED, Tls.REQUIRED, Tls.OFF):
+            raise PydanticCustomError(
+                "at",
+                "expected `verify` beside `tls_ca`, found {said}, which trusts any server; "
+                "remove one of the two",
+                {"path": ("tls",), "said": repr(str(said))},
+            )
+        return {**data, "tls": said}
 
 
 @dataclass(frozen=True, slots=True)
