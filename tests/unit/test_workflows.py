@@ -1,6 +1,6 @@
 """What workflows and pages run is there: targets of make, their variables, files, versions.
 
-That the workflows are well-formed is actionlint's to say (`make check`).  GitHub itself is not asked.
+That workflows are well-formed is actionlint's to say (`make check`).  GitHub is not asked.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RUN = [
 
 def makes(text: str) -> Iterator[tuple[str, list[str]]]:
     """Each target that make is asked for, with the variables it is given."""
-    for words in re.findall(r"\bmake ([a-z][a-z-]*(?: +[A-Z_]+=\S*)*)", text):
+    for words in re.findall(r"(?:^|[`$]) *make ([a-z][a-z-]*(?: +[A-Z_]+=(?:'[^']*'|\S*))*)", text, re.M):
         target, *given = words.split()
         yield target, [word.partition("=")[0] for word in given]
 
