@@ -49,10 +49,13 @@ RUN = [
 ]
 
 
+MAKE = re.compile(r"(?:^|[`$]) *make ([a-z][a-z-]*(?: +[A-Z_]+=(?:'[^']*'|\S*))*)", re.M)
+
+
 def makes(text: str) -> Iterator[tuple[str, list[str]]]:
     """Each target that make is asked for, with the variables it is given."""
-    for words in re.findall(r"(?:^|[`$]) *make ([a-z][a-z-]*(?: +[A-Z_]+=(?:'[^']*'|\S*))*)", text, re.M):
-        target, *given = words.split()
+    for found in MAKE.findall(text):
+        target, *given = shlex.split(found)
         yield target, [word.partition("=")[0] for word in given]
 
 
