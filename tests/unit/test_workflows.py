@@ -49,7 +49,8 @@ RUN = [
 ]
 
 
-MAKE = re.compile(r"(?:^|[`$]) *make ([a-z][a-z-]*(?: +[A-Z_]+=(?:'[^']*'|\S*))*)", re.M)
+VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s'"`]*)"""
+MAKE = re.compile(rf"(?:^|[`$]) *make ([a-z][a-z-]*(?: +[A-Z_]+={VALUE})*)", re.M)
 
 
 def makes(text: str) -> Iterator[tuple[str, list[str]]]:
