@@ -139,7 +139,7 @@ def _slot(slot: Slot, slots: int, used: int, database: str) -> list[Diagnosis]:
             name,
             "a slot that holds its log",
             f"lost ({state.reason or 'its log was removed'})" if state.lost else "one",
-            "run `cartridge-warp resync SCHEMA`, which makes it anew",
+            "run `cartridge-warp recover SCHEMA`, which makes it anew",
         ),
     ]
     if state.safe_bytes is not None and state.retained_bytes:
