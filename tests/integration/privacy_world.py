@@ -94,6 +94,12 @@ def dumped(url: str) -> dict[str, str]:
     return found
 
 
+def tables_holding(url: str, mark: str) -> set[str]:
+    """The tables of a warehouse that hold it anywhere."""
+    found = dumped(url).items()
+    return {place.removeprefix("table ") for place, text in found if mark in text}
+
+
 def everything_in(server: Server) -> set[str]:
     found: set[bytes] = set()
     with redis.Redis.from_url(server.url) as client:
