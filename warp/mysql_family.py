@@ -17,7 +17,9 @@ import pymysql
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from warp.diagnosis import encryption
 from warp.errors import UnitFailed
+from warp.model import Diagnosis
 from warp.options import ConnectorOptions
 
 DEFAULT_PORT: Final = 3306
@@ -134,6 +136,16 @@ class Server:
             raise refused(f"a version of MySQL or MariaDB was expected, found {said!r}")
         flavour = Flavour.MARIADB if "mariadb" in said.lower() else Flavour.MYSQL
         return Server(flavour, (int(found[1]), int(found[2]), int(found[3])), said)
+
+
+CIPHER: Final = "SHOW SESSION STATUS LIKE 'Ssl_cipher'"
+
+
+def of_wire(login: Login, cipher: str) -> Diagnosis:
+    """`cipher` is what the server says of this very connection; empty without TLS."""
+    host = None if login.unix_socket else login.host
+    mend = "set `tls: verify` beside the connection string (docs/operations/tls.md)"
+    return encryption("mysql-encryption", [host], bool(cipher), mend)
 
 
 def identifier(*names: str) -> str:
