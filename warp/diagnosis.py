@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 
 from warp.errors import UnitFailed
 from warp.model import Diagnosis, Verdict
@@ -22,6 +23,26 @@ def warning(code: str, subject: str, expected: str, found: str, mend: str) -> Di
 
 def failed(code: str, subject: str, expected: str, found: str, mend: str) -> Diagnosis:
     return Diagnosis(code, Verdict.FAILED, subject, expected, found, mend)
+
+
+def encryption(code: str, hosts: Iterable[str | None], encrypted: bool, mend: str) -> Diagnosis:
+    """Does a connection to these hosts go in clear, where others may read along?"""
+    expected = "a connection by TLS, or one that stays on this machine"
+    if encrypted:
+        return ok(code, "connection", expected, "TLS")
+    far = sorted({host for host in hosts if host and not _is_here(host)})
+    if not far:
+        return ok(code, "connection", expected, "this machine")
+    return warning(code, "connection", expected, f"{', '.join(far)} in clear", mend)
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost" or host.startswith(("/", "@")):  # a socket of PostgreSQL
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def refuse(found: Iterable[Diagnosis], error: type[UnitFailed], *, place: str = "") -> None:

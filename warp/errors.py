@@ -149,8 +149,9 @@ class PositionLost(WarpError):
     code = "WARP-400"
     then = "The unit stops until a person acts; everything else goes on."
     advice = (
-        "`cartridge-warp resync SCHEMA` reads the tables anew into the same rows. Then keep a "
-        "larger log at the source."
+        "`cartridge-warp recover SCHEMA` lets the stream go on, compares the tables with the "
+        "source beside it and writes only rows that differ. Where rows cannot be compared it says "
+        "so: then `cartridge-warp resync SCHEMA` reads them anew. Keep a larger log at the source."
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pymysql
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from warp.diagnosis import encryption
 from warp.errors import UnitFailed
+from warp.model import Diagnosis
 from warp.options import ConnectorOptions
 
 DEFAULT_PORT: Final = 3306
@@ -39,11 +43,28 @@ class FamilyOptions(ConnectorOptions):
     tls: Tls = Field(
         Tls.PREFERRED,
         description="`preferred` where the server offers it, `required`, `verify` (required, and "
-        "the certificate must be of the host and signed by `tls_ca` or the system), or `off`",
+        "the certificate must be of the host and signed by `tls_ca` or the system), or `off`; "
+        "`verify` where only `tls_ca` is given",
     )
     tls_ca: Path | None = Field(None, description="PEM file of the authority to trust")
     tls_cert: Path | None = Field(None, description="PEM file of our own certificate")
     tls_key: Path | None = Field(None, description="PEM file of our own key")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_authority_is_asked(cls, data: Any) -> Any:
+        """Who names an authority means it to vouch for the server; it never counts for nothing."""
+        if not isinstance(data, Mapping) or data.get("tls_ca") is None:
+            return data
+        said = data.get("tls", Tls.VERIFY)
+        if said in (Tls.PREFERRED, Tls.REQUIRED, Tls.OFF):
+            raise PydanticCustomError(
+                "at",
+                "expected `verify` beside `tls_ca`, found {said}, which trusts any server; "
+                "remove one of the two",
+                {"path": ("tls",), "said": repr(str(said))},
+            )
+        return {**data, "tls": said}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +136,16 @@ class Server:
             raise refused(f"a version of MySQL or MariaDB was expected, found {said!r}")
         flavour = Flavour.MARIADB if "mariadb" in said.lower() else Flavour.MYSQL
         return Server(flavour, (int(found[1]), int(found[2]), int(found[3])), said)
+
+
+CIPHER: Final = "SHOW SESSION STATUS LIKE 'Ssl_cipher'"
+
+
+def of_wire(login: Login, cipher: str) -> Diagnosis:
+    """`cipher` is what the server says of this very connection; empty without TLS."""
+    host = None if login.unix_socket else login.host
+    mend = "set `tls: verify` beside the connection string (docs/operations/tls.md)"
+    return encryption("mysql-encryption", [host], bool(cipher), mend)
 
 
 def identifier(*names: str) -> str:

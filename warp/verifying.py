@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from warp.comparison import KEYS_AT_ONCE, LOOK_EVERY, Comparison, Ends, range_of
-from warp.digest.seams import Compared, Verified, compared_destination
+from warp.digest.seams import Compared, Verified, compared_destination, compared_source
 from warp.errors import SchemaMoved, SourceUnavailable
 from warp.interfaces import DestinationConnector, Hold, SourceConnector
 from warp.model import (
@@ -138,6 +138,7 @@ def plan(
     repairs: bool = False,
 ) -> list[WorkUnit]:
     """Store a pass over a table; its units.  None where a later pass is there already."""
+    compared_source(source, table)  # refuses before anything is stored
     have = destination.get_schema(table)
     if have is None:
         return []

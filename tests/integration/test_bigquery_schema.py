@@ -115,6 +115,20 @@ def test_names_that_bigquery_does_not_take_are_changed_and_never_collide(
     assert row["select"] == "select"
 
 
+def test_a_new_column_that_differs_only_in_case_from_another_gets_its_own(
+    warehouse: Warehouse,
+) -> None:
+    writer = Writer(warehouse, soft_delete_column="gone")
+    writer.make(ID, Column("name", Kind.TEXT))
+    sources = ("NAME", "GONE", "gone")
+    for base, source in enumerate(sources, 1):
+        writer.change(Change.ADD_COLUMN, column=Column(source, Kind.TEXT), base=base)
+    writer.write([1, "a", *sources])
+    [row] = writer.rows()
+    assert (row["id"], row["name"], row["gone"]) == (1, "a", False)
+    assert sorted(str(v) for k, v in row.items() if k.startswith("c_")) == sorted(sources)
+
+
 def test_a_table_is_keyed_and_clustered_and_partitioned_as_configured(
     bigquery_server: BigQueryServer,
 ) -> None:

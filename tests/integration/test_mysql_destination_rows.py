@@ -19,6 +19,7 @@ from mysql_destination_world import (
     DELETE,
     ORDERS,
     READ,
+    SCHEMA,
     TRUNCATE,
     UPDATE,
     Unit,
@@ -412,6 +413,36 @@ def test_names_that_the_server_does_not_take_are_made_fit(world: World) -> None:
     assert [c.source for c in have.columns[1:]] == sources
     columns = ", ".join("`" + c.name.replace("`", "``") + "`" for c in have.columns[1:])
     assert world.rows(columns) == [tuple(sources)]
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_column_that_is_new_at_the_source_and_differs_in_case_from_another_gets_its_own(
+    world: World, by_hand: bool
+) -> None:
+    world.table["soft_delete_column"] = "is_deleted"
+    unit = world.settled(TableSchema(ORDERS, SCHEMA.columns[:2], ("id",)))
+    unit.write("1", (CREATE, 1, 1, "a"))
+    if by_hand:  # the server takes it for the column that is to come
+        world.ask(f"alter table {world.shop}.orders add column COLOUR varchar(20)")
+    for source in ("NAME", "IS_DELETED", "colour"):
+        unit.change(Change.ADD_COLUMN, Column(source, Kind.TEXT))
+    have = unit.schema()
+    assert [c.source for c in have.columns] == ["id", "name", "NAME", "IS_DELETED", "colour"]
+    assert have.names()[-1] == ("COLOUR" if by_hand else "colour")
+    unit.write("2", (CREATE, 2, 2, "b", "B", "no", "red"))
+    names = ", ".join(f"`{name}`" for name in (*have.names(), "is_deleted"))
+    assert world.rows(names) == [
+        (1, "a", None, None, None, 0),
+        (2, "b", "B", "no", "red", 0),
+    ]
+
+
+def test_deletes_cannot_be_made_soft_by_a_column_of_the_source(world: World) -> None:
+    columns = (Column("id", Kind.INT64), Column("GONE", Kind.TEXT))
+    world.settled(TableSchema(ORDERS, columns, ("id",)))
+    world.table["soft_delete_column"] = "gone"
+    with pytest.raises(DestinationRefused, match=r"'GONE'.*choose another soft_delete_column"):
+        world.destination().get_schema(ORDERS)
 
 
 def test_a_table_of_somebody_else_is_adopted_with_its_types(world: World) -> None:

@@ -116,6 +116,25 @@ def test_a_source_column_that_needs_one_of_our_names_is_refused(world: World, na
         unit.create(TableSchema(ORDERS, (*SCHEMA.columns, Column(name, Kind.TEXT)), ("id",)))
 
 
+@pytest.mark.parametrize("name", ["_cw_version", "is_deleted"])
+def test_a_new_source_column_that_needs_one_of_our_names_is_refused(
+    world: World, name: str
+) -> None:
+    """Made neither, it would be asked for again and again."""
+    world.table["soft_delete_column"] = "is_deleted"
+    unit = world.unit()
+    unit.create(TableSchema(ORDERS, SCHEMA.columns[:2], ("id",)))
+    with pytest.raises(DestinationRefused, match=name):
+        unit.destination.apply_schema_changes([add(Column(name, Kind.TEXT))])
+
+
+def test_deletes_cannot_be_made_soft_by_a_column_of_the_source(world: World) -> None:
+    world.settled()
+    world.table["soft_delete_column"] = "name"
+    with pytest.raises(DestinationRefused, match=r"'name'.*choose another soft_delete_column"):
+        world.destination().get_schema(ORDERS)
+
+
 @pytest.mark.parametrize("change", [Change.CREATE_TABLE, Change.ADD_COLUMN])
 def test_racers_make_a_change_once(world: World, change: Change) -> None:
     unit = world.unit()

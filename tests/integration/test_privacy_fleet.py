@@ -7,24 +7,29 @@ fleet works with the least rights that the pages of docs/ give it, in Redis and 
 
 from __future__ import annotations
 
-import contextlib
-import hmac
-import json
-import os
-import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-import programs
 import psycopg
 import pymongo
 import pytest
-import redis
 from eventful import page_of
 from fix_servers import Server, fresh_database
 from least_rights import PASSWORD, blocks, make_postgresql_writer
+from privacy_world import (
+    KEY,
+    OPEN,
+    PEOPLE,
+    PLANTED,
+    Seen,
+    asked,
+    dumped,
+    everything_in,
+    hashed,
+    refuse_large,
+    rows_of,
+)
 from processes import Fleet, eventually
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -32,9 +37,6 @@ from pymongo.database import Database
 
 from warp.testing.servers import RedisServer
 
-PEOPLE, OPEN = "people", "open"
-PLANTED = {PEOPLE: "xqzgeheim", OPEN: "xqzoffen"}
-KEY = "the privacy key of the tests"
 ROWS = 24
 RULES = {
     "_id": "hash",
@@ -59,21 +61,6 @@ def person(table: str, n: int) -> dict[str, Any]:
         "address": {"street": f"{mark}weg 12", "city": "Kiel"},
         "visits": [{"doctor": f"Dr. {mark}", "year": 2024}, {"doctor": None}],
     }
-
-
-@dataclass
-class Seen:
-    """All there was to be read, by the name of the place."""
-
-    fleet: Fleet
-    places: dict[str, str] = field(default_factory=dict)
-    answers: dict[str, Any] = field(default_factory=dict)
-
-    def holding(self, table: str) -> set[str]:
-        """The places that hold a value of the table, as it is or as MongoDB's tokens spell it."""
-        needle = PLANTED[table]
-        spelled = (needle, needle.encode().hex(), needle.encode().hex().upper())
-        return {place for place, text in self.places.items() if any(s in text for s in spelled)}
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +140,7 @@ def live_through(seen: Seen, admin_url: str, server: RedisServer) -> None:
     )
     eventually(lambda: asked(fleet, settled) == [(2,)], "both tables to be complete")
     for table in (PEOPLE, OPEN):
-        with psycopg.connect(admin_url, autocommit=True) as admin:
-            statement = "alter table {} add constraint small check (n < 5000) not valid"
-            admin.execute(sql.SQL(statement).format(sql.Identifier(fleet.database_name, table)))
+        refuse_large(admin_url, fleet.database_name, table)
         rows = fleet.source[table]
         rows.insert_one(person(table, 100))
         rows.insert_one(person(table, 5000))  # refused, and the server's words repeat the row
@@ -179,79 +164,13 @@ def live_through(seen: Seen, admin_url: str, server: RedisServer) -> None:
         (("quarantine", "show", "1", "--json"), 0),
         (("quarantine", "show", "2", "--json"), 0),
     ):
-        seen.places[" ".join(what)], seen.answers[" ".join(what)] = ran(fleet, what, code)
+        seen.ask(*what, code=code)
     seen.places["metrics"] = page_of(worker).text + page_of(coordinator).text
     seen.places["redis"] += "\n".join(sorted(everything_in(server)))
     seen.places |= dumped(admin_url)
     worker.stop()
     coordinator.stop()
     seen.places["logs"] = "".join(said.said() for said in fleet.commands)
-
-
-def asked(fleet: Fleet, query: str) -> list[tuple[Any, ...]]:
-    try:
-        return fleet.asked(query)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        return []
-
-
-def rows_of(fleet: Fleet, table: str) -> list[dict[str, Any]]:
-    query = sql.SQL("select to_jsonb(t) from {} t where not _cw_deleted").format(
-        sql.Identifier(fleet.database_name, table)
-    )
-    with psycopg.connect(fleet.pg_url) as connection:
-        return [row for (row,) in connection.execute(query)]
-
-
-def ran(fleet: Fleet, what: tuple[str, ...], code: int) -> tuple[str, Any]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CARTRIDGE_WARP_")}
-    environment = {**inherited, "PRIVACY_KEY": KEY}
-    done = programs.run("commands.cli", "--config", str(fleet.config), *what, env=environment)
-    said = done.stdout + done.stderr
-    assert done.returncode == code, (what, said)
-    return said, json.loads(done.stdout)
-
-
-def dumped(url: str) -> dict[str, str]:
-    """Every row of every table, ours and the metadata's, by its table."""
-    with psycopg.connect(url) as connection:
-        tables = connection.execute(
-            "select table_schema, table_name from information_schema.tables where table_schema"
-            " not in ('pg_catalog', 'information_schema') and table_type = 'BASE TABLE'"
-        ).fetchall()
-        found = {}
-        for schema, table in tables:
-            query = sql.SQL("select t::text from {} t").format(sql.Identifier(schema, table))
-            found[f"table {table}"] = "\n".join(row for (row,) in connection.execute(query))
-    return found
-
-
-def everything_in(server: RedisServer) -> set[str]:
-    found: set[bytes] = set()
-    with redis.Redis.from_url(server.url) as client:
-        for key in client.keys("*"):
-            found.add(key)
-            match client.type(key):
-                case b"hash":
-                    found.update(text for pair in client.hgetall(key).items() for text in pair)
-                case b"set":
-                    found.update(client.smembers(key))
-                case b"zset":
-                    found.update(client.zrange(key, 0, -1))
-                case b"list":
-                    found.update(client.lrange(key, 0, -1))
-                case b"stream":
-                    found.update(v for _, e in client.xrange(key) for v in e.values())
-                case _:
-                    found.add(client.get(key) or b"")
-    return {_inflated(value).decode("utf-8", "replace") for value in found}
-
-
-def _inflated(value: bytes) -> bytes:
-    """rq compresses what it keeps."""
-    with contextlib.suppress(zlib.error):
-        return zlib.decompress(value)
-    return value
 
 
 def test_no_place_holds_a_value_under_a_rule(seen: Seen) -> None:
@@ -276,9 +195,6 @@ def test_values_without_a_rule_are_found_in_all_places_there_are_for_them(seen: 
 def test_the_rows_are_there_with_what_the_rules_say(seen: Seen) -> None:
     rows = {row["n"]: row for row in rows_of(seen.fleet, PEOPLE)}
     original = person(PEOPLE, 100)
-
-    def hashed(text: str) -> str:
-        return hmac.digest(KEY.encode(), text.encode(), "sha256").hex()
 
     assert rows.keys() == {*range(ROWS), 100} - {5}
     row = rows[100]

@@ -7,9 +7,9 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-import psycopg
 import pytest
 from postgresql_shop import Shop, everything
+from privacy_world import tables_holding
 from psycopg import sql
 from verified_copy import VerifiedCopy
 
@@ -70,23 +70,6 @@ def copy(capture_shop: Shop, pg_warehouse: str) -> Iterator[VerifiedCopy]:
         yield made
 
 
-def holding(url: str, mark: str) -> set[str]:
-    """The tables of the warehouse that hold it anywhere."""
-    found = set()
-    with psycopg.connect(url) as connection:
-        tables = connection.execute(
-            "select table_schema, table_name from information_schema.tables where table_schema"
-            " not in ('pg_catalog', 'information_schema') and table_type = 'BASE TABLE'"
-        ).fetchall()
-        for schema, table in tables:
-            query = sql.SQL("select count(*) from {} t where t::text like {}").format(
-                sql.Identifier(schema, table), sql.Literal(f"%{mark}%")
-            )
-            if connection.execute(query).fetchall() != [(0,)]:
-                found.add(table)
-    return found
-
-
 def hashed(text: str) -> str:
     return Covering(KEY).text(Cover.HASH, text)
 
@@ -105,8 +88,8 @@ def test_nothing_in_the_warehouse_holds_a_covered_value_and_all_else_works(
             run(f"delete from shop.{table} where n = 5")
             run(f"update shop.{table} set name = name || ' changed' where n = 6")
         copy.arrived()
-        assert holding(copy.url, PLANTED[PEOPLE]) == set()
-        assert holding(copy.url, PLANTED[OPEN]) >= {"open", "deletion_audit"}
+        assert tables_holding(copy.url, PLANTED[PEOPLE]) == set()
+        assert tables_holding(copy.url, PLANTED[OPEN]) >= {"open", "deletion_audit"}
         letter, street = "xqzgeheim3 " * 400, "xqzgeheimweg 3"
         assert copy.run("select mail, letter, doc from shop.people where n = 300") == [
             (lost, masked(letter), {"home": {"street": hashed(street), "zip": 3}})
@@ -124,7 +107,7 @@ def test_nothing_in_the_warehouse_holds_a_covered_value_and_all_else_works(
         copy.run("delete from shop.people where n = 8")
         assert copy.verify(PEOPLE).differences == 2
         assert set(copy.differences(PEOPLE).values()) == {"differs", "missing"}
-        assert holding(copy.url, PLANTED[PEOPLE]) == set()
+        assert tables_holding(copy.url, PLANTED[PEOPLE]) == set()
 
 
 def test_a_column_that_was_renamed_stops_the_stream_before_a_value_leaves(
@@ -140,4 +123,4 @@ def test_a_column_that_was_renamed_stops_the_stream_before_a_value_leaves(
         with pytest.raises(SourceRefused, match="expected 'name', for which there is a privacy"):
             for _ in source.get_changes(marker.position, selection=select, idle=0.05):
                 pass
-    assert holding(copy.url, PLANTED[PEOPLE]) == set()
+    assert tables_holding(copy.url, PLANTED[PEOPLE]) == set()

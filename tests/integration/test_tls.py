@@ -21,6 +21,7 @@ from warp import plugins
 from warp.errors import LedgerUnavailable, WarpError
 from warp.interfaces import DestinationConnector, SourceConnector
 from warp.leases.redis import RedisLeaseStore
+from warp.model import Verdict
 from warp.own_process import free_port, wait_until
 from warp.testing.servers import MariaDb, Mongod, Postgres, RedisServer
 
@@ -120,8 +121,12 @@ def of_destination(block: dict[str, Any]) -> str:
         return str(opened.metadata().prepared())
 
 
+def ledger(block: dict[str, Any]) -> RedisLeaseStore:
+    return RedisLeaseStore(block["url"], "tls", lease_ttl=5.0)
+
+
 def of_ledger(block: dict[str, Any]) -> str:
-    with contextlib.closing(RedisLeaseStore(block["url"], "tls", lease_ttl=5.0)) as opened:
+    with contextlib.closing(ledger(block)) as opened:
         return opened.incarnation()
 
 
@@ -225,6 +230,18 @@ def test_redis_is_waited_for_until_it_has_another_certificate(encrypted: Encrypt
     """A certificate that has run out must not stop a stream for good."""
     with pytest.raises(LedgerUnavailable, match="tried again later"):
         of_ledger(redis_(f"localhost:{encrypted.redis_port}", encrypted.ca[TRUSTED]))
+
+
+def test_doctor_says_that_it_goes_by_tls(encrypted: Encrypted, way: Way) -> None:
+    makers: dict[Asked, Callable[[dict[str, Any]], Any]] = {
+        of_source: source,
+        of_destination: destination,
+        of_ledger: ledger,
+    }
+    block = way.block(f"127.0.0.1:{way.port(encrypted)}", encrypted.ca[TRUSTED])
+    with contextlib.closing(makers[way.asked](block)) as opened:
+        [said] = [one for one in opened.diagnose() if one.code.endswith("-encryption")]
+    assert (said.verdict, said.found) == (Verdict.OK, "TLS")
 
 
 def test_what_is_sent_is_encrypted(encrypted: Encrypted) -> None:

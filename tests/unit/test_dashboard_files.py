@@ -120,7 +120,3 @@ def test_a_rule_that_never_fires_would_be_found(tmp_path: Path) -> None:
 
     with pytest.raises(Exception, match="CartridgeWarpLate"):
         promtool("test", "rules", tmp_path / CASES_FILE.name)
-
-
-def test_the_configuration_of_compose_scrapes_and_draws_what_is_here() -> None:
-    promtool("check", "config", "--syntax-only", ROOT / "docker/prometheus/prometheus.yml")

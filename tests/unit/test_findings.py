@@ -20,6 +20,7 @@ from commands.doctor import Found
 from warp import native
 from warp.config import Settings, load
 from warp.destinations.postgresql import look as postgresql
+from warp.diagnosis import encryption
 from warp.errors import ConfigError, DestinationRefused, SourceRefused, SourceUnavailable
 from warp.leases import look as redis
 from warp.model import Diagnosis, Verdict
@@ -44,6 +45,24 @@ def settings(*schemas: str) -> Settings:
 @pytest.fixture
 def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     return lambda: capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("hosts", "encrypted", "verdict"),
+    [
+        (["db.internal"], False, Verdict.WARNING),
+        (["127.0.0.1", "10.0.0.7"], False, Verdict.WARNING),
+        (["db.internal"], True, Verdict.OK),
+        (["localhost", "127.0.0.1", "::1", "/run/postgresql", "", None], False, Verdict.OK),
+    ],
+)
+def test_a_connection_in_clear_to_another_machine_is_told(
+    hosts: list[str | None], encrypted: bool, verdict: Verdict
+) -> None:
+    told = encryption("x-encryption", hosts, encrypted, "ask for TLS")
+    assert told.verdict is verdict
+    assert ("in clear" in told.found) == (verdict is Verdict.WARNING)
+    assert "127.0.0.1" not in told.found
 
 
 def test_warnings_alone_are_no_failure(printed: Callable[[], str]) -> None:

@@ -208,6 +208,24 @@ def test_a_rule_that_names_nothing_stops_the_unit_or_is_told_once(
     assert [line["rule"] for line in told] == ([] if stops else ["email"])
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_rule_into_a_text_whose_fields_nobody_reads_stops_the_unit(
+    database: MemoryDatabase, own: bool
+) -> None:
+    """MariaDB's JSON is text: passed on with a warning, what the rule is for would leave."""
+    source = covered(
+        database, ("name.last", Cover.MASK), own=own, missing=MissingColumn.WARN, kind=MemorySource
+    )
+    [told] = [d for d in source.diagnose() if d.code == "privacy-rules"]
+    assert told.verdict is Verdict.FAILED
+    assert told.mend == "cover the column as a whole, or say `name.last: keep` for this table"
+    with pytest.raises(SourceRefused, match=r"'name' of kind text.*`name.last: keep`"):
+        read(source)
+    whole = ("name.last", Cover.MASK), ("name", Cover.MASK)
+    source = covered(database, *whole, own=own, missing=MissingColumn.WARN)
+    assert {row[2] for row in read(source)} == {"****** *"}
+
+
 def test_planning_a_table_whose_rules_do_not_fit_stops_nobody(database: MemoryDatabase) -> None:
     """Its own units do, once they have rows; the other tables of the schema must be planned."""
     source = covered(database, ("mail", Cover.MASK), ("email", Cover.HASH))

@@ -171,3 +171,18 @@ def test_codes_and_log_lines_of_the_troubleshooting_page_exist() -> None:
     events = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", "\n".join(seen)))
     assert len(events) > 10
     assert not {event for event in events if f'"{event}"' not in sources}
+
+
+def test_every_finding_of_doctor_is_on_its_page() -> None:
+    families = "mongodb|postgresql|mysql|redis|bigquery|capture|privacy|jsonl|log"
+    code = rf'"((?:{families})-[a-z]+(?:-[a-z]+)*)"'
+    ours = [f for p in ("warp", "commands") for f in (ROOT / p).rglob("*.py")]
+    texts = {file: file.read_text() for file in ours if "testing" not in file.parts}
+    codes = {found for text in texts.values() for found in re.findall(code, text)}
+    followed = texts[ROOT / "warp" / "sources" / "postgresql" / "preflight.py"]
+    for short in re.findall(r'(?:_judged\(|bad\.append\()\s*\(?\s*"([a-z-]+)"', followed):
+        codes.add(f"postgresql-{short}")
+    assert len(codes) > 80
+    page = (DOCS / "operations" / "doctor.md").read_text()
+    # Not of `doctor`: it is told of a row, while it is read.
+    assert sorted(c for c in codes - {"bigquery-value"} if f"`{c}`" not in page) == []

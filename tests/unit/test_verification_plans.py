@@ -10,6 +10,9 @@ import pytest
 from test_planner import ORDERS, ORDERS_SETTINGS, STREAM, offered, table
 
 from coordinator.planner import Duty, PlanVerification, SchemaView, by_schema, plan, to_withdraw
+from warp import verifying
+from warp.errors import SourceRefused
+from warp.interfaces import DestinationTraits, SourceTraits
 from warp.leases import spec
 from warp.model import Chunk, LeasedUnit, Marker, Phase, WorkUnit, schema_of
 from warp.pace import Pace
@@ -111,3 +114,11 @@ def test_a_rest_ends_when_the_unit_is_asked_back() -> None:
     worked = Worked(verify_budget=0.05)
     worked.pace._hold.stopping = lambda: True  # type: ignore[method-assign]
     assert worked.rested_after(10.0, 1) == 0.0
+
+
+def test_a_pass_over_rows_that_cannot_be_compared_is_refused_before_it_is_stored() -> None:
+    """A BigQuery, as a source: a pass that is stored would wait for its units."""
+    source = SimpleNamespace(traits=SourceTraits())
+    destination = SimpleNamespace(traits=DestinationTraits(compares=True))  # and nothing else
+    with pytest.raises(SourceRefused, match="leave its tables out of `verify`"):
+        verifying.plan(source, destination, "shop", ORDERS, 25, 1.0)  # type: ignore[arg-type]

@@ -141,11 +141,14 @@ _REDIS_SCHEMES: Final = (
     "redis+cluster://",
     "rediss+cluster://",
 )
+_TLS_OF_REDIS: Final = re.compile(r"\?(?:.*&)?ssl_")
 
 
 def _redis_url(value: object) -> object:
     if isinstance(value, str) and not value.startswith(_REDIS_SCHEMES):
         raise expected("a URL that starts with redis://, rediss:// or unix://")
+    if isinstance(value, str) and not value.startswith("rediss") and _TLS_OF_REDIS.search(value):
+        raise expected("rediss:// in a URL with parameters of TLS: with redis:// it goes in clear")
     return value
 
 

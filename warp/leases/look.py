@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from warp.diagnosis import failed, ok, warning
+from warp.diagnosis import encryption, failed, ok, warning
 from warp.model import Diagnosis
 
 OLDEST: Final = (6, 2)
@@ -48,6 +48,12 @@ def of_server(hello: Mapping[str, Any], *, cluster: bool) -> Iterator[Diagnosis]
             "a cluster's node",
             "write redis+cluster:// or rediss+cluster:// in coordination.redis_url",
         )
+
+
+def of_wire(address: str, *, encrypted: bool) -> Diagnosis:
+    """`address` is host:port, or the path of a socket."""
+    mend = "write rediss:// in coordination.redis_url (docs/operations/tls.md)"
+    return encryption("redis-encryption", [address.rpartition(":")[0] or None], encrypted, mend)
 
 
 def of_rights(denied: Sequence[str], user: str, namespace: str) -> Diagnosis:

@@ -103,10 +103,12 @@ class RedisLeaseStore:
         self._client: Client | None = None
         self._connect: Callable[[], Client] | None = None
         self._own_client = isinstance(client_or_url, str)
+        self._encrypted = False  # of a client of somebody else nobody knows
         if isinstance(client_or_url, str):
             self.address, self.user, self._connect = _connector(
                 client_or_url, timeout=lease_ttl / 5
             )
+            self._encrypted = client_or_url.startswith("rediss")
         else:
             self.address, self.user = _address_of(client_or_url), "default"
             self._client = client_or_url
@@ -253,7 +255,8 @@ class RedisLeaseStore:
         try:
             there = {"target_nodes": client.get_random_node()} if cluster else {}
             hello = _pairs(client.execute_command("HELLO", **there))
-            found = [*look.of_server(hello, cluster=cluster)]
+            found = [look.of_wire(self.address, encrypted=self._encrypted)]
+            found += look.of_server(hello, cluster=cluster)
             if any(one.verdict is Verdict.FAILED for one in found):
                 return found
             found.append(look.of_rights(self._denied(), self.user, self.namespace))

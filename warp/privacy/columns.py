@@ -17,6 +17,7 @@ from warp.privacy.paths import Paths, Rule, rules_of
 
 _MARK: Final = type(UNCHANGED)
 _JSON: Final = (Kind.JSON, Kind.JSON_TEXT)
+_UNREAD: Final = (Kind.TEXT, Kind.BYTES)  # may hold JSON; MariaDB has no other column for it
 _TOO_DEEP: Final = "JSON that is nested too deeply for the privacy rules"
 
 Make = Callable[[Any], Any]
@@ -32,6 +33,7 @@ class CoveredTable:
     kept: tuple[tuple[int, Make | None], ...]  # place at the source; None: as it is
     covered_key: bool  # a value of the key is covered
     unmet: tuple[str, ...]  # paths of rules that name nothing here
+    opaque: tuple[str, ...]  # those of them into a column that may hold fields and tells none
     broken: tuple[str, ...]  # paths whose rule would make different keys equal
 
     def columns(self, columns: Sequence[Cells]) -> list[Cells]:
@@ -48,10 +50,13 @@ def cover_table(schema: TableSchema, privacy: Privacy) -> CoveredTable:
     kept: list[tuple[int, Make | None]] = []
     met: set[str] = set()
     broken: list[str] = []
+    opaque: list[str] = []
     covered_key = False
     for place, column in enumerate(schema.columns):
         whole, inside = paths.at(column.source)
-        if column.kind not in _JSON:
+        if inside is not None and column.kind not in _JSON:
+            if whole is None and column.kind in _UNREAD:
+                opaque += inside.paths()
             inside = None
         used = [whole.path] if whole is not None else list(inside.paths()) if inside else []
         met.update(used)
@@ -69,6 +74,7 @@ def cover_table(schema: TableSchema, privacy: Privacy) -> CoveredTable:
         tuple(kept),
         covered_key,
         tuple(path for path, _ in privacy.rules if path not in met),
+        tuple(path for path in opaque if path not in met),
         tuple(broken),
     )
 

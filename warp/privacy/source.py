@@ -346,9 +346,23 @@ def must_hold(table: CoveredTable, privacy: Privacy) -> None:
             f"the rule of {path!r}",
             place=str(name),
         )
+    for path in table.opaque:
+        raise SourceRefused(
+            f"expected fields inside of a column for the privacy rule of {path!r}, found "
+            f"{_opaque(table, path)}; {_MEND_OPAQUE.format(path)}; nothing was written",
+            place=str(name),
+        )
     for path in table.unmet:
         if stops(path, privacy):
             raise _missing(name, path, f"the columns {', '.join(table.at_source.names())}")
+
+
+_MEND_OPAQUE: Final = "cover the column as a whole, or say `{}: keep` for this table"
+
+
+def _opaque(table: CoveredTable, path: str) -> str:
+    [column] = [c for c in table.at_source.columns if path.startswith(c.source + ".")][:1]
+    return f"{column.source!r} of kind {column.kind}, whose text is carried as it is"
 
 
 def stops(path: str, privacy: Privacy) -> bool:
@@ -390,7 +404,20 @@ def _findings(
             f"{dict(privacy.rules)[path].value}, which would make different rows one",
             "change the rule",
         )
-    unmet = [path for path in table.unmet if not traits.schemaless or _is_sampled(path, schema)]
+    opaque = () if traits.schemaless else table.opaque
+    for path in opaque:
+        yield failed(
+            _CODE,
+            subject,
+            f"fields for {path!r}, for which there is a rule",
+            _opaque(table, path),
+            _MEND_OPAQUE.format(path),
+        )
+    unmet = [
+        path
+        for path in table.unmet
+        if path not in opaque and (not traits.schemaless or _is_sampled(path, schema))
+    ]
     for path in unmet:
         make = failed if not traits.schemaless and stops(path, privacy) else warning
         yield make(
@@ -400,7 +427,7 @@ def _findings(
             "no such column" if not traits.schemaless else "no such field in a sample",
             "correct the rule, or remove it; or set `privacy.missing: warn`",
         )
-    if not table.broken and not unmet:
+    if not table.broken and not unmet and not opaque:
         covers = ", ".join(f"{path}: {cover.value}" for path, cover in privacy.rules)
         yield ok(_CODE, subject, "privacy rules that name what is there", covers)
 

@@ -40,6 +40,7 @@ from warp.destinations.bigquery.session import PATIENCE, Session, Told
 from warp.destinations.bigquery.spelling import KINDS, TEXTS, Spelled
 from warp.destinations.bigquery.tables import Table
 from warp.destinations.bigquery.verdicts import Verdict
+from warp.destinations.sql import ddl as shared
 from warp.errors import DestinationRefused
 from warp.kinds import Relation, relation
 from warp.model import (
@@ -90,6 +91,8 @@ class Ddl:
                 place=group.unit,
             )
         soft = tables.soft_name(settings.soft_delete_column)
+        spelled = [one.name for one in table.spelled]
+        shared.must_leave_ours(settings, spelled, _ours(settings), alike=str.lower)
         if soft is not None and soft.lower() not in there:
             # The table was made before deletes were configured to be soft.
             column = (soft, "BOOL", "")
@@ -247,13 +250,8 @@ class Ddl:
             return None
         place = names.place(settings.destination)
         soft = tables.soft_name(settings.soft_delete_column)
-        taken = {*_RESERVED, settings.soft_delete_column} & set(wanted.names())
-        if taken:
-            raise DestinationRefused(
-                f"expected no source column named {sorted(map(str, taken))}, which this table "
-                "needs for itself, found one; choose another soft_delete_column or rename it",
-                place=str(place),
-            )
+        ours = (*_RESERVED, settings.soft_delete_column)
+        shared.must_leave_ours(settings, wanted.names(), ours)
         there = self._session.table(place.namespace, place.name)
         layout = self._session.options.layout_of(place)
         if have is None and there is not None:
@@ -273,9 +271,7 @@ class Ddl:
 
     def _spelled(self, settings: TableSettings, wanted: TableSchema, version: int) -> Table:
         options = self._session.options
-        used = {name.lower() for name in _RESERVED}
-        if settings.soft_delete_column is not None:
-            used.add(names.column(settings.soft_delete_column).lower())
+        used = _ours(settings)
         spelled: list[Spelled] = []
         extra = any(c.role is not Role.FIELD for c in wanted.columns)
         for column in wanted.columns:
@@ -292,10 +288,7 @@ class Ddl:
         return Table(schema, tuple(spelled), names.place(settings.destination))
 
     def _add(self, settings: TableSettings, have: Table, column: Column) -> Table | None:
-        if have.column(column.name) is not None or column.name in (
-            *_RESERVED,
-            settings.soft_delete_column,
-        ):
+        if have.column(column.name) is not None:
             return None
         if have.schema.full:
             if any(c.role is not Role.FIELD for c in have.schema.columns):
@@ -307,8 +300,7 @@ class Ddl:
             )
         options = self._session.options
         there = self._types(have)
-        ours = {name.lower() for name in _RESERVED}
-        name = names.column(column.name, have.taken | ours)
+        name = names.column(column.name, have.taken | _ours(settings))
         one = spelling.spelled(column, name, decimal=options.decimal_type, json=options.json_type)
         if name.lower() in there:  # somebody made it by hand, or dropped it from our registry
             kind = KINDS.get(there[name.lower()])
@@ -439,6 +431,12 @@ class Ddl:
         return bool(
             self._session.query(Script([f"SELECT 1 AS one FROM {place} WHERE {long} LIMIT 1"]))
         )
+
+
+def _ours(settings: TableSettings) -> set[str]:
+    """Names that no source's column may have, in lower case."""
+    soft = tables.soft_name(settings.soft_delete_column)
+    return {name.lower() for name in (*_RESERVED, soft) if name is not None}
 
 
 def registered(group: Group) -> Table | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -47,6 +47,13 @@ def _server_column(row: Sequence[Any]) -> ServerColumn:
 def _text(value: Any) -> str:
     # MySQL 9 hands some of these over as binary.
     return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+def in_any_case(there: Mapping[str, ServerColumn], name: str) -> ServerColumn | None:
+    """A column of this name, whatever the case of its letters, which is nothing to the server."""
+    if (exactly := there.get(name)) is not None:
+        return exactly
+    return next((c for other, c in there.items() if other.lower() == name.lower()), None)
 
 
 def as_there(column: Column, found: ServerColumn) -> Column | None:

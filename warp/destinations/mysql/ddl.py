@@ -75,6 +75,7 @@ def current(session: Session, settings: TableSettings) -> TableSchema | None:
     if schema is None:
         return None
     if settings.soft_delete_column is not None:
+        _must_leave_ours(settings, schema)
         # The table may have been made before deletes were configured to be soft.
         session.run_all(adding_ours(settings, columns.there(session, settings)))
     backfill.finish(session, settings, schema)
@@ -141,13 +142,7 @@ def _create(
     if have is not None:
         return _correct(making, settings, have, wanted) if have.is_guess else None
     place = settings.destination
-    ours = {name.lower() for name, _ in columns.of_ours(settings)}
-    if taken := [name for name in wanted.names() if name.lower() in ours]:
-        raise DestinationRefused(
-            f"expected no source column named {sorted(taken)}, which this table needs for itself, "
-            "found one; choose another soft_delete_column or rename the column",
-            place=str(place),
-        )
+    _must_leave_ours(settings, wanted)
     there = columns.there(making, settings)
     if there:
         return _adopt(making, settings, wanted, there)
@@ -165,6 +160,11 @@ def _create(
             place=str(place),
         ) from error
     return wanted
+
+
+def _must_leave_ours(settings: TableSettings, schema: TableSchema) -> None:
+    ours = [name for name, _ in columns.of_ours(settings)]
+    shared.must_leave_ours(settings, schema.names(), ours, alike=str.lower)
 
 
 def making_database(session: Session, settings: TableSettings) -> str:
@@ -204,12 +204,13 @@ def _correct(
     """Columns for the first documents of a table that was made without having seen one."""
     if making.run(f"select 1 from {table(settings)} limit 1").fetchall():
         return None  # it has rows of its own by now: they stay as they are
+    _must_leave_ours(settings, wanted)
     there = columns.there(making, settings)
     if there["_cw_version"].has_default:  # somebody else made it
         return _adopt(making, settings, wanted, there)
     wanted = placed(room.fitted(wanted))
     for column in wanted.columns:
-        if column.name not in there:
+        if columns.in_any_case(there, column.name) is None:
             making.run(adding(making, settings, wanted, column))
         elif (old := have.column(column.name)) is None or old.kind != column.kind:
             text = columns.definition(making, settings, wanted, column.name)
@@ -270,11 +271,10 @@ def adopting(
         and name.lower() not in ours
     ]
     shared.may_be_null(settings, blocking, "ALTER TABLE … MODIFY … NULL")
-    by_lower = {name.lower(): column for name, column in there.items()}
     kept: list[Column] = []
     statements: list[str] = []
     for column in wanted.columns:
-        at = by_lower.get(column.name.lower())
+        at = columns.in_any_case(there, column.name)
         if at is None:
             if column.role is Role.FIELD and not room.has_room(kept, column.kind):
                 continue  # its values stay in `_extra`
@@ -317,8 +317,8 @@ def _add(
         return None
     taken = [*have.names(), *(name for name, _ in columns.of_ours(settings))]
     [column] = columns.placed([column], taken)
-    there = columns.there(making, settings)
-    if column.name not in there:
+    at = columns.in_any_case(columns.there(making, settings), column.name)
+    if at is None:
         wanted = replace(have, columns=(*have.columns, column))
         has_room = room.has_room(have.columns, column.kind)
         try:
@@ -337,12 +337,12 @@ def _add(
                 "source, or make the table anew",
                 place=str(settings.destination),
             )
-        there = columns.there(making, settings)
-    made = columns.as_there(column, there[column.name])
+        at = columns.there(making, settings)[column.name]
+    made = columns.as_there(column, at)
     if made is None:
         raise DestinationRefused(
-            f"expected {column.kind} or a type of ours, found column {column.name!r} of type "
-            f"{there[column.name].spelled}; drop it or change its type",
+            f"expected {column.kind} or a type of ours, found column {at.name!r} of type "
+            f"{at.spelled}; drop it or change its type",
             place=str(settings.destination),
         )
     return replace(have, columns=(*have.columns, made))

@@ -10,7 +10,7 @@ from warp.destinations.mysql.names import fitting
 from warp.destinations.mysql.session import Session
 from warp.diagnosis import failed, ok, warning
 from warp.model import Diagnosis
-from warp.mysql_family import Server, identifier
+from warp.mysql_family import CIPHER, Server, identifier, of_wire
 
 # A worker process opens a connection for each of its slots, a coordinator some more.
 ENOUGH_CONNECTIONS: Final = 20
@@ -41,6 +41,8 @@ def look(session: Session, namespace: str | None) -> Iterator[Diagnosis]:
         ).fetchall()
         facts = {name.lower(): str(value) for name, value in found}
         [(_, connected)] = session.run("show global status like 'Threads_connected'").fetchall()
+        [(_, cipher)] = session.run(CIPHER).fetchall()
+    yield of_wire(session.login, str(cipher))
     yield from of_server(server, facts, int(connected))
     wanted: dict[str, Sequence[str]] = {session.meta: STAGING}
     if namespace is not None:

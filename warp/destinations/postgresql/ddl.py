@@ -37,7 +37,7 @@ _COMMA: Final = text(", ")
 LOCK_PATIENCE: Final = b"SET LOCAL lock_timeout = '100ms'"
 LOCK_PAUSE: Final = 0.25  # seconds between two tries, about
 LOCK_TRIES: Final = 12
-_RESERVED: Final = frozenset({"_cw_version", "_cw_deleted"})
+_RESERVED: Final = ("_cw_version", "_cw_deleted")
 _TEXTS: Final = frozenset({Kind.TEXT, Kind.OBJECTID, Kind.TAGGED})
 _LONGEST_TAGGED: Final = 2000  # bytes; sources hash what is longer, a btree entry holds 2,700
 
@@ -72,12 +72,17 @@ def current(session: Session, settings: TableSettings) -> TableSchema | None:
     if schema is None:
         return None
     soft = settings.soft_delete_column
+    shared.must_leave_ours(settings, schema.names(), _ours(settings))
     if soft is not None and fitting(soft) not in server_types(session, settings):
         # The table was made before deletes were configured to be soft.
         for definition in _meta_columns(settings):
             session.run(adding(settings, definition))
     backfill.finish(session, settings, schema)
     return schema
+
+
+def _ours(settings: TableSettings) -> tuple[str | None, ...]:
+    return (*_RESERVED, settings.soft_delete_column)
 
 
 def apply(session: Session, settings: TableSettings, change: SchemaChange) -> None:
@@ -126,13 +131,7 @@ def _create(
     if have is not None:
         return _correct(session, settings, have, wanted) if have.is_guess else None
     place = settings.destination
-    taken = {*_RESERVED, settings.soft_delete_column} & set(wanted.names())
-    if taken:
-        raise DestinationRefused(
-            f"expected no source column named {sorted(map(str, taken))}, which this table needs "
-            "for itself, found one; choose another soft_delete_column or rename the column",
-            place=str(place),
-        )
+    shared.must_leave_ours(settings, wanted.names(), _ours(settings))
     there = server_types(session, settings)
     if there:
         return _adopt(session, settings, wanted, there)
@@ -234,7 +233,7 @@ def key_there(session: Session, settings: TableSettings, wanted: TableSchema) ->
         for row in session.named(
             "needed_columns", namespace=fitting(place.namespace), table=fitting(place.name)
         )
-        if row[0] not in (*key, *_RESERVED, settings.soft_delete_column)
+        if row[0] not in (*key, *_ours(settings))
     ]
     shared.may_be_null(settings, blocking, "ALTER TABLE … ALTER COLUMN … DROP NOT NULL")
     return key
@@ -268,13 +267,14 @@ def _widen(
     session: Session, settings: TableSettings, have: TableSchema | None, change: SchemaChange
 ) -> TableSchema | None:
     have, column = shared.of_existing(settings, have, change)
-    if have.column(column.name) is not None or column.name in (
-        *_RESERVED,
-        settings.soft_delete_column,
-    ):
+    if have.column(column.name) is not None:
         return None
+    has_extra = any(c.role is not Role.FIELD for c in have.columns)
+    if has_extra and column.name in _ours(settings):
+        return None  # the field stays in `_extra`
+    shared.must_leave_ours(settings, [column.name], _ours(settings))
     if not room.has_room(have.columns, column.kind, used=columns_ever(session, settings)):
-        if any(c.role is not Role.FIELD for c in have.columns):
+        if has_extra:
             return None  # the field stays in `_extra`
         raise DestinationRefused(
             f"expected room for column {column.name!r}, found a row of {len(have.columns)} "

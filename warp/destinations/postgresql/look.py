@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.rows import namedtuple_row
 
 from warp.destinations.postgresql.session import MINIMUM_VERSION, Session, fitting, name
-from warp.diagnosis import failed, ok, warning
+from warp.diagnosis import encryption, failed, ok, warning
 from warp.model import Diagnosis
 
 # A worker process opens a connection for each of its slots, a coordinator some more.
@@ -22,8 +22,15 @@ _UNCUT: Final = "no limit on how long a session may wait"
 def look(session: Session, namespace: str | None) -> Iterator[Diagnosis]:
     """The server, the metadata schema, and the schema `namespace` where it is known."""
     with session.meaning("looking at the destination"):
-        cursor = session.connect().cursor(row_factory=namedtuple_row)
+        connection = session.connect()
+        cursor = connection.cursor(row_factory=namedtuple_row)
         facts: Any = cursor.execute(session.statement("look")).fetchone()
+    yield encryption(
+        "postgresql-encryption",
+        [connection.info.host],
+        connection.pgconn.ssl_in_use,
+        "add sslmode=verify-full to the connection string (docs/operations/tls.md)",
+    )
     yield from of_server(facts)
     schemas = {session.options.metadata_schema: True}
     if namespace is not None:

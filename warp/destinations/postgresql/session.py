@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import Cursor, sql
@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.postgres import types as pg_types
 from psycopg.types.json import Jsonb
 from psycopg.types.string import BytesBinaryDumper
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field
 
 from warp.errors import DestinationRefused, DestinationUnavailable, WarpError
 from warp.options import (
@@ -22,12 +22,11 @@ from warp.options import (
     Count,
     Duration,
     PositiveDuration,
-    Secret,
     Text,
-    expected,
     redact,
 )
 from warp.postgresql_answers import AnsweredConnection, patience
+from warp.postgresql_url import PostgresUrl
 from warp.sql import load
 
 DEFAULT_SCHEMA: Final = "cartridge_warp_metadata"
@@ -37,19 +36,10 @@ _NAME_BYTES: Final = 63  # longer names are cut by the server without a word
 Parameters = Mapping[str, Any] | Sequence[Any]
 
 
-def _readable(value: SecretStr) -> SecretStr:
-    try:
-        conninfo_to_dict(value.get_secret_value())
-    except psycopg.Error:
-        # The driver's message quotes the string, password and all (guarantee 10).
-        raise expected("a PostgreSQL URL such as postgresql://user@host:5432/database") from None
-    return value
-
-
 class PostgresOptions(ConnectorOptions):
     """The `destination:` block of type postgresql."""
 
-    connection_string: Annotated[Secret, AfterValidator(_readable)] = Field(
+    connection_string: PostgresUrl = Field(
         description="postgresql://user:password@host:5432/database; libpq keywords work too"
     )
     metadata_schema: Text = Field(

@@ -70,6 +70,23 @@ def must_be_there(settings: TableSettings, phase: str) -> None:
         )
 
 
+def must_leave_ours(
+    settings: TableSettings,
+    names: Iterable[str],
+    ours: Iterable[str | None],
+    *,
+    alike: Callable[[str], str] = str,
+) -> None:
+    """Of a source's columns; `alike` is the same for names that the server takes for one."""
+    used = {alike(name) for name in ours if name is not None}
+    if taken := sorted(name for name in names if alike(name) in used):
+        raise DestinationRefused(
+            f"expected no source column named {taken}, which this table needs for itself, found "
+            "one; choose another soft_delete_column or rename the column",
+            place=str(settings.destination),
+        )
+
+
 def must_have_its_key(settings: TableSettings, key: Iterable[str], kept: Iterable[Column]) -> None:
     if missing := set(key) - {column.name for column in kept}:
         raise DestinationRefused(

@@ -111,6 +111,9 @@ class MongoSource:
         if first.verdict is Verdict.FAILED:
             return
         yield look.version(hello, said)
+        # The driver tells no other way, whatever part of the connection string asked for it.
+        encrypted = getattr(self._client.options.pool_options, "_ssl_context", None) is not None
+        yield look.wire([host for host, _ in self._client.nodes], encrypted=encrypted)
         user = self._user()
         namespace = getattr(self._selection, "namespace", None) or self._options.database or ""
         try:

@@ -98,9 +98,9 @@ def position_lost(place: str, why: str, oldest: str) -> PositionLost:
     """`oldest` says what the log still holds."""
     return PositionLost(
         f"the oplog was expected to reach back to the marker, found its start at {oldest} ({why}); "
-        "changes in between are gone from the log: run `cartridge-warp resync SCHEMA`, which "
-        "reads the tables again beside the stream and removes what is gone, and make the oplog "
-        "larger (replSetResizeOplog, oplogMinRetentionHours)",
+        "changes in between are gone from the log: run `cartridge-warp recover SCHEMA`, which "
+        "writes only rows that differ, or `cartridge-warp resync SCHEMA`, which reads all of them "
+        "again, and make the oplog larger (replSetResizeOplog, oplogMinRetentionHours)",
         place=place,
     )
 

@@ -7,10 +7,10 @@ statements for mongosh.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from warp.diagnosis import failed, ok, warning
+from warp.diagnosis import encryption, failed, ok, warning
 from warp.model import Diagnosis, Headroom
 
 OLDEST_WIRE: Final = 13  # MongoDB 5.0: reads at a cluster time outside transactions
@@ -37,6 +37,11 @@ def topology(hello: Mapping[str, Any]) -> Diagnosis:
         "a standalone server",
         "start mongod with --replSet rs0 and run rs.initiate()",
     )
+
+
+def wire(hosts: Iterable[str], *, encrypted: bool) -> Diagnosis:
+    mend = "add tls=true to the connection string (docs/operations/tls.md)"
+    return encryption("mongodb-encryption", hosts, encrypted, mend)
 
 
 def version(hello: Mapping[str, Any], said: str) -> Diagnosis:

@@ -283,6 +283,7 @@ def must_hold(place: Place, executed: str, server: str, mode: str, *, at: str) -
     raise PositionLost(
         f"{at} was expected to have every transaction that was delivered, found that it lacks "
         f"{missing}: it was restored, reset, or is another server; run "
+        "`cartridge-warp recover SCHEMA`, which writes only rows that differ, or "
         "`cartridge-warp resync SCHEMA`"
     )
 

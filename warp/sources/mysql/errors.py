@@ -127,9 +127,9 @@ def of_the_log(said: str) -> WarpError:
     if _GONE.search(said):
         return PositionLost(
             f"the binary log was expected to hold the marker's place, found: {said}; changes in "
-            "between are gone from it: run `cartridge-warp resync SCHEMA`, which reads the tables "
-            "again beside the stream and removes what is gone, and keep the log for longer "
-            "(binlog_expire_logs_seconds)"
+            "between are gone from it: run `cartridge-warp recover SCHEMA`, which writes only rows "
+            "that differ, or `cartridge-warp resync SCHEMA`, which reads all of them again, and "
+            "keep the log for longer (binlog_expire_logs_seconds)"
         )
     if _OTHER_IDS.search(said):
         return PositionLost(

@@ -12,7 +12,7 @@ from typing import Final
 
 from warp.errors import SourceRefused
 from warp.model import Diagnosis, TableId, Verdict
-from warp.mysql_family import Server, identifier
+from warp.mysql_family import CIPHER, Server, identifier, of_wire
 from warp.sources.mysql import schema
 from warp.sources.mysql.connection import Connection, log_status
 
@@ -45,7 +45,13 @@ def diagnose(
     said = settings(connection.variables(*_SETTINGS), connection.server)
     if polled and not followed:  # the log, where there is one, only numbers the rows
         said = (d for d in said if d.code in _NEEDED_TO_NUMBER_ROWS)
-    found = [_version(connection.server), *said, _may_ask_where_the_log_ends(connection)]
+    [(_, cipher)] = connection.rows(CIPHER)
+    found = [
+        of_wire(connection.login, str(cipher)),
+        _version(connection.server),
+        *said,
+        _may_ask_where_the_log_ends(connection),
+    ]
     if followed or not polled:
         found.append(_may_follow(connection, follow))
         if not connection.server.is_mariadb and not has_global_ids(connection):

@@ -121,9 +121,9 @@ class Explainer:
         """The log does not hold the marker's place any more (guarantee 6)."""
         return PositionLost(
             f"the log from the marker on was expected, found: {why}; changes in between cannot be "
-            "read any more: run `cartridge-warp resync SCHEMA`, which makes the slot anew, reads "
-            "the tables again beside the stream and removes what is gone; mind "
-            "max_slot_wal_keep_size, and who drops slots",
+            "read any more: run `cartridge-warp recover SCHEMA`, which makes the slot anew and "
+            "writes only rows that differ, or `cartridge-warp resync SCHEMA`, which reads all of "
+            "them again; mind max_slot_wal_keep_size, and who drops slots",
             place=self.place,
         )
 

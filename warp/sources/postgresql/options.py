@@ -5,22 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field
 
 from warp.capture import names
-from warp.options import ConnectorOptions, Count, Duration, PositiveDuration, Secret, Size, Text
+from warp.options import ConnectorOptions, Count, Duration, PositiveDuration, Size, Text
 from warp.options import expected as _expected
-
-
-def _readable(value: SecretStr) -> SecretStr:
-    try:
-        conninfo_to_dict(value.get_secret_value())
-    except psycopg.Error:
-        # The driver's message quotes the string, password and all (guarantee 10).
-        raise _expected("a PostgreSQL URL such as postgresql://user@host:5432/database") from None
-    return value
+from warp.postgresql_url import PostgresUrl
 
 
 def _slot_name(value: Any) -> Any:
@@ -32,7 +22,7 @@ def _slot_name(value: Any) -> Any:
 class PostgresSourceOptions(ConnectorOptions):
     """The `source:` block of type `postgresql`."""
 
-    connection_string: Annotated[Secret, AfterValidator(_readable)] = Field(
+    connection_string: PostgresUrl = Field(
         description="postgresql://user:password@host:5432/database; libpq keywords work too"
     )
     slot: Annotated[Text, AfterValidator(_slot_name)] = Field(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from psycopg import sql
 
+from warp.diagnosis import encryption
 from warp.errors import SourceRefused, SourceUnavailable
 from warp.model import Capture, Diagnosis, Verdict
 from warp.sources.postgresql.catalog import Catalog, Table
@@ -34,6 +35,7 @@ def diagnose(
     )
     role, replicates, creates, database, sees_others = of_role
     found = [
+        _encryption(server),
         _judged(
             "version",
             version >= OLDEST,
@@ -85,6 +87,16 @@ def diagnose(
         found += _publication(publication, followed, creates, role, database)
     found += _tables(server, publication, selected, role)
     return found
+
+
+def _encryption(server: Server) -> Diagnosis:
+    ((encrypted,),) = server.ask("encryption", doing="look at the connection")
+    return encryption(
+        "postgresql-encryption",
+        server.host.split(","),
+        bool(encrypted),
+        "add sslmode=verify-full to the connection string (docs/operations/tls.md)",
+    )
 
 
 def _judged(
@@ -139,7 +151,7 @@ def _slot(slot: Slot, slots: int, used: int, database: str) -> list[Diagnosis]:
             name,
             "a slot that holds its log",
             f"lost ({state.reason or 'its log was removed'})" if state.lost else "one",
-            "run `cartridge-warp resync SCHEMA`, which makes it anew",
+            "run `cartridge-warp recover SCHEMA`, which makes it anew",
         ),
     ]
     if state.safe_bytes is not None and state.retained_bytes:

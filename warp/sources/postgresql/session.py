@@ -42,7 +42,8 @@ class Server:
     def __init__(self, options: PostgresSourceOptions) -> None:
         self.options = options
         known = conninfo_to_dict(options.url)
-        host = known.get("host") or known.get("hostaddr") or "the local socket"
+        self.host = str(known.get("host") or known.get("hostaddr") or "")  # empty: a socket
+        host = self.host or "the local socket"
         self.database = str(options.database or known.get("dbname") or known.get("user") or "")
         self._given_options = str(known.get("options") or "")
         place = f"{host}:{known.get('port') or 5432}/{self.database}"

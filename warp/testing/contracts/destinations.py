@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -155,6 +156,22 @@ class DestinationContract(QuarantineContract):
         assert schema is not None
         assert schema.version == 2
         assert [c.kind for c in schema.columns if c.name == "colour"] == [Kind.TEXT]
+
+    def test_columns_that_differ_only_in_case_are_columns_of_their_own(self) -> None:
+        unit = self.settled()
+        unit.write("1", (CREATE, 1, 1, "a"))
+        for base, name in enumerate(("Name", "NAME"), 1):
+            column = Column(name, Kind.TEXT)
+            add = SchemaChange(ORDERS, Change.ADD_COLUMN, column=column, base=base)
+            unit.destination.apply_schema_changes([add])
+        schema = unit.destination.get_schema(ORDERS)
+        assert schema is not None
+        assert [c.source for c in schema.columns] == ["id", "name", "Name", "NAME"]
+        columns: list[list[Any]] = [[1, 2], [UNCHANGED, "b"], ["x", "x"], ["y", "y"]]
+        part = TableChanges(ORDERS, bytearray([UPDATE, CREATE]), [2, 2], schema, columns)
+        batch = ChangeBatch([part], Position("2"))
+        unit.destination.write_batch(batch, unit.marker.advanced(batch))
+        assert self.read(ORDERS) == {(1, "a"), (2, "b")}
 
     def test_a_batch_for_an_older_schema_is_refused_whole(self) -> None:
         unit = self.settled()
