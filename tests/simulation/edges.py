@@ -42,8 +42,8 @@ from warp.testing.memory import (
     MemoryDestinationOptions,
     MemorySource,
     MemorySourceOptions,
-    Row,
 )
+from warp.testing.memory.source import Row
 
 if TYPE_CHECKING:
     from world import World

@@ -151,6 +151,7 @@ def test_a_wiped_ledger_is_filled_again(fleet: Fleet) -> None:
     fleet.rounds()
     before = fleet.offered()
     assert before
+    assert isinstance(fleet.ledger, MemoryLeaseStore)
     fleet.ledger.wipe()
     fleet.reconciler.round()
     assert fleet.offered() == before
