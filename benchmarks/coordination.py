@@ -101,7 +101,7 @@ class Simulated:
         return ""
 
     def selection(self, schema: str) -> TableSelection:
-        return self.settings[schema].get
+        return lambda table: self.settings[schema].get(table)
 
     def source(self, schema: str, selection: TableSelection | None = None) -> SourceConnector:
         options = MemorySourceOptions(database=self.database)
