@@ -11,7 +11,7 @@ import json
 import pickle
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 import redis
@@ -25,6 +25,7 @@ from test_reconciler import Fleet, settings_of
 import warp.leases.redis as ledgers
 from coordinator.leader import LEADER, Leadership
 from warp.errors import LedgerUnavailable
+from warp.leases.memory import MemoryLeaseStore
 from warp.leases.redis import KEYS, LONGEST_ID, RedisLeaseStore
 from warp.metrics import ERRORS, LEDGER_WIPES
 from warp.model import Lease, Phase, TableId, UnitKind, WorkUnit
@@ -80,7 +81,7 @@ def claimed(ledger: RedisLeaseStore, worker: str = "one") -> set[str]:
 @pytest.fixture
 def fleet(ledger: RedisLeaseStore) -> Iterator[Fleet]:
     shop = Shop()
-    fleet = Fleet(shop, settings_of("shop"), ledger)
+    fleet = Fleet(shop, settings_of("shop"), cast("MemoryLeaseStore", ledger))
     yield fleet
     fleet.reconciler.close()
 

@@ -22,7 +22,6 @@ from warp.errors import (
     SourceRefused,
     SourceUnavailable,
 )
-from warp.interfaces import LeaseStore
 from warp.leases.memory import MemoryLeaseStore
 from warp.metrics import ERRORS, LEDGER_WIPES, QUEUE_SIZE, SYNC_STATUS, Meters
 from warp.model import Marker, Phase, UnitKind, WorkUnit
@@ -38,7 +37,7 @@ class Fleet:
 
     shop: Shop
     settings: Settings
-    ledger: LeaseStore = field(default_factory=lambda: MemoryLeaseStore(lease_ttl=1.0))
+    ledger: MemoryLeaseStore = field(default_factory=lambda: MemoryLeaseStore(lease_ttl=1.0))
     meters: Meters = field(default_factory=Meters)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,6 @@ it, so reading checks every part and `UnitRefused` is an answer the caller must 
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import orjson
@@ -16,6 +15,7 @@ from warp.model import Chunk, TableId, UnitKind, WorkUnit
 
 LONGEST: Final = 64 * 1024  # bytes; a key range of two large keys is far below it
 
+_LONGEST_PASS: Final = 18  # digits
 _WHOLE: Final = (UnitKind.STREAM, UnitKind.LEADER)  # of no single table
 _LEASED: Final = frozenset(kind.value for kind in UnitKind if kind is not UnitKind.TABLE)
 
@@ -71,7 +71,7 @@ def _decoded(id: str, spec: bytes) -> WorkUnit:
         raise UnitRefused(f"expected a key range in a chunk and nowhere else, found a {kind}")
     unit = WorkUnit(id, UnitKind(kind), schema, table, chunk)
     # The id names the marker, the rest says what to do: they must not come from two units.
-    if not re.fullmatch(_id_of(unit), id):
+    if not _is_id_of(unit, id):
         raise UnitRefused(f"expected the parts of {id[:80]!r}, found those of another unit")
     return unit
 
@@ -91,16 +91,18 @@ def refuse_foreign_fence(unit_id: str, fence: int) -> None:
         )
 
 
-def _id_of(unit: WorkUnit) -> str:
-    """As a pattern: the epoch of a chunk, or the pass of a verification, is in its id only."""
+def _is_id_of(unit: WorkUnit, id: str) -> bool:
+    """The epoch of a chunk, or the pass of a verification, is in its id only."""
     if unit.kind is UnitKind.LEADER:
-        return "leader"
+        return id == "leader"
     named = f"{unit.kind.value}:{unit.schema}"
     if unit.table is not None:
         named += f":{unit.table}"
     if unit.chunk is None:
-        return re.escape(named)
-    return rf"{re.escape(named)}:[0-9]{{1,18}}:{unit.chunk.number}"
+        return id == named
+    pass_, _, number = id.removeprefix(f"{named}:").partition(":")
+    numbered = pass_.isascii() and pass_.isdigit() and len(pass_) <= _LONGEST_PASS
+    return numbered and id == f"{named}:{pass_}:{number}" and number == str(unit.chunk.number)
 
 
 def _text(found: dict[str, Any], name: str) -> str:

@@ -56,8 +56,8 @@ class Replication:
         self._wake: int | None
         server.still_open()
         self._woken, self._wake = os.pipe()
-        # Not `pq.PGconn.connect`, nor its `exec_`: they hold Python's lock while they wait, and
-        # with it the heartbeat and every other unit of the process.
+        # Not `pq.PGconn.connect`, nor its `exec_`: they hold Python's lock as long as they wait,
+        # and with it the heartbeat and every other unit of the process.
         try:
             self._owner = psycopg.connect(server.conninfo(replication=True), autocommit=True)
         except psycopg.Error as error:
