@@ -195,6 +195,8 @@ class Comparison:
             for column in self.compared.columns
         ):
             return None
+        if not self.comparing.keeps_forms(self.compared):
+            return None
         return compared_source(self._ends.source, self._table).summing(chunk, self.compared)
 
     def _by_servers(self, summing: Summing, where: KeyRange) -> Verified | None:
@@ -345,6 +347,8 @@ class Comparison:
         converts = [converter(c.kind, s.kind) for c, s in zip(key, columns, strict=True)]
         rows: list[list[Any]] = []
         for row in zip(*cells, strict=True):
+            if None in row:  # only a destination that enforces no key has such
+                continue
             try:
                 rows.append(
                     [

@@ -405,7 +405,7 @@ class Transactions:
         if len(rows) and keyed:
             settled = group.row["phase"] == Phase.STREAMING.value
             if rows.has(Operation.DELETE):
-                merge.audit_deleted(landing, script, beside)
+                merge.audit_deleted(landing, script, beside, settled=settled)
                 if int(group.row["aside"]):
                     script.named(
                         "supersede_deleted",
