@@ -94,7 +94,7 @@ class BigQueryVerifications:
         number = metadata_rows.epoch_of(unit)
         with self._session.meaning(f"noting what {unit.id} found"):
             mine = [u for u in self._units(where, number) if u["unit"] == unit.id]
-            if not mine:  # nobody has planned it, or nobody keeps that
+            if not mine or self._groups.marker(unit) is None:  # a later pass has taken its place
                 return False
             repairs = bool(mine[0]["repairs"])
             lines = [self._line(unit, number, compared, d) for d in verified.differences]
