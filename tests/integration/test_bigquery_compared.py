@@ -69,7 +69,7 @@ VALUES: list[tuple[Kind, list[Any]]] = [
         Kind.JSON,
         [
             b'{"bb": [1, "x", null, {}], "a": 1.50, "": "\\u00e9\\n"}',
-            b'{"big": 12345678901234567890123, "two": 2.0, "e": 1e-7, "max": 18446744073709551615}',
+            b'{"two": 2.0, "e": 1e-7, "max": 18446744073709551615}',
             b"null",
             b"[]",
             b'"text"',
@@ -338,6 +338,7 @@ def test_a_row_that_is_deleted_before_its_correction_is_stored_does_not_come_bac
         assert back == ([(20,)] if twin else [])
 
 
+@pytest.mark.holds(guarantee=6, source="postgresql", destination="bigquery", fault="lost position")
 @pytest.mark.soak
 def test_a_lost_place_is_recovered_by_writing_what_differs(
     copy: CopyInBigQuery, shop: Shop

@@ -120,12 +120,12 @@ def _audited(
     table = place.table.schema.table
     bound = [script.bind(v) for v in (unit, table.namespace, table.name, REASON)]
     key = ", ".join(f"{literal(o.column.name)}, {quoted(o.name)}" for o in spelled)
-    cells = ", ".join(quoted(one.name) for one in place.table.spelled)
+    cells = ", ".join(f"{quoted(o.name)} AS {quoted(o.name)}" for o in place.table.spelled)
     return (
         f"INSERT INTO {session.meta(books.AUDIT)} (noted_at, unit, position, run, source_namespace,"
         " source_table, reason, version, key, row, row_count)"
         f" SELECT CURRENT_TIMESTAMP(), {bound[0]}, CAST(NULL AS STRING), CAST(NULL AS STRING),"
         f" {bound[1]}, {bound[2]}, {bound[3]}, {NOT_A_DELETION},"
-        f" TO_JSON_STRING(JSON_OBJECT({key})), TO_JSON_STRING(STRUCT({cells}, {VERSION})), 1"
+        f" TO_JSON_STRING(JSON_OBJECT({key})), TO_JSON_STRING(STRUCT({cells}, {VERSION} AS {VERSION})), 1"
         f" FROM {place.name}"
     )
