@@ -522,6 +522,9 @@ class Comparison:
         self, goal: Position, kind: UnitKind, reached: Callable[[Marker], bool]
     ) -> Position | None:
         hold = self._ends.hold
+        pause = LOOK_EVERY
+        # Where a marker moves seldom, each look at it costs as much.
+        longest = max(LOOK_EVERY, self._ends.destination.traits.idle_marker_seconds / 10)
         while True:
             hold.check()
             if hold.stopping():
@@ -537,7 +540,8 @@ class Comparison:
                     "nobody can tell a difference from a change on its way",
                     place=self._unit.id,
                 )
-            hold.wait(LOOK_EVERY)
+            hold.wait(pause)
+            pause = min(pause * 1.5, longest)
 
     def _marker(self, kind: UnitKind) -> Marker | None:
         """Of the unit that brings the table's changes."""
