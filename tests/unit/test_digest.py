@@ -197,12 +197,15 @@ def test_what_is_wrong_with_a_row_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("odd", "sort"),
-    [({"copies": 2}, Sort.DUPLICATE), ({"version": NO_VERSION}, Sort.DIFFERS)],
+    [
+        (Stored(7, False, A, copies=2), Sort.DUPLICATE),
+        (Stored(NO_VERSION, False, A), Sort.DIFFERS),
+    ],
 )
 def test_a_row_that_no_change_would_land_on_differs_whatever_it_holds(
-    odd: dict[str, int], sort: Sort
+    odd: Stored, sort: Sort
 ) -> None:
-    seen = Seen(A, stored=replace(stored(7, *A), **odd))
+    seen = Seen(A, stored=odd)
     assert judge(seen, seen, ROW) is Judgement.DIFFERENT
     assert difference(("k",), seen, ROW).sort is sort
     extra = replace(seen, expected=None)
