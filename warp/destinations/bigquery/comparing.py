@@ -143,10 +143,10 @@ class BigQueryComparing:
     # -- keys
 
     def look(self, compared: Compared, keys: Sequence[Cells]) -> list[Stored | None]:
-        if self._looked_at is None:
-            [row] = self._session.query(Script(["SELECT CURRENT_TIMESTAMP() AS now"]))
-            self._looked_at = row["now"]
         with self._asking(compared) as place:
+            if self._looked_at is None:
+                [row] = self._session.query(Script(["SELECT CURRENT_TIMESTAMP() AS now"]))
+                self._looked_at = row["now"]
             rows = self._rows_of(place, compared, keys)
             spelled = place.spelled([column.name for column in compared.key])
             asked = readback.forms_of(spelled, [list(cells) for cells in keys])

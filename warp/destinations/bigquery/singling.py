@@ -126,6 +126,7 @@ def _audited(
         " source_table, reason, version, key, row, row_count)"
         f" SELECT CURRENT_TIMESTAMP(), {bound[0]}, CAST(NULL AS STRING), CAST(NULL AS STRING),"
         f" {bound[1]}, {bound[2]}, {bound[3]}, {NOT_A_DELETION},"
-        f" TO_JSON_STRING(JSON_OBJECT({key})), TO_JSON_STRING(STRUCT({cells}, {VERSION} AS {VERSION})), 1"
+        f" TO_JSON_STRING(JSON_OBJECT({key})),"
+        f" TO_JSON_STRING(STRUCT({cells}, {VERSION} AS {VERSION})), 1"
         f" FROM {place.name}"
     )

@@ -412,6 +412,8 @@ class Transactions:
                         {**places(self._session), "staging": landing.staging},
                         namespace=rows.schema.table.namespace,
                         table=rows.schema.table.name,
+                        # A delete that comes out of quarantine does not overrule itself.
+                        replayed=("ARRAY<INT64>", self.replaying.ids if self.replaying else []),
                     )
             script.add(merge.land(landing, rows, settled=settled, after=after))
         elif len(rows):
