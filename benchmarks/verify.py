@@ -42,7 +42,7 @@ ORDERS = (
     " paid boolean, created timestamp, amount numeric(12,2)"
 )
 ROWS = (
-    "select i, (i * 7919) % 100003, i / 7.0, (array['new','paid','sent'])[i % 3 + 1],"
+    "select i, (i * 7919::bigint) % 100003, i / 7.0, (array['new','paid','sent'])[i % 3 + 1],"
     " 'order number ' || i || ' of a customer who pays by card soon', i % 2 = 0,"
     " timestamp '2026-01-01' + i * interval '137 ms', (i * 13 % 100000) / 100.0"
     " from generate_series(1, {rows}) as i"

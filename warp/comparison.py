@@ -195,6 +195,8 @@ class Comparison:
             for column in self.compared.columns
         ):
             return None
+        if not self.comparing.keeps_forms(self.compared):
+            return None
         return compared_source(self._ends.source, self._table).summing(chunk, self.compared)
 
     def _by_servers(self, summing: Summing, where: KeyRange) -> Verified | None:
@@ -345,6 +347,8 @@ class Comparison:
         converts = [converter(c.kind, s.kind) for c, s in zip(key, columns, strict=True)]
         rows: list[list[Any]] = []
         for row in zip(*cells, strict=True):
+            if None in row:  # only a destination that enforces no key has such
+                continue
             try:
                 rows.append(
                     [
@@ -518,6 +522,9 @@ class Comparison:
         self, goal: Position, kind: UnitKind, reached: Callable[[Marker], bool]
     ) -> Position | None:
         hold = self._ends.hold
+        pause = LOOK_EVERY
+        # Where a marker moves seldom, each look at it costs as much.
+        longest = max(LOOK_EVERY, self._ends.destination.traits.idle_marker_seconds / 10)
         while True:
             hold.check()
             if hold.stopping():
@@ -533,7 +540,8 @@ class Comparison:
                     "nobody can tell a difference from a change on its way",
                     place=self._unit.id,
                 )
-            hold.wait(LOOK_EVERY)
+            hold.wait(pause)
+            pause = min(pause * 1.5, longest)
 
     def _marker(self, kind: UnitKind) -> Marker | None:
         """Of the unit that brings the table's changes."""

@@ -4,7 +4,8 @@ A correction lands by the replay unit of its table, under that unit's lease and 
 as a change of the version that the destination's row has.  So it takes the place of the row that
 was looked at and of no other: whatever the stream brings meanwhile has a higher version and stays
 (guarantees 2 and 5).  Where a row is missing, a tombstone is put in its place before the source is
-read, so that a delete that comes between leaves its trace.
+read, so that a delete that comes between leaves its trace.  Where a server lets several rows have
+one key, all but the newest go first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from warp import stored
 from warp.comparison import Comparison, Ends
 from warp.digest import canonical
 from warp.digest.comparing import Difference, Key, Seen, Sort, differing
-from warp.digest.seams import Kept, compared_destination
+from warp.digest.seams import Kept
 from warp.kinds import as_text, converter
 from warp.model import UNCHANGED, Column, Kind, Operation, QuarantinedRow, TableId, WorkUnit
 
@@ -62,6 +63,7 @@ class Repair:
         self, ends: Ends, schema: str, table: TableId, *, masked: Collection[str] = ()
     ) -> None:
         self._ends = ends
+        self._schema = schema
         self._table = table
         self._unit = WorkUnit.of_replay(schema, table)
         self._comparison = Comparison.of(ends, self._unit, table)
@@ -70,11 +72,11 @@ class Repair:
     def look(self, kept: Sequence[Kept], *, holding: bool) -> Looked | None:
         """What is wrong with these rows now; None where the hold asked to stop.
 
-        `holding` puts tombstones where rows are missing.
+        `holding` puts tombstones where rows are missing, and leaves one row of each key.
         """
         compared = self._comparison.compared
         if not compared.schema.key:
-            return Looked([_of_no_key(k) for k in kept], [])
+            return Looked([_of_no_key(k, self._schema, self._table) for k in kept], [])
         keys: dict[Key, Kept] = {}
         gone: list[int] = []
         for one in kept:
@@ -88,9 +90,15 @@ class Repair:
             return None
         missing = [d.key for d in judged.differences if d.sort is Sort.MISSING]
         versions: dict[Key, int] = {}
+        comparing = self._comparison.comparing
+        if holding and (out := [key for key, seen in judged.seen.items() if not seen.reachable]):
+            comparing.single_out(compared, self._comparison.cells_of(out))
+            seen = self._comparison.look(out)
+            if seen is None:
+                return None
+            judged.seen.update(seen)
         if holding and missing:
             version = self._ends.source.version()
-            comparing = compared_destination(self._ends.destination, self._table).comparing()
             cells = self._comparison.cells_of(missing)
             comparing.hold_places(compared, cells, version - 1)
             # Read again, now that whatever is deleted from here on is in the audit.
@@ -104,8 +112,8 @@ class Repair:
         corrections = []
         for key, found in differences.items():
             seen_now = judged.seen[key]
-            if found.sort is Sort.MISSING and seen_now.expected is None:
-                gone.append(keys[key].id)  # deleted at the source since
+            if seen_now.expected is None and (found.sort is Sort.MISSING or not seen_now.stored):
+                gone.append(keys[key].id)  # deleted at the source since, or gone here
                 continue
             corrections.append(self._correction(keys[key], found, seen_now, versions.get(key)))
         return Looked(corrections, gone, judged.unsettled)
@@ -183,9 +191,15 @@ def _shown(column: Column, form: object, hidden: bool) -> str | None:
         return None
     if hidden:
         return MASK
-    return as_text(column.kind, canonical.of_form(column.kind, str(form)))
+    try:
+        return as_text(column.kind, canonical.of_form(column.kind, str(form)))
+    except (ValueError, OverflowError):  # no value of this kind, which somebody else wrote there
+        return str(form)
 
 
-def _of_no_key(kept: Kept) -> Correction:
-    why = "the table has no key, so no correction finds its row: its next whole read mends it"
+def _of_no_key(kept: Kept, schema: str, table: TableId) -> Correction:
+    why = (
+        "the table has no key, so no correction finds its row: run `cartridge-warp resync "
+        f"{schema} {table}`, which reads it whole in the place of what is there"
+    )
     return Correction(kept.id, kept.key, kept.sort, why_not=why)

@@ -31,6 +31,7 @@ SCHEMA = "shop"
 @dataclass
 class VerifiedCopy:
     Destination: ClassVar[Any] = PostgresDestination
+    idle: ClassVar[float] = 0.05  # seconds between two moves of an idle stream's marker
 
     make_source: Callable[[], SourceConnector]
     select: TableSelection
@@ -86,7 +87,7 @@ class VerifiedCopy:
         thread = threading.Thread(target=self._stream, args=(hand,))
         # Whoever compares waits for the marker of a stream that may have nothing to bring.
         patient = self.Destination.traits
-        self.Destination.traits = replace(patient, idle_marker_seconds=0.05)
+        self.Destination.traits = replace(patient, idle_marker_seconds=self.idle)
         thread.start()
         try:
             yield

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from warp.digest import canonical, certificate, ranges
 from warp.digest.certificate import Certificate, Page, Place
 from warp.digest.comparing import (
+    NO_VERSION,
     Difference,
     Forms,
     Judgement,
@@ -194,10 +195,28 @@ def test_what_is_wrong_with_a_row_is_named() -> None:
     assert differs == Difference(("k",), Sort.DIFFERS, ("b",), 7)
 
 
+@pytest.mark.parametrize(
+    ("odd", "sort"),
+    [
+        (Stored(7, False, A, copies=2), Sort.DUPLICATE),
+        (Stored(NO_VERSION, False, A), Sort.DIFFERS),
+    ],
+)
+def test_a_row_that_no_change_would_land_on_differs_whatever_it_holds(
+    odd: Stored, sort: Sort
+) -> None:
+    seen = Seen(A, stored=odd)
+    assert judge(seen, seen, ROW) is Judgement.DIFFERENT
+    assert difference(("k",), seen, ROW).sort is sort
+    extra = replace(seen, expected=None)
+    assert difference(("k",), extra, ROW).sort is Sort.EXTRA
+
+
 def test_keys_are_looked_at_where_either_side_has_them_alone_or_hashes_differ() -> None:
     ours = [(("1",), b"a"), (("2",), b"b"), (("3",), None)]
     theirs = [(("1",), b"a"), (("2",), b"x"), (("3",), b"c"), (("4",), b"d")]
     assert keys_apart(ours, theirs) == [("2",), ("3",), ("4",)]
+    assert keys_apart(ours[:1], [*theirs[:1], *theirs[:1]]) == [("1",)]  # there twice
     assert rows_apart([("a",), ("a",)], [("a",), ("b",)]) == {("a",): 1, ("b",): -1}
 
 

@@ -31,7 +31,9 @@ class Sort(StrEnum):
     MISSING = "missing"  # the source has it
     EXTRA = "extra"  # the source has not got it
     DIFFERS = "differs"  # in some of its columns
-    DUPLICATE = "duplicate"  # of a table without a key: it is there more often, or less often
+    # Several rows have its key, which not every server forbids; or, of a table without a key: it
+    # is there more often, or less often.
+    DUPLICATE = "duplicate"
 
 
 class Judgement(StrEnum):
@@ -41,6 +43,10 @@ class Judgement(StrEnum):
     MOVING = "moving"  # look again
 
 
+NO_VERSION: Final = -2
+"""Of a row that somebody else wrote, without a version or a key, and that no change lands on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What the destination has of a key.  A tombstone and a soft-deleted row are `gone`."""
@@ -48,6 +54,12 @@ class Stored:
     version: int
     gone: bool
     forms: Forms
+    copies: int = 1  # rows of this key that are not gone; of several this is the newest
+
+    @property
+    def reachable(self) -> bool:
+        """Does a change of the key land here, and leave one row?"""
+        return self.copies < 2 and self.version != NO_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,10 @@ class Seen:
     @property
     def found(self) -> Forms | None:
         return None if self.stored is None or self.stored.gone else self.stored.forms
+
+    @property
+    def reachable(self) -> bool:
+        return self.stored is None or self.stored.reachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +103,7 @@ def differing(seen: Seen, columns: Sequence[Column]) -> list[str]:
 def is_same(seen: Seen, columns: Sequence[Column]) -> bool:
     if seen.expected is None or seen.found is None:
         return seen.expected is seen.found
-    return not differing(seen, columns)
+    return seen.reachable and not differing(seen, columns)
 
 
 def judge(before: Seen | None, now: Seen, columns: Sequence[Column]) -> Judgement:
@@ -108,7 +124,9 @@ def difference(key: Key, seen: Seen, columns: Sequence[Column]) -> Difference:
         return Difference(key, Sort.EXTRA, version=version)
     if seen.found is None:
         return Difference(key, Sort.MISSING, version=version)
-    return Difference(key, Sort.DIFFERS, tuple(differing(seen, columns)), version)
+    copied = seen.stored is not None and seen.stored.copies > 1
+    sort = Sort.DUPLICATE if copied else Sort.DIFFERS
+    return Difference(key, sort, tuple(differing(seen, columns)), version)
 
 
 def leaves_apart(ours: Mapping[int, Sums], theirs: Mapping[int, Sums]) -> list[int]:
@@ -141,9 +159,12 @@ def keys_apart(
 ) -> list[Key]:
     """The keys to be looked at: those that only one side has, or whose hashes differ.
 
-    A hash of None, of a row that no hash tells whole, differs from every other.
+    A hash of None, of a row that no hash tells whole, differs from every other; so does one of a
+    key that the destination has twice.
     """
-    left = dict(theirs)
+    left: dict[Key, bytes] = {}
+    for key, hash_ in theirs:
+        left[key] = b"" if key in left else hash_
     apart = [key for key, hash_ in ours if left.pop(key, b"") != hash_]
     return [*apart, *left]
 

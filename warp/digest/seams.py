@@ -170,6 +170,11 @@ class Comparing(Protocol):
         """Key and hash of every row of some leaves."""
         ...
 
+    def keeps_forms(self, compared: Compared) -> bool:
+        """Has nearly every value here the form that it has at its source?  Where it has not, the
+        source's server is not asked to sum up: most rows would have to be looked at."""
+        ...
+
     def kept(self, compared: Compared, cells: Sequence[Cells]) -> Sequence[Cells]:
         """Cells of the compared columns, as rows that were written have them: NULL where this
         server has no form for a value."""
@@ -195,6 +200,14 @@ class Comparing(Protocol):
     ) -> tuple[int, str]:
         """Rows and digest of the table at `place` by another way than `total`: every row is read,
         and hashed by code that shares nothing with the rest.  `columns` are names and kinds."""
+        ...
+
+    def single_out(self, compared: Compared, keys: Sequence[Cells]) -> None:
+        """Of each key one row is left that a change lands on.
+
+        Where several rows have one key the newest stays, and all are in the audit; a row that has
+        no version gets one, and a row that has no key goes.
+        """
         ...
 
     def hold_places(self, compared: Compared, keys: Sequence[Cells], version: int) -> None:

@@ -10,7 +10,7 @@ import random
 import time
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 Columns = tuple[tuple[str, str], ...]
 
@@ -21,6 +21,9 @@ RUNS: Final = "sync_runs"
 ERRORS: Final = "error_log"
 ERRANDS: Final = "errands"
 REGISTRY: Final = "schema_registry"
+VERIFICATIONS: Final = "verifications"
+DIFFERENCES: Final = "differences"
+DIFFERENCE_DECISIONS: Final = "difference_decisions"
 SCHEMA_VERSION: Final = "schema_version"
 
 _OF_TABLE: Final[Columns] = (("source_namespace", "STRING"), ("source_table", "STRING"))
@@ -114,6 +117,38 @@ TABLES: Final[dict[str, Columns]] = {
         ("change", "STRING"),
         ("noted_at", "TIMESTAMP"),
     ),
+    # A line when a unit is planned, and one when it is done.
+    VERIFICATIONS: (
+        ("unit", "STRING"),
+        ("noted_at", "TIMESTAMP"),
+        ("schema_name", "STRING"),
+        *_OF_TABLE,
+        ("pass", "INT64"),
+        ("repairs", "BOOL"),
+        ("checked", "BOOL"),
+        ("row_count", "INT64"),
+        ("digest", "STRING"),
+        ("looks", "INT64"),
+        ("aside", "INT64"),
+        ("unsettled", "INT64"),
+        ("position", "STRING"),
+        ("position_seconds", "FLOAT64"),
+    ),
+    DIFFERENCES: (
+        ("id", "INT64"),
+        ("noted_at", "TIMESTAMP"),
+        ("unit", "STRING"),
+        ("schema_name", "STRING"),
+        *_OF_TABLE,
+        ("pass", "INT64"),
+        ("key", "STRING"),
+        ("kinds", "STRING"),
+        ("sort", "STRING"),
+        ("column_names", "STRING"),
+        ("version", "INT64"),
+    ),
+    # open, where there is none; repairing, repaired, gone, or forgotten: found anew
+    DIFFERENCE_DECISIONS: (("id", "INT64"), ("noted_at", "TIMESTAMP"), ("state", "STRING")),
     SCHEMA_VERSION: (("version", "INT64"), ("noted_at", "TIMESTAMP")),
 }
 

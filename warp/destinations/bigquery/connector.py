@@ -14,6 +14,7 @@ from warp import replays, stored
 from warp.compact import Compacted
 from warp.destinations.bigquery import ddl, markers, merge, quarantine, verdicts
 from warp.destinations.bigquery.books import Numbers
+from warp.destinations.bigquery.comparing import BigQueryComparing
 from warp.destinations.bigquery.ddl import Ddl
 from warp.destinations.bigquery.groups import Groups
 from warp.destinations.bigquery.look import look
@@ -26,6 +27,7 @@ from warp.destinations.bigquery.session import Session, Spent
 from warp.destinations.bigquery.staging import Staging
 from warp.destinations.bigquery.tables import Table
 from warp.destinations.bigquery.transaction import Transactions
+from warp.destinations.bigquery.verifications import BigQueryVerifications
 from warp.destinations.sql.landing import selected
 from warp.diagnosis import refuse
 from warp.errors import DestinationRefused, FenceBehind
@@ -71,6 +73,7 @@ class BigQueryDestination:
         # A load, then a transaction, each as long as `commit_timeout` is by default; every request
         # has an end of its own, so nothing hangs behind it.
         slowest_write_seconds=600.0,
+        compares=True,
     )
 
     def __init__(self, options: BigQueryDestinationOptions, selection: TableSelection) -> None:
@@ -242,6 +245,14 @@ class BigQueryDestination:
 
     def metadata(self) -> BigQueryMetadata:
         return self._metadata
+
+    def comparing(self) -> BigQueryComparing:
+        return BigQueryComparing(self._session, self._groups, self._selection)
+
+    def verifications(self) -> BigQueryVerifications:
+        return BigQueryVerifications(
+            self._session, self._groups, self._numbers, self._count_as_older
+        )
 
     def close(self) -> None:
         self._session.close()

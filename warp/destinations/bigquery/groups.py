@@ -6,12 +6,12 @@ without it: every later change also changes that row, and so BigQuery lets only 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from warp import metadata_rows
 from warp.destinations.bigquery import markers, verdicts
-from warp.destinations.bigquery.markers import COLUMNS, PREFIX, Group
+from warp.destinations.bigquery.markers import COLUMNS, Group
 from warp.destinations.bigquery.names import literal, quoted
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import Session, Told
@@ -62,11 +62,15 @@ class Groups:
         return _group(name, rows, unit.id)
 
     def marker(self, unit: WorkUnit) -> Marker | None:
-        return _known(self._session.rows(markers.group_of(unit))).get(unit.id)
+        return known(self._session.rows(markers.group_of(unit))).get(unit.id)
 
     def all(self, kinds: Sequence[UnitKind] = ()) -> list[Marker]:
-        rows = self._session.many(self._session.tables(PREFIX))
-        return [m for m in _known(rows).values() if not kinds or m.unit.kind in kinds]
+        rows = self._session.many(self.names(kinds))
+        return [m for m in known(rows).values() if not kinds or m.unit.kind in kinds]
+
+    def names(self, kinds: Sequence[UnitKind] = ()) -> list[str]:
+        """The marker tables that may have markers of these kinds: each is a request to read."""
+        return [name for name in self._session.tables("") if markers.may_hold(name, kinds)]
 
     def of_schema(self, schema: str) -> list[Group]:
         """Those of all source tables of a schema."""
@@ -168,8 +172,9 @@ class Groups:
 
 
 def _group(name: str, rows: Sequence[dict[str, Any]], unit: str) -> Group:
-    return Group(name, _known(rows), {row["unit"]: row for row in rows}, unit)
+    return Group(name, known(rows), {row["unit"]: row for row in rows}, unit)
 
 
-def _known(rows: Sequence[dict[str, Any]]) -> dict[str, Marker]:
+def known(rows: Sequence[Mapping[str, Any]]) -> dict[str, Marker]:
+    """The markers of these rows, by their units' ids."""
     return {row["unit"]: markers.from_row(row) for row in rows if row["phase"] != UNREGISTERED}

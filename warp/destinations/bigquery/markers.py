@@ -2,7 +2,8 @@
 
 BigQuery cancels a transaction when another one has changed the same table meanwhile, whichever
 rows.  So each stream has a marker table of its own; and each source table has one, for its own row,
-its chunks, its poll and its replay, which change one and the same destination table anyway.
+its chunks, its poll and its replay, which change one and the same destination table anyway.  What
+is compared of it is in a table beside that: to note what was found shall not stop who writes.
 
 The row of kind `table` counts in `writes` every transaction that changes its table or any marker
 beside it: whoever decides by what he has read says which count he has seen.
@@ -11,7 +12,7 @@ beside it: whoever decides by what he has read says which count he has seen.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from warp.destinations.bigquery.names import digest, readable
 from warp.model import Marker, Phase, Position, TableId, UnitKind, WorkUnit
 
 PREFIX: Final = "markers_"
+_COMPARED: Final = "comparisons_"  # the prefix of those of verifications
 
 COLUMNS: Final = (
     ("unit", "STRING"),
@@ -53,12 +55,26 @@ def group_of(unit: WorkUnit) -> str:
     """The marker table of a unit."""
     if unit.table is None:
         return f"{PREFIX}{readable(unit.id)}_{digest(unit.id, 12)}"
-    return group_of_table(unit.schema, unit.table)
+    group = group_of_table(unit.schema, unit.table)
+    if unit.kind is UnitKind.VERIFY:
+        return _COMPARED + group.removeprefix(PREFIX)
+    return group
 
 
 def group_of_table(schema: str, table: TableId) -> str:
     whole = "\x1f".join((schema, table.namespace, table.name))
     return f"{PREFIX}{readable(schema, 30)}_{readable(table.name, 60)}_{digest(whole, 12)}"
+
+
+def may_hold(group: str, kinds: Collection[UnitKind]) -> bool:
+    """May a table of this name have markers of one of these kinds (none named: of any)?"""
+    wanted = frozenset(kinds)
+    if group.startswith(_COMPARED):
+        return not wanted or UnitKind.VERIFY in wanted
+    if wanted and wanted <= {UnitKind.STREAM, UnitKind.VERIFY}:
+        # A schema called `stream` has such names too.
+        return UnitKind.STREAM in wanted and group.startswith(f"{PREFIX}{UnitKind.STREAM.value}_")
+    return group.startswith(PREFIX)
 
 
 def from_row(row: Mapping[str, Any]) -> Marker:
@@ -68,7 +84,7 @@ def from_row(row: Mapping[str, Any]) -> Marker:
     kind = UnitKind(row["kind"])
     spec = json.loads(row["spec"]) if row["spec"] else {}
     chunk = None
-    if kind is UnitKind.CHUNK and table is not None:
+    if kind in (UnitKind.CHUNK, UnitKind.VERIFY) and table is not None:
         chunk = metadata_rows.chunk_of(table, spec)
     return Marker(
         WorkUnit(row["unit"], kind, row["schema_name"], table, chunk),

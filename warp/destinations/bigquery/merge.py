@@ -126,15 +126,20 @@ def _kept(landing: Landing, part: Staged, place: int) -> str:
     return f"IF(IFNULL(SUBSTR(s.k, {place + 1}, 1), '0') = '1', {there}, {_cell(landing, place)})"
 
 
-def audit_deleted(landing: Landing, script: Script, beside: Beside) -> None:
-    """The last values of rows that the MERGE is about to delete; run before it."""
+def audit_deleted(landing: Landing, script: Script, beside: Beside, *, settled: bool) -> None:
+    """The last values of rows that the MERGE is about to delete; run before it.
+
+    In a settled table also a tombstone: it holds the place of a row that is to be repaired, which
+    shall not come back.
+    """
     if landing.soft is not None:
         return
+    found = "" if settled else f" AND NOT d.{DELETED}"
     script.add(
         f"{_into_audit(landing)} SELECT {_audited(landing, script, beside, 'delete')}, s.v, s.key,"
         f" {_row(landing)}, 1 FROM {landing.table} AS d JOIN {landing.staging} AS s"
         f" ON {landing.same_key}"
-        f" WHERE s.o = {_DELETE} AND d.{VERSION} <= s.v AND NOT d.{DELETED}"
+        f" WHERE s.o = {_DELETE} AND d.{VERSION} <= s.v{found}"
     )
 
 

@@ -133,6 +133,36 @@ class Session:
             )
             return [dict(row.items()) for row in found]
 
+    def pages(self, script: Script, *, rows: int) -> Iterator[list[list[Any]]]:
+        """The columns of a large answer, so many rows at a time.
+
+        Over REST, where reading is for nothing and needs no further right.
+        """
+        with self._request():
+            found = self.client.query_and_wait(
+                script.single(),
+                job_config=self._config(script),
+                retry=ONCE,
+                job_retry=ONCE,
+                api_timeout=self.options.request_timeout,
+                page_size=rows,
+            )
+            for batch in found.to_arrow_iterable():
+                yield [column.to_pylist() for column in batch.columns]
+
+    def each(self, statement: str) -> Iterator[Sequence[Any]]:
+        """The rows of a large answer, as the client gives them."""
+        with self._request():
+            found = self.client.query_and_wait(
+                statement,
+                job_config=self._config(Script()),
+                retry=ONCE,
+                job_retry=ONCE,
+                api_timeout=self.options.request_timeout,
+            )
+            for row in found:
+                yield row.values()
+
     def ddl(self, statement: str) -> None:
         """A change of a table that does no harm when it is made twice."""
         script = Script([statement])

@@ -405,13 +405,15 @@ class Transactions:
         if len(rows) and keyed:
             settled = group.row["phase"] == Phase.STREAMING.value
             if rows.has(Operation.DELETE):
-                merge.audit_deleted(landing, script, beside)
+                merge.audit_deleted(landing, script, beside, settled=settled)
                 if int(group.row["aside"]):
                     script.named(
                         "supersede_deleted",
                         {**places(self._session), "staging": landing.staging},
                         namespace=rows.schema.table.namespace,
                         table=rows.schema.table.name,
+                        # A delete that comes out of quarantine does not overrule itself.
+                        replayed=("ARRAY<INT64>", self.replaying.ids if self.replaying else []),
                     )
             script.add(merge.land(landing, rows, settled=settled, after=after))
         elif len(rows):

@@ -138,6 +138,9 @@ class MysqlComparing:
     ) -> tuple[int, str]:
         return witness.recount(self._session, place, columns, soft_delete_column)
 
+    def single_out(self, compared: Compared, keys: Sequence[Cells]) -> None:
+        """Nothing to do: the table's key lets no two rows be, and each has a version."""
+
     def hold_places(self, compared: Compared, keys: Sequence[Cells], version: int) -> None:
         def hold(landing: Landing) -> None:
             [statement] = merge.hold_places(landing)
@@ -151,6 +154,9 @@ class MysqlComparing:
 
         with self._session.meaning(f"holding places in {compared.schema.table}"):
             self._with_keys(compared, keys, hold)
+
+    def keeps_forms(self, compared: Compared) -> bool:
+        return True
 
     def kept(self, compared: Compared, cells: Sequence[Cells]) -> Sequence[Cells]:
         return formless.nulled(compared.columns, cells, compared.schema.key)

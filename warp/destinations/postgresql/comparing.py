@@ -105,6 +105,9 @@ class PostgresComparing:
         found = self._ask(compared, statement, [*parameters, list(leaves)])
         return [(tuple(key), bytes(hash_)[:HASH_BYTES]) for *key, hash_ in found]
 
+    def keeps_forms(self, compared: Compared) -> bool:
+        return True
+
     def kept(self, compared: Compared, cells: Sequence[Cells]) -> Sequence[Cells]:
         return cells
 
@@ -159,6 +162,9 @@ class PostgresComparing:
     @property
     def _audit(self) -> sql.Identifier:
         return name(self._session.options.metadata_schema, "deletion_audit")
+
+    def single_out(self, compared: Compared, keys: Sequence[Cells]) -> None:
+        """Nothing to do: the table's key lets no two rows be, and each has a version."""
 
     def hold_places(self, compared: Compared, keys: Sequence[Cells], version: int) -> None:
         asked, _ = _asked(compared.key)

@@ -10,4 +10,5 @@ LEFT JOIN (
 ) AS d ON d.id = q.id
 WHERE s.o = 100 AND q.version <= s.v AND IFNULL(d.state, 'waiting') IN ('waiting', 'replaying')
     AND q.source_namespace = {namespace} AND q.source_table = {table}
+    AND q.id NOT IN UNNEST({replayed})
 GROUP BY q.id
