@@ -498,6 +498,10 @@ def main() -> None:
                 )
                 measure_out(report, emulator, pair, wire, arguments)
     report.note(
+        "load jobs, transactions, requests and bytes are counted, so they hold on a machine busy "
+        "with other things, as this one may have been; seconds do not"
+    )
+    report.note(
         "load jobs, transactions and requests follow the number of batches: with batches of 50,000 "
         "rows they are a fifth of those with 10,000"
     )

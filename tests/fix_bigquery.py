@@ -21,11 +21,21 @@ EMPTIED = {books.QUARANTINE, books.DECISIONS, books.AUDIT, books.RUNS, books.ERR
 
 
 class Warehouse:
-    """Datasets `shop_MARK`, `meta_MARK`, `stage_MARK`; all that end so are dropped at the end."""
+    """Datasets `shop_MARK`, `meta_MARK`, `stage_MARK`; all that end so are dropped at the end.
 
-    def __init__(self, server: BigQueryServer, mark: str, **options: Any) -> None:
+    On our emulator they keep no history, unless a test asks for it, which is quick; and there two
+    transactions meet where both change one row.  With history they meet where both change or delete
+    rows of one table, which is nearer to BigQuery.
+    """
+
+    def __init__(
+        self, server: BigQueryServer, mark: str, *, history: bool = False, **options: Any
+    ) -> None:
         self.mark = mark
         self.server = server
+        self.project = server.project
+        if server.url and not history:
+            self.project = f"plain-{server.project}"
         self.more = options
         chosen = BigQueryDestinationOptions.model_validate(self.options)
         self.client = Access(chosen, DestinationRefused).client()
@@ -37,7 +47,7 @@ class Warehouse:
             "location": os.environ.get("CARTRIDGE_WARP_BIGQUERY_LOCATION") or None
         }
         return {
-            "connection_string": f"bigquery://{self.server.project}",
+            "connection_string": f"bigquery://{self.project}",
             **({"emulator_host": self.server.url} if self.server.url else real),
             "metadata_schema": f"meta_{self.mark}",
             "staging_dataset": f"stage_{self.mark}",
