@@ -16,6 +16,7 @@ from warp.destinations.bigquery import BigQueryDestination, BigQueryDestinationO
 from warp.destinations.bigquery.session import ONCE
 from warp.errors import DestinationRefused
 from warp.model import TableId, TableSelection, TableSettings
+from warp.testing.bigquery import PLAIN
 
 EMPTIED = {books.QUARANTINE, books.DECISIONS, books.AUDIT, books.RUNS, books.ERRORS, books.ERRANDS}
 
@@ -35,7 +36,7 @@ class Warehouse:
         self.server = server
         self.project = server.project
         if server.url and not history:
-            self.project = f"plain-{server.project}"
+            self.project = PLAIN.format(server.project)
         self.more = options
         chosen = BigQueryDestinationOptions.model_validate(self.options)
         self.client = Access(chosen, DestinationRefused).client()

@@ -370,14 +370,16 @@ class _Translations:
 
     def _shapes(self, known: Any, names: list[str]) -> list[Any]:
         """The columns of the statement's tables; of one that is not there, nothing."""
+        from local_bigquery.errors import BigQueryError
+
         shapes = []
         for project, dataset, table in self._tables[known]:
             for number, name in enumerate(names):
                 table = name if table == f"stage_{number}_" else table
             try:
                 columns = self._columns(project, dataset, table)
-            except Exception:  # it is DuckDB that says so, when the statement runs
-                columns = []
+            except (BigQueryError, duckdb.Error):
+                columns = []  # it is DuckDB that says so, when the statement runs
             shapes.append(tuple((one.name, one.type, one.mode) for one in columns))
         return shapes
 
@@ -385,14 +387,17 @@ class _Translations:
 def _translate_once(columns: Callable[..., Any]) -> None:
     from local_bigquery.jobs import merge, query
     from local_bigquery.sql import script
+    from sqlglot import exp
 
+    whole = (exp.Query, exp.Insert, exp.Update, exp.Delete)
     translations = _Translations(query.translate, columns)
     query.translate = merge.translate = script.translate = translations
     parse = script.parse
 
     def parse_and_keep(text: str) -> Any:
         trees = parse(text)
-        if len(trees) == 1:
+        # Other statements are taken apart and translated in pieces, each with this text.
+        if len(trees) == 1 and isinstance(trees[0], whole):
             trees[0].meta["text"] = text
         return trees
 
