@@ -6,6 +6,11 @@ READY   = $(VENV)/.ready
 COMPILED = $(addprefix tests/unit/,test_packed_columns.py test_native_bson.py test_native_events.py \
   test_mysql_rows.py test_binlog_packed.py test_binlog_whole_transactions.py test_postgresql_native.py \
   test_breath.py)
+# What a real project is asked too, and what only the emulator is.
+BIGQUERY = tests/contract/test_bigquery_destination.py \
+  $(addprefix tests/integration/test_bigquery_,fence.py kills.py schema.py values.py)
+OF_BIGQUERY = tests/integration/test_into_bigquery.py tests/contract/test_bigquery_source.py \
+  $(addprefix tests/integration/test_bigquery_,fleet.py source_rows.py to_others.py)
 
 IMAGE   ?= cartridge-warp:dev
 BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command -v $(tool)),$(tool))))
@@ -14,7 +19,7 @@ BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quick soak simulate spin chaos soak-fleet asan docs site bigquery-acceptance pictures format native image clean
+.PHONY: help demo test check bench bench-quick soak simulate spin chaos soak-fleet asan docs site bigquery bigquery-acceptance pictures format native image clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,11 +83,13 @@ asan: $(READY) ## The fuzz tests of the compiled modules under AddressSanitizer
 	  --timeout 0 -m "soak or not soak" $(COMPILED) $(ARGS); \
 	  code=$$?; $(BIN)/python setup.py -q build_ext --inplace --force; exit $$code
 
+bigquery: $(READY) ## All tests of BigQuery, on its emulator (minutes)
+	$(BIN)/python -m pytest --timeout 0 -m "soak or not soak" $(BIGQUERY) $(OF_BIGQUERY) $(ARGS)
+
 bigquery-acceptance: $(READY) ## BigQuery's tests against a real project (PROJECT=…, LOCATION=…); costs cents
 	@test -n "$(PROJECT)" || { echo "say which: make bigquery-acceptance PROJECT=my-project"; exit 2; }
 	CARTRIDGE_WARP_BIGQUERY_PROJECT=$(PROJECT) CARTRIDGE_WARP_BIGQUERY_LOCATION=$(LOCATION) \
-	  $(BIN)/python -m pytest --timeout 0 -n 4 -m "soak or not soak" tests/contract/test_bigquery_destination.py \
-	  $(addprefix tests/integration/test_bigquery_,fence.py kills.py schema.py values.py) $(ARGS)
+	  $(BIN)/python -m pytest --timeout 0 -n 4 -m "soak or not soak" $(BIGQUERY) $(ARGS)
 
 docs: $(READY) ## Write the generated documents, dashboards and alert rules anew
 	$(BIN)/python -m warp.config.reference > docs/configuration.md
@@ -92,6 +99,7 @@ docs: $(READY) ## Write the generated documents, dashboards and alert rules anew
 	$(BIN)/python -m commands.reference > docs/cli.md
 	$(BIN)/python docs/images/diagrams.py
 	$(BIN)/python tests/guarantees_matrix.py > docs/guarantees-matrix.md
+	$(BIN)/python tests/bigquery_shown.py
 	$(BIN)/python -m dashboards
 
 site: $(READY) ## The documentation as a site, into build/site; a broken link fails it

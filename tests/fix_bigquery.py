@@ -16,16 +16,27 @@ from warp.destinations.bigquery import BigQueryDestination, BigQueryDestinationO
 from warp.destinations.bigquery.session import ONCE
 from warp.errors import DestinationRefused
 from warp.model import TableId, TableSelection, TableSettings
+from warp.testing.bigquery import PLAIN
 
 EMPTIED = {books.QUARANTINE, books.DECISIONS, books.AUDIT, books.RUNS, books.ERRORS, books.ERRANDS}
 
 
 class Warehouse:
-    """Datasets `shop_MARK`, `meta_MARK`, `stage_MARK`; all that end so are dropped at the end."""
+    """Datasets `shop_MARK`, `meta_MARK`, `stage_MARK`; all that end so are dropped at the end.
 
-    def __init__(self, server: BigQueryServer, mark: str, **options: Any) -> None:
+    On our emulator they keep no history, unless a test asks for it, which is quick; and there two
+    transactions meet where both change one row.  With history they meet where both change or delete
+    rows of one table, which is nearer to BigQuery.
+    """
+
+    def __init__(
+        self, server: BigQueryServer, mark: str, *, history: bool = False, **options: Any
+    ) -> None:
         self.mark = mark
         self.server = server
+        self.project = server.project
+        if server.url and not history:
+            self.project = PLAIN.format(server.project)
         self.more = options
         chosen = BigQueryDestinationOptions.model_validate(self.options)
         self.client = Access(chosen, DestinationRefused).client()
@@ -37,7 +48,7 @@ class Warehouse:
             "location": os.environ.get("CARTRIDGE_WARP_BIGQUERY_LOCATION") or None
         }
         return {
-            "connection_string": f"bigquery://{self.server.project}",
+            "connection_string": f"bigquery://{self.project}",
             **({"emulator_host": self.server.url} if self.server.url else real),
             "metadata_schema": f"meta_{self.mark}",
             "staging_dataset": f"stage_{self.mark}",

@@ -3,10 +3,11 @@ nobody told is found out."""
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,6 @@ from warp.destinations.bigquery import BigQueryDestination, transaction, verdict
 from warp.destinations.bigquery import script as script_module
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import Session, Told
-from warp.destinations.bigquery.transaction import Transactions
 from warp.destinations.bigquery.verdicts import Verdict
 from warp.errors import DestinationRefused, DestinationUnavailable, FenceBehind
 from warp.model import (
@@ -159,45 +159,58 @@ def test_without_the_fence_in_the_adoption_the_slower_one_adopts(
 # -- guarantee 1
 
 
-def a_failure_half_way_leaves_nothing_behind(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+def a_failure_anywhere_leaves_nothing_behind(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, begin: str = "BEGIN TRANSACTION"
 ) -> None:
     unit = unit_of(warehouse)
     unit.write("1", (CREATE, 1, 1, "a"), (CREATE, 1, 2, "b"))
-    note = Transactions._note
-
-    def noted_and_struck(self: Transactions, script: Script, *what: Any) -> None:
-        note(self, script, *what)
-        script.add("ASSERT FALSE AS 'struck'")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Transactions, "_note", noted_and_struck)
-        with pytest.raises(DestinationRefused, match="struck"):
-            unit.write(
-                "2",
-                *((UPDATE, 2, 1, "z"), (DELETE, 2, 2, ABSENT)),
-                quarantined=[aside(CREATE, 5, 7, "x")],
-            )
+    change = ((UPDATE, 2, 1, "z"), (DELETE, 2, 2, ABSENT))
+    for place in itertools.count(1):
+        struck = Struck(place, begin)
+        with monkeypatch.context() as patched:
+            patched.setattr(Script, "transaction", struck.transaction())
+            with pytest.raises(DestinationRefused, match="struck"):
+                unit.write("2", *change, quarantined=[aside(CREATE, 5, 7, "x")])
+        if struck.was_last:
+            break
     assert {(row["id"], row["name"]) for row in warehouse.rows(ORDERS)} == {(1, "a"), (2, "b")}
     assert [warehouse.metadata(table) for table in ("quarantine", "deletion_audit")] == [[], []]
     [marker] = [m for m in unit.destination.metadata().markers() if m.unit == unit.lease.unit]
     assert (marker.batch, marker.position) == (1, Position("1", 1_000.0))
 
 
+@dataclass(slots=True)
+class Struck:
+    """A script that fails after so many of its statements."""
+
+    place: int
+    begin: str
+    was_last: bool = False
+
+    def transaction(self) -> Callable[[Script], str]:
+        def text(script: Script) -> str:
+            before, after = script.statements[: self.place], script.statements[self.place :]
+            self.was_last = not after
+            strike = "ASSERT FALSE AS 'struck'"
+            return ";\n".join([self.begin, *before, strike, *after, "COMMIT TRANSACTION"]) + ";"
+
+        return text
+
+
 @pytest.mark.soak
-def test_a_failure_half_way_leaves_nothing_behind(
+@pytest.mark.holds(guarantee=1, source="none", destination="bigquery", fault="error")
+def test_a_failure_after_any_statement_leaves_nothing_behind(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a_failure_half_way_leaves_nothing_behind(warehouse, monkeypatch)
+    a_failure_anywhere_leaves_nothing_behind(warehouse, monkeypatch)
 
 
 @pytest.mark.soak
 def test_without_a_transaction_around_it_a_failure_leaves_a_half(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Script, "transaction", lambda self: ";\n".join(self.statements) + ";")
-    with pytest.raises(AssertionError):
-        a_failure_half_way_leaves_nothing_behind(warehouse, monkeypatch)
+    with pytest.raises((AssertionError, FenceBehind)):
+        a_failure_anywhere_leaves_nothing_behind(warehouse, monkeypatch, begin="SELECT 1")
 
 
 # -- guarantees 2 and 7, where an answer or a worker is late
@@ -245,7 +258,7 @@ def test_without_the_assertion_it_writes(
 
 
 @pytest.mark.soak
-@pytest.mark.holds(guarantee=7, source="none", destination="bigquery", fault="lost connection")
+@pytest.mark.holds(guarantee=(1, 7), source="none", destination="bigquery", fault="lost connection")
 def test_an_outcome_that_nobody_told_is_read_from_the_marker(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from fix_servers import BigQueryServer
 
 from warp import faults
 from warp.own_process import Running, wait_until
-from warp.testing.contracts import ORDERS
+from warp.testing.contracts import ORDERS, select
 
 pytestmark = [pytest.mark.xdist_group("bigquery"), pytest.mark.soak]
 
@@ -66,12 +66,20 @@ class Trial:
         assert deleted == [batch * 10 - 8 for batch in batches if batch > 1]
 
 
-@pytest.fixture
-def trial(bigquery_server: BigQueryServer, tmp_path: Path) -> Iterator[Trial]:
+@pytest.fixture(scope="module")
+def shared(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
     with Warehouse(bigquery_server, secrets.token_hex(4)) as warehouse:
-        yield Trial(bigquery_server, warehouse, tmp_path / "writers.log")
+        warehouse.destination(select).metadata().prepare()
+        yield warehouse
 
 
+@pytest.fixture
+def trial(bigquery_server: BigQueryServer, shared: Warehouse, tmp_path: Path) -> Iterator[Trial]:
+    yield Trial(bigquery_server, shared, tmp_path / "writers.log")
+    shared.empty()
+
+
+@pytest.mark.holds(guarantee=(1, 7), source="none", destination="bigquery", fault="kill -9")
 @pytest.mark.parametrize("point", ["after_copy", "before_commit", "after_send", "after_commit"])
 def test_a_process_killed_anywhere_in_a_write_loses_and_repeats_nothing(
     trial: Trial, point: str
@@ -96,6 +104,7 @@ def a_paused_writer_wakes_up_when_its_successor_is_done(
         paused.wait(LIMIT)
 
 
+@pytest.mark.holds(guarantee=2, source="none", destination="bigquery", fault="SIGSTOP")
 def test_a_paused_writer_that_was_superseded_writes_nothing(trial: Trial) -> None:
     a_paused_writer_wakes_up_when_its_successor_is_done(trial)
     assert "FenceBehind" in trial.log.read_text()

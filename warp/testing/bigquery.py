@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 LAUNCHER: Final = Path(__file__).with_name("bigquery_launcher.py")
 PINS: Final = Path(__file__).with_name("bigquery_pins.txt")
+PLAIN: Final = "plain-{}"
+"""A project of this name has tables without history, which the emulator is quicker with."""
+
 _BUILD_LIMIT: Final = 600.0  # seconds
 _MISSING: Final = (
     "expected Python 3.13, which the BigQuery emulator needs, as `python3.13` on PATH or in pyenv; "
