@@ -81,11 +81,6 @@ SHOWN: Final = (
         "paused beyond its lease",
         ((FLEET, ALL),),
     ),
-    Shown(
-        "MongoDB, MariaDB and PostgreSQL brought into BigQuery by `--once`, and by a second one "
-        "what changed since",
-        ((INTO, ALL),),
-    ),
     Shown("BigQuery into PostgreSQL and MariaDB, with a worker killed", ((OUT_OF, ALL),)),
     Shown(
         "a job of one id runs once; an outcome that nobody told is read from the marker, and a "
@@ -108,11 +103,6 @@ SHOWN: Final = (
         ),
     ),
     Shown(
-        "tables made, laid out, adopted, widened in place and made anew; names that BigQuery does "
-        "not take; a change of columns cut short is finished by whoever comes next; soft deletes",
-        ((SCHEMA, ALL),),
-    ),
-    Shown(
         "every kind of value, read back, and keys of every kind; what has no form there is set "
         "aside",
         ((VALUES, ALL),),
@@ -126,6 +116,22 @@ SHOWN: Final = (
         (("unit/test_bigquery_verdicts.py", ALL),),
     ),
 )
+
+UNSEEN: Final = (
+    Shown(
+        "MongoDB, MariaDB and PostgreSQL brought into BigQuery by `--once`, and by a second one "
+        "what changed since (snapshot and stream of each in one process were, by "
+        "`benchmarks bigquery_pairs`)",
+        ((INTO, ALL),),
+    ),
+    Shown(
+        "tables laid out, adopted, widened in place and made anew; a change of columns cut short "
+        "is finished by whoever comes next; soft deletes (made tables, retyped keys and names that "
+        "BigQuery does not take were)",
+        ((SCHEMA, ALL),),
+    ),
+)
+"""Written, and never seen to pass from the first test of the file to the last."""
 
 OPEN: Final = (
     Open("limits and quotas", "it has none; watch `bigquery.googleapis.com/quota`"),
@@ -154,6 +160,10 @@ def tables() -> str:
         if shown.by[0][0].startswith("contract/"):
             told += f" ({cases()} cases)"
         lines.append(f"| {told} | {_tests(shown.by)} |")
+    if UNSEEN:
+        lines += ["", "Written, and not yet seen to pass from the first test to the last:", ""]
+        lines += ["| promise | tests |", "|---|---|"]
+        lines += [f"| {one.promise} | {_tests(one.by)} |" for one in UNSEEN]
     lines += ["", "What the emulator cannot show, and so nobody has seen:", ""]
     lines += ["| what | why |", "|---|---|", *(f"| {one.what} | {one.why} |" for one in OPEN)]
     return "\n".join(lines) + "\n"
