@@ -198,7 +198,6 @@ class Struck:
 
 
 @pytest.mark.soak
-@pytest.mark.holds(guarantee=1, source="none", destination="bigquery", fault="error")
 def test_a_failure_after_any_statement_leaves_nothing_behind(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

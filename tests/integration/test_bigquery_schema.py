@@ -196,7 +196,6 @@ def test_a_key_that_becomes_one_of_any_type_is_written_as_its_source_does(
     }
 
 
-@pytest.mark.holds(guarantee=7, source="none", destination="bigquery", fault="error")
 def test_a_change_cut_short_is_finished_by_whoever_comes_next(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,6 @@ def test_a_row_is_found_again_by_a_key_of_any_kind(
 
 
 @pytest.mark.soak
-@pytest.mark.holds(guarantee=4, source="none", destination="bigquery", fault="refused rows")
 def test_a_row_with_a_value_that_bigquery_has_no_form_for_is_set_aside_and_the_rest_lands(
     warehouse: Warehouse,
 ) -> None:
