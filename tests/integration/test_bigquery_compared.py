@@ -89,15 +89,22 @@ def warehouse(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
         yield warehouse
 
 
+@pytest.fixture
+def remembering(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
+    """One that can be asked as of a time."""
+    with Warehouse(bigquery_server, secrets.token_hex(4), history=True) as warehouse:
+        yield warehouse
+
+
 def cell(values: Sequence[Any], row: int) -> Any:
     return values[row % len(values)] if row < ROWS - 1 else None
 
 
 def test_every_value_comes_back_in_the_form_that_it_has_at_its_source(
-    warehouse: Warehouse,
+    remembering: Warehouse,
 ) -> None:
     """By us, by whole and by part, and by the witness; as now and as of a time."""
-    writer = Writer(warehouse)
+    writer = Writer(remembering)
     columns = [Column(f"v `{kind}`", kind) for kind, _ in VALUES]
     writer.make(Column("id", Kind.INT64), *columns)
     rows = [[id, *(cell(values, id) for _, values in VALUES)] for id in range(ROWS)]
@@ -131,7 +138,7 @@ def test_every_value_comes_back_in_the_form_that_it_has_at_its_source(
     [summed], streams = comparing.together([compared])
     assert summed == Sums.of(hashes)
     assert [marker.unit.kind for marker in streams] == [UnitKind.STREAM]
-    place = warehouse.place(writer.id)
+    place = remembering.place(writer.id)
     names = [(column.name, column.kind.value) for column in compared.columns]
     recounted = comparing.recount((place.namespace, place.name), names, None)
     assert recounted == (ROWS, str(Sums.of(hashes)))
