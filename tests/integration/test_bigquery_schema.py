@@ -61,7 +61,11 @@ class Writer:
         self.destination.metadata().prepare()
         table = WorkUnit.of_table("shop", self.id)
         self.destination.metadata().register(table, position=None, phase=phase)
-        self.marker: Marker = self.destination.open(Lease(WorkUnit.stream("shop"), "w", number))
+        self.adopt(number)
+
+    def adopt(self, fence: int) -> None:
+        lease = Lease(WorkUnit.stream("shop"), "w", fence)
+        self.marker: Marker = self.destination.open(lease)
 
     def make(self, *columns: Column, key: Sequence[str] = ("id",)) -> None:
         schema = TableSchema(self.id, columns, tuple(key))
@@ -252,6 +256,8 @@ def test_a_dropped_table_is_told_until_it_is_to_be_read_anew(warehouse: Warehous
         writer.destination.get_schema(writer.id)
     writer.destination.metadata().resync("shop", writer.id, position=Position("2"))
     assert writer.destination.get_schema(writer.id) is None
+    next(NUMBERS)  # the fence by which the stream was set back
+    writer.adopt(next(NUMBERS))
     writer.make(ID)
     writer.write([2])
     assert writer.rows() == [{"id": 2}]

@@ -260,8 +260,34 @@ def _keep_jobs_in_memory(store: Any) -> None:
         kept[job.jobReference.projectId, job.jobReference.jobId] = job
         return job
 
+    def listed(
+        project: str,
+        states: list[str] | None = None,
+        parent: str | None = None,
+        earliest: int | None = None,
+        latest: int | None = None,
+    ) -> list[Any]:
+        """The newest first."""
+        found = [
+            (-int(job.statistics.creationTime), id, job)
+            for (of, id), job in list(kept.items())
+            if of == project
+            and job.statistics.parentJobId == parent
+            and (states is None or job.status.state in states)
+            and (earliest is None or int(job.statistics.creationTime) >= earliest)
+            and (latest is None or int(job.statistics.creationTime) <= latest)
+        ]
+        return [job for *_, job in sorted(found, key=lambda one: one[:2])]
+
+    def delete(project: str, job: str) -> None:
+        for key, one in list(kept.items()):
+            if key == (project, job) or (key[0] == project and one.statistics.parentJobId == job):
+                del kept[key]
+
     store.save = save
     store.load = lambda project, job: kept.get((project, job))
+    store.list_ = listed
+    store.delete = delete
 
 
 def _spend_less(known: _Known) -> None:
@@ -433,10 +459,9 @@ def serve() -> None:
     def run_job(cursor: Any, project: Any, job: Any, config: Any, *more: Any, **named: Any) -> Any:
         plain = config.model_copy(update={"query": _MODE.sub("", config.query)})
         of_its_own = named.get("session") is None
-        statistics, _, destination = execute(
+        return execute(
             _Asking(cursor) if of_its_own else cursor, project, job, plain, *more, **named
         )
-        return statistics, [], destination
 
     query.execute = run_job
     run = merge.run
