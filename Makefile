@@ -10,7 +10,7 @@ COMPILED = $(addprefix tests/unit/,test_packed_columns.py test_native_bson.py te
 BIGQUERY = tests/contract/test_bigquery_destination.py \
   $(addprefix tests/integration/test_bigquery_,fence.py kills.py schema.py values.py)
 OF_BIGQUERY = tests/integration/test_into_bigquery.py tests/contract/test_bigquery_source.py \
-  $(addprefix tests/integration/test_bigquery_,fleet.py source_rows.py to_others.py)
+  $(addprefix tests/integration/test_bigquery_,compared.py fleet.py source_rows.py to_others.py)
 
 IMAGE   ?= cartridge-warp:dev
 BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(if $(shell command -v $(tool)),$(tool))))
