@@ -462,7 +462,8 @@ def expect_lost_positions_to_be_reported(server: Mongod) -> None:
         slow = connect(server.url, Selection("shop"))
         overtaken = slow.get_changes(start, selection=slow._selection, idle=0.05)
         next(overtaken)
-        padding = "x" * 500_000
+        # So that there is a time between a log that is full and a place that is lost.
+        padding = "x" * 50_000
         told: list[float] = []
         oplog = client.local["oplog.rs"]
         deadline = time.monotonic() + 120
@@ -472,7 +473,7 @@ def expect_lost_positions_to_be_reported(server: Mongod) -> None:
             assert entry is not None
             if entry["ts"].time > start.committed_at + 1:
                 break
-            if number % 20 == 0 and not (found := source.headroom(start)).lost:
+            if not (found := source.headroom(start)).lost:
                 told.append(found.ratio or 0.0)
             assert time.monotonic() < deadline
         for lost in (start, batch.end):

@@ -152,8 +152,9 @@ class Server:
                     connection.cancel_safe(timeout=2.0)
         if self._kept is not None and self._asking.acquire(timeout=2.0):
             try:
-                self.give_back(self._kept)
-                self._kept = None
+                if self._kept is not None:  # nobody else has closed it meanwhile
+                    self.give_back(self._kept)
+                    self._kept = None
             finally:
                 self._asking.release()
 
