@@ -14,7 +14,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 from warp import stored
@@ -24,10 +23,10 @@ from warp.destinations.bigquery.markers import Group
 from warp.destinations.bigquery.merge import DELETED, VERSION
 from warp.destinations.bigquery.metadata import places
 from warp.destinations.bigquery.names import literal, quoted
+from warp.destinations.bigquery.place import Place
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import Session, Told
 from warp.destinations.bigquery.spelling import Spelled
-from warp.destinations.bigquery.tables import Table
 from warp.destinations.bigquery.verdicts import Verdict
 from warp.destinations.sql.landing import selected
 from warp.digest.comparing import NO_VERSION, Key, Stored
@@ -41,27 +40,6 @@ _PAGE: Final = 10_000  # rows of one answer; the service ends it at 10 MB as wel
 # A transaction that began before the first look, and whose deletions are as old as its beginning,
 # may commit after it.
 _LONGEST_TRANSACTION: Final = dt.timedelta(hours=6)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A table as it is registered, and how it is spelled in statements."""
-
-    table: Table
-    name: str  # quoted
-    soft: str | None
-
-    @property
-    def live(self) -> str:
-        """Is this a row?  One that somebody else wrote has no mark."""
-        marks = [DELETED] if self.soft is None else [DELETED, quoted(self.soft)]
-        return " AND ".join(f"NOT IFNULL({mark}, FALSE)" for mark in marks)
-
-    def spelled(self, names: Sequence[str]) -> list[Spelled]:
-        by_name = {one.column.name: one for one in self.table.spelled}
-        if not by_name.keys() >= set(names):
-            raise SchemaMoved("columns that are compared are not there any more")
-        return [by_name[name] for name in names]
 
 
 class BigQueryComparing:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from warp.destinations.bigquery import books, readback
 from warp.destinations.bigquery.merge import DELETED, VERSION
 from warp.destinations.bigquery.names import literal, quoted
+from warp.destinations.bigquery.place import Place
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.session import Session
 from warp.destinations.bigquery.spelling import Spelled
@@ -22,7 +23,6 @@ from warp.digest.seams import Compared
 from warp.model import Cells
 
 if TYPE_CHECKING:
-    from warp.destinations.bigquery.comparing import Place
     from warp.destinations.bigquery.markers import Group
 
 REASON: Final = "duplicate"
