@@ -1,6 +1,6 @@
 """From insert to visible: the time between just before a document is inserted and its row's commit.
 
-    python -m benchmarks latency [--seconds 10] [--runs 3] [--meanwhile 1000000] [--save]
+    python -m benchmarks latency [--seconds 10] [--runs 3] [--meanwhile 4000000] [--save]
 
 The load is a process of its own.  The row carries when it was made; PostgreSQL keeps when its
 transaction was committed (track_commit_timestamp).  Both clocks are this machine's.  The greatest
@@ -212,7 +212,7 @@ def moved(fleet: Fleet, case: Case) -> int:
 
 
 def main() -> None:
-    arguments = parser(__doc__, seconds=10, runs=3, meanwhile=1_000_000).parse_args()
+    arguments = parser(__doc__, seconds=10, runs=3, meanwhile=4_000_000).parse_args()
     report = Report(
         "latency",
         f"Insert to visible, {arguments.runs} runs of {arguments.seconds} s together; "

@@ -14,14 +14,13 @@ import pytest
 from fix_bigquery import Warehouse
 from fix_servers import BigQueryServer
 from in_process import Live, live, of_postgresql, settings_of
-from postgresql_copy import Hand
 from postgresql_shop import Shop
 from test_bigquery_schema import Writer
 from verified_copy import FAULTS, ORDERS, SCHEMA, OneCopy, VerifiedCopy, plant, sixty_orders
 
 from warp import hash_capture
 from warp.assembly import Assembly
-from warp.comparison import Comparison, Ends
+from warp.comparison import Comparison
 from warp.destinations.bigquery import BigQueryDestination, merge
 from warp.destinations.bigquery.comparing import BigQueryComparing
 from warp.digest import canonical
@@ -33,15 +32,12 @@ from warp.leases.memory import MemoryLeaseStore
 from warp.model import (
     Column,
     Kind,
-    Lease,
     Operation,
     Position,
     TableId,
     TableSettings,
     UnitKind,
-    WorkUnit,
 )
-from warp.repairing import Correction, Repair
 from warp.sources.postgresql import PostgresSource
 from workers.errands import Desk, recover
 
@@ -222,24 +218,6 @@ class CopyInBigQuery(VerifiedCopy):
             f" AS d ON d.id = q.id WHERE q.code = '{code}' ORDER BY d.noted_at"
         )
         return {row["key"]: row["state"] for row in rows}
-
-    def look(self, table: TableId) -> list[Correction]:
-        with closing(self.make_source()) as source, closing(self.destination()) as destination:
-            hand = Hand(Lease(WorkUnit.of_replay(SCHEMA, table), "command", 0))
-            ends = Ends(source, destination, hand, self.select)
-            looked = Repair(ends, SCHEMA, table).look(self.kept(table), holding=True)
-            assert looked is not None
-            return looked.corrections
-
-    def hand_on(self, table: TableId, corrections: list[Correction]) -> None:
-        rows = [c.row for c in corrections if c.row is not None]
-        ids = [c.id for c in corrections]
-        with closing(self.destination()) as destination:
-            assert destination.verifications().correct(SCHEMA, table, rows, ids) == len(ids)
-
-    def mend(self, table: TableId) -> None:
-        self.hand_on(table, self.look(table))
-        self.replay(table)
 
     def close(self) -> None: ...
 

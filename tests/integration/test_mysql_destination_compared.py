@@ -17,12 +17,10 @@ from mysql_destination_world import ORDERS as TABLE
 from mysql_destination_world import SCHEMA as COLUMNS
 from mysql_destination_world import World
 from mysql_world import world_at
-from postgresql_copy import Hand
 from postgresql_shop import Shop
 from verified_copy import FAULTS, ORDERS, SCHEMA, OneCopy, VerifiedCopy, plant, sixty_orders
 
 from warp.assembly import Assembly
-from warp.comparison import Ends
 from warp.destinations.mysql import MysqlDestination, MysqlWriterOptions, formless
 from warp.destinations.mysql.comparing import MysqlComparing
 from warp.digest import canonical
@@ -35,7 +33,6 @@ from warp.model import (
     Change,
     Column,
     Kind,
-    Lease,
     Operation,
     SchemaChange,
     TableId,
@@ -43,10 +40,8 @@ from warp.model import (
     TableSelection,
     TableSettings,
     UnitKind,
-    WorkUnit,
 )
 from warp.mysql_family import identifier
-from warp.repairing import Correction, Repair
 from warp.sources.postgresql import PostgresSource
 from workers.errands import Desk, recover
 
@@ -83,24 +78,6 @@ class CopyInMysql(VerifiedCopy):
 
     def states(self, table: str, more: str = "") -> list[Any]:
         return self.run(f"select `key`, state from {self.meta}.{table} {more}")
-
-    def look(self, table: TableId) -> list[Correction]:
-        with closing(self.make_source()) as source, closing(self.destination()) as destination:
-            hand = Hand(Lease(WorkUnit.of_replay(SCHEMA, table), "command", 0))
-            ends = Ends(source, destination, hand, self.select)
-            looked = Repair(ends, SCHEMA, table).look(self.kept(table), holding=True)
-            assert looked is not None
-            return looked.corrections
-
-    def hand_on(self, table: TableId, corrections: list[Correction]) -> None:
-        rows = [c.row for c in corrections if c.row is not None]
-        ids = [c.id for c in corrections]
-        with closing(self.destination()) as destination:
-            assert destination.verifications().correct(SCHEMA, table, rows, ids) == len(ids)
-
-    def mend(self, table: TableId) -> None:
-        self.hand_on(table, self.look(table))
-        self.replay(table)
 
     def close(self) -> None:
         for database in (self.shop, self.meta):

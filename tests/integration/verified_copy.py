@@ -15,6 +15,7 @@ from postgresql_copy import Hand
 from postgresql_shop import Shop, everything
 
 from warp import pipeline, verifying
+from warp.comparison import Ends
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions
 from warp.digest.seams import Kept, Pass, Verifications
 from warp.errors import TransientError
@@ -22,6 +23,7 @@ from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import Lease, Phase, TableId, TableSelection, UnitKind, WorkUnit
 from warp.own_process import wait_until
 from warp.pipeline import NoMeter
+from warp.repairing import Correction, Repair
 from warp.sources.postgresql import PostgresSource
 
 LIMIT = 60.0
@@ -154,6 +156,25 @@ class VerifiedCopy:
         with closing(self.destination()) as destination:
             there: Verifications = destination.verifications()
             return there.open_differences(SCHEMA, table, after=0, limit=1000)
+
+    def look(self, table: TableId) -> list[Correction]:
+        """At what differs, as `repair` does before it hands anything on."""
+        with closing(self.make_source()) as source, closing(self.destination()) as destination:
+            hand = Hand(Lease(WorkUnit.of_replay(SCHEMA, table), "command", 0))
+            ends = Ends(source, destination, hand, self.select)
+            looked = Repair(ends, SCHEMA, table).look(self.kept(table), holding=True)
+            assert looked is not None
+            return looked.corrections
+
+    def hand_on(self, table: TableId, corrections: list[Correction]) -> None:
+        rows = [c.row for c in corrections if c.row is not None]
+        ids = [c.id for c in corrections]
+        with closing(self.destination()) as destination:
+            assert destination.verifications().correct(SCHEMA, table, rows, ids) == len(ids)
+
+    def mend(self, table: TableId) -> None:
+        self.hand_on(table, self.look(table))
+        self.replay(table)
 
     def replay(self, table: TableId) -> None:
         """Land what waits for its table's replay unit."""

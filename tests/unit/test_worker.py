@@ -32,6 +32,7 @@ from warp.model import (
 )
 from warp.own_process import wait_until
 from warp.retry import Backoff
+from warp.right_of_way import RightOfWay
 from warp.testing.memory import (
     MemoryDestination,
     MemorySource,
@@ -101,6 +102,32 @@ def test_a_finished_chunk_leaves_the_ledger(shop: Shop, ledger: MemoryLeaseStore
         eventually(lambda: state_of(ledger, chunk) == "absent")
     assert shop.phase(chunk) is Phase.DONE
     assert shop.names() == {"a"}
+
+
+def test_streams_and_chunks_of_a_worker_know_of_each_other(
+    shop: Shop, ledger: MemoryLeaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a stream tells of its batches is what chunks take their turns by."""
+    told: list[RightOfWay] = []
+    asked: list[RightOfWay] = []
+    monkeypatch.setattr(RightOfWay, "delivered", lambda way, rows, seconds: told.append(way))
+    next_turn = RightOfWay.next_turn
+
+    def noted(way: RightOfWay) -> float:
+        asked.append(way)
+        return next_turn(way)
+
+    monkeypatch.setattr(RightOfWay, "next_turn", noted)
+    shop.database.put(ORDERS, id=1, name="a")
+    chunk = WorkUnit.of_chunk("shop", Chunk(ORDERS, 0), 0)
+    ledger.ensure([STREAM, chunk])
+    with working(shop, ledger):
+        eventually(lambda: state_of(ledger, chunk) == "absent")
+        shop.database.put(ORDERS, id=2, name="b")
+        eventually(lambda: shop.names() == {"a", "b"})
+    assert asked
+    assert told
+    assert len({id(way) for way in (*asked, *told)}) == 1
 
 
 def test_a_poll_is_done_until_it_is_offered_again(shop: Shop, ledger: MemoryLeaseStore) -> None:
