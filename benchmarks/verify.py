@@ -228,7 +228,7 @@ def main() -> None:
     arguments = known.parse_args()
     rows = arguments.rows
     report = Report(
-        "verify",
+        "verify" if rows <= WHOLE_UP_TO else "verify_the_largest",
         f"{rows:,} rows of 8 columns against their copy in PostgreSQL; median and range of "
         f"{arguments.runs} runs. CPU is of our process and of both servers.",
         ("source", "what", "rows per CPU-second", "of it ours", "rows per second"),

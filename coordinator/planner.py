@@ -2,7 +2,7 @@
 
 Every duty is idempotent, so it does not matter how many coordinators decided it, nor on how old
 a view.  The one order that matters: a table is cut into chunks only once the position its stream
-starts from is stored (design section 13).  It is kept here, by never asking for chunks of a
+starts from is stored (docs/architecture.md).  It is kept here, by never asking for chunks of a
 table whose stream marker has no position.
 """
 

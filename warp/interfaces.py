@@ -152,11 +152,11 @@ class SourceConnector(Protocol):
     def look_up(self, rows: TableChanges) -> TableChanges:
         """The rows of these keys as they are now, as READ operations; those gone are left out.
 
-        For changes that carry a part of a row which the destination has not got (design section
-        13, rule 4).  Only the key columns of `rows` are looked at, no two of one key; any order.
-        May be called while `get_changes` reads ahead in another thread, so over a connection of
-        its own.  Raises SourceRefused where `traits.full_rows` says that no update is partial,
-        unless `traits.compares`.
+        For changes that carry a part of a row which the destination has not got
+        (docs/architecture.md, how snapshot and stream meet).  Only the key columns of `rows` are
+        looked at, no two of one key; any order.  May be called while `get_changes` reads ahead in
+        another thread, so over a connection of its own.  Raises SourceRefused where
+        `traits.full_rows` says that no update is partial, unless `traits.compares`.
         """
         ...
 

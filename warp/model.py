@@ -223,7 +223,7 @@ class Privacy:
 
 
 class SnapshotMode(StrEnum):
-    CONCURRENT = "concurrent"  # the stream runs from the first moment (design section 13)
+    CONCURRENT = "concurrent"  # the stream runs from the first moment (docs/architecture.md)
     SERIAL = "serial"  # the stream waits for the table's last chunk
     NEVER = "never"  # changes from now on, no initial rows
 

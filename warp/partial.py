@@ -1,8 +1,8 @@
 """Changes that carry a part of their row: which must be looked up, and what they become.  Pure.
 
 A partial change of a row the destination has not got would leave NULL where the source sent
-nothing, and a later chunk could not mend it: its row is older (design section 13, rule 4; guarantee
-4).  Nothing of this runs for a batch in which every change carries its whole row.
+nothing, and a later chunk could not mend it: its row is older (docs/architecture.md; guarantee 4).
+Nothing of this runs for a batch in which every change carries its whole row.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def resync(desk: Desk, *, schema: str, table: str | None = None, where: str | No
     with contextlib.closing(desk.assembly.source(schema)) as source:
         chosen = _table(table, source.tables(), schema) if table is not None else None
         newest: int | None = source.version()
-        # Before the first row is read again: the stream goes on from here (design section 13).
+        # Before the first row is read again: the stream goes on from here (docs/architecture.md).
         position = _end_of_log(desk, source, stream_of(schema, sharing))
         if _goes_on(source, _position_of(desk, stream_of(schema, sharing)), position):
             newest = None
