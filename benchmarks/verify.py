@@ -64,6 +64,16 @@ class OfShop(MongoSelection):
         return None if found is None else replace(found, schema=SCHEMA)
 
 
+def of_full_size(table: TableId) -> TableSettings | None:
+    """The shop's tables in batches as they come by default; its own tests have small ones."""
+    found, usual = everything(table), TableSettings(table, table, "")
+    return found and replace(
+        found,
+        full_load_batch_size=usual.full_load_batch_size,
+        write_batch_size=usual.write_batch_size,
+    )
+
+
 @dataclass
 class Contest:
     """One source with its copy, and the floors of both ends."""
@@ -163,8 +173,8 @@ def of_postgresql(warehouse: Postgres, rows: int, chunk: int) -> Iterator[Contes
         shop.run(f"create table shop.orders ({ORDERS})")
         shop.run("insert into shop.orders " + ROWS.format(rows=rows))
         copy = VerifiedCopy(
-            lambda: PostgresSource(shop.options(), everything),
-            *(everything, warehouse.url),
+            lambda: PostgresSource(shop.options(), of_full_size),
+            *(of_full_size, warehouse.url),
             rows=chunk,
         )
 
