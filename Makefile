@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 COMPILED = $(addprefix tests/unit/,test_packed_columns.py test_native_bson.py test_native_events.py \
   test_mysql_rows.py test_binlog_packed.py test_binlog_whole_transactions.py test_postgresql_native.py \
-  test_breath.py)
+  test_breath.py test_native_forms.py)
 # What a real project is asked too, and what only the emulator is.
 BIGQUERY = tests/contract/test_bigquery_destination.py \
   $(addprefix tests/integration/test_bigquery_,fence.py kills.py schema.py values.py)

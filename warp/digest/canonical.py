@@ -18,8 +18,10 @@ from hashlib import sha256
 from json.encoder import encode_basestring
 from typing import Any, Final
 
+from warp import native
 from warp.cells import listed
 from warp.model import ABSENT, UNCHANGED, Cells, Column, Kind, TableSchema
+from warp.native import Packed
 
 HASH_BYTES: Final = 16
 NULL: Final = "-,"
@@ -68,7 +70,14 @@ def row_texts(columns: Sequence[Column], cells: Sequence[Cells]) -> list[str]:
 
 def row_hashes(columns: Sequence[Column], cells: Sequence[Cells]) -> list[bytes]:
     """The first 128 bits of SHA-256 of each row's text."""
-    return list(map(hash_of, row_texts(columns, cells)))
+    if not native.active() or not any(isinstance(column, Packed) for column in cells):
+        return list(map(hash_of, row_texts(columns, cells)))
+    fields = [
+        cells if isinstance(cells, Packed) and cells.kind is c.kind else _fields(c.kind, cells)
+        for c, cells in zip(columns, cells, strict=True)
+    ]
+    texts = native.forms.row_texts(fields, lambda kind, value: _field(kind, FORMS[kind](value)))
+    return [sha256(text).digest()[:HASH_BYTES] for text in texts]
 
 
 def hash_of(text: str) -> bytes:
@@ -143,6 +152,8 @@ class _Number(str):
 def json_form(text: bytes | str) -> str:
     """JSON as PostgreSQL prints a jsonb: names sorted by length, then by bytes; the last of two
     equal ones; numbers with all their digits; nothing escaped that need not be."""
+    if native.active() and (form := native.forms.json_form(text)) is not None:
+        return form
     return _spelled(_decode(text if isinstance(text, str) else text.decode()))
 
 

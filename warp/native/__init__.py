@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from warp.native import binlog, bson, mysql_rows, packed, postgresql, replies
+    from warp.native import binlog, bson, forms, mysql_rows, packed, postgresql, replies
     from warp.native.packed import Packed
 
-_MODULES: Final = ("packed", "replies", "bson", "binlog", "mysql_rows", "postgresql")
+_MODULES: Final = ("packed", "replies", "bson", "binlog", "mysql_rows", "postgresql", "forms")
 _SWITCH: Final = "CARTRIDGE_WARP_PURE"
 
 
@@ -66,6 +66,7 @@ __all__ = [
     "active",
     "binlog",
     "bson",
+    "forms",
     "missing",
     "mysql_rows",
     "packed",
