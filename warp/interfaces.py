@@ -141,7 +141,8 @@ class SourceConnector(Protocol):
     def version(self) -> int:
         """The order key now: every row a snapshot reads from here on carries one at least as high.
 
-        What a finished snapshot of now has not seen, and is older, is gone at the source.
+        What a finished snapshot of now has not seen, and is older, is gone at the source.  Higher
+        than that of any change that the log has forgotten.
         """
         ...
 

@@ -519,6 +519,10 @@ class Phase(StrEnum):
     PAUSED = "paused"
 
 
+EVERY_VERSION: Final = (1 << 63) - 1
+"""Above the version of every row: eight bytes hold one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Marker:
     """The durable record of how far a unit has got.  Written in the transaction of the rows.
@@ -546,6 +550,17 @@ class Marker:
 
     # Polls with a schedule only, and never written but by a run's end: the slot run last.
     slot: float | None = None
+
+    @property
+    def stale_below(self) -> int:
+        """Of a TABLE row: rows of an earlier version may not be what the source had then.
+
+        Between a resync and the plan of its chunks that is each of them: the stream may go on from
+        a place behind changes that nobody has carried (guarantee 4).
+        """
+        if self.phase is Phase.PLANNED:
+            return EVERY_VERSION
+        return self.sweep_below if self.phase is Phase.SNAPSHOT else -1
 
     def advanced(self, batch: ChangeBatch, *, phase: Phase | None = None) -> Marker:
         """This marker after `batch`."""

@@ -119,8 +119,16 @@ class Holds:
             return len(self._held)
 
     def add(self, held: Held) -> None:
+        """The ledger gave this process a unit: whatever lease of it was held before is over.
+
+        A ledger that has lost its memory gives a unit away while it is at work, and may give it to
+        the very process that works at it.  Nobody renews the earlier lease from here on.
+        """
         with self._lock:
+            earlier = self._held.get(held.lease.unit.id)
             self._held[held.lease.unit.id] = held
+        if earlier is not None:
+            earlier.lose()
 
     def remove(self, held: Held) -> None:
         with self._lock:

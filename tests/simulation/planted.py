@@ -22,7 +22,7 @@ from coordinator.reconciler import Reconciler
 from warp import evolve, pipeline
 from warp.errors import DestinationUnavailable
 from warp.testing.memory import MemoryDestination, MemoryMetadata
-from workers.hold import Heartbeat, Held
+from workers.hold import Heartbeat, Held, Holds
 from workers.worker import Turn, Worker
 
 
@@ -312,6 +312,21 @@ BUGS: Final[Mapping[str, Bug]] = {
     "a renewal lasts for half of what it should": Bug(
         (Script("renew", "{}, now + ttl", "{}, now + ttl / 2"),),
         often(Fault.SLOW, "ledger.renew", seconds=1.4) * 3,
+    ),
+    "a process holds a unit twice": Bug(
+        (Line(Holds, "add", "earlier.lose()", "pass"),), None, first=20578
+    ),
+    "a part of a row lands between a resync and its chunks": Bug(
+        (
+            Line(
+                MemoryDestination,
+                "missing",
+                "state.stale_below if state else -1",
+                "state.sweep_below if state and state.phase is Phase.SNAPSHOT else -1",
+            ),
+        ),
+        None,
+        first=20117,
     ),
     # ---------------------------------------------------------------- the coordinator
     "a wiped ledger is not built anew": Bug(

@@ -67,6 +67,11 @@ def test_the_fleet_keeps_its_guarantees_whatever_goes_wrong() -> None:
     assert never == []
 
 
+@pytest.mark.parametrize("seed", [20117, 20428, 20436, 20578])
+def test_seeds_that_have_found_something_hold_now(seed: int) -> None:
+    must_hold(run(seed))
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_fleet_keeps_its_guarantees_for_thousands_of_seeds(part: int) -> None:

@@ -256,6 +256,16 @@ def test_a_wait_ends_when_the_unit_is_asked_back() -> None:
     assert held.stopping()
 
 
+def test_a_unit_that_is_given_to_its_own_process_again_is_not_held_twice(process: Process) -> None:
+    """As a ledger does that has lost its memory; nobody would renew the earlier lease any more."""
+    (earlier,) = process.claim(stream())
+    process.ledger.wipe()
+    (later,) = process.claim(stream())
+    assert not is_alive(earlier)
+    assert earlier.stopping()
+    assert is_alive(later)
+
+
 def test_removing_an_old_hold_leaves_the_new_one_of_the_same_unit(process: Process) -> None:
     (old,) = process.claim(stream())
     new = Held(old.lease, ttl=TTL, asked_at=process.clock(), clock=process.clock)

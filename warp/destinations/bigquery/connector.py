@@ -184,7 +184,7 @@ class BigQueryDestination:
             if table is None:
                 return list(range(len(changes)))
             state = group.table
-            below = state.sweep_below if state and state.phase is Phase.SNAPSHOT else -1
+            below = state.stale_below if state else -1
             names = schema.names()
             keys = [changes.columns[names.index(one.column.name)] for one in table.in_key]
             found = self._staging.standings(

@@ -19,7 +19,7 @@ from typing import Any, Concatenate, Final, ParamSpec, cast
 from warp.destinations.mysql.carriers import key_bytes, spelled
 from warp.destinations.mysql.names import fitting, quoted, text_literal
 from warp.destinations.sql import landing as shared
-from warp.model import KeySpan, Kind, Operation
+from warp.model import EVERY_VERSION, KeySpan, Kind, Operation
 from warp.staged import PARTIAL
 
 _NUMBERS: Final = frozenset({Kind.INT32, Kind.INT64, Kind.DECIMAL})
@@ -90,11 +90,12 @@ def missing(landing: Landing) -> list[str]:
     """The numbers of the staged rows that are not in the table.
 
     While the table is read anew (the parameter `unit` is its marker), rows older than that are
-    not what the source has.
+    not what the source has: `Marker.stale_below`.
     """
     below = (
-        f"coalesce((select m.sweep_below from {quoted(landing.meta, 'sync_markers')} as m"
-        " where m.unit = %(unit)s and m.phase = 'snapshot'), -1)"
+        f"coalesce((select case m.phase when 'planned' then {EVERY_VERSION} else m.sweep_below end"
+        f" from {quoted(landing.meta, 'sync_markers')} as m"
+        " where m.unit = %(unit)s and m.phase in ('planned', 'snapshot')), -1)"
     )
     return [
         f"select s.n from {landing.staged} as s left join {landing.table} as d"

@@ -17,7 +17,7 @@ from psycopg import sql
 from warp.destinations.postgresql.carriers import TYPES
 from warp.destinations.postgresql.session import literal, name, text
 from warp.destinations.sql import landing as shared
-from warp.model import Column, KeySpan, Kind, Operation
+from warp.model import EVERY_VERSION, Column, KeySpan, Kind, Operation
 from warp.staged import PARTIAL
 
 VERSION = sql.Identifier("_cw_version")
@@ -120,7 +120,7 @@ def missing(landing: Landing) -> list[sql.Composed]:
     """The numbers of the staged rows that are not in the table.
 
     While the table is read anew (the parameter `unit` is its marker), rows older than that are
-    not what the source has.
+    not what the source has: `Marker.stale_below`.
     """
     found = text("select from {} as d where {} and not d.{} and d.{} >= {}").format(
         landing.table,
@@ -128,9 +128,9 @@ def missing(landing: Landing) -> list[sql.Composed]:
         DELETED,
         VERSION,
         text(
-            "coalesce((select m.sweep_below from {} m where m.unit = %(unit)s"
-            " and m.phase = 'snapshot'), -1)"
-        ).format(name(landing.meta, "sync_markers")),
+            "coalesce((select case m.phase when 'planned' then {} else m.sweep_below end"
+            " from {} m where m.unit = %(unit)s and m.phase in ('planned', 'snapshot')), -1)"
+        ).format(sql.Literal(EVERY_VERSION), name(landing.meta, "sync_markers")),
     )
     return [
         text("select s.n from {} as s where not exists ({}) order by 1").format(

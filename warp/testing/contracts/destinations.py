@@ -396,6 +396,23 @@ class DestinationContract(QuarantineContract):
         reader.write("s", (READ, 21, 1, "a"))
         assert self.missing(stream, 1, 2) == [2]
 
+    def test_each_row_is_missing_from_a_resync_until_its_chunks_are_cut(self) -> None:
+        """The stream goes on behind changes that nobody has carried: what is here may lack them,
+        and a part of a row on top of it would outlive the chunk that brings them (guarantee 4).
+        """
+        stream = self.settled()
+        stream.write("9", (CREATE, 9, 1, "a"))
+        metadata = stream.destination.metadata()
+        assert self.missing(stream, 1) == []
+        metadata.resync("shop", None, position=Position("50"))
+        stream = Unit(self.make(), STREAM)
+        assert self.missing(stream, 1, 2) == [1, 2]
+        assert metadata.plan_snapshot("shop", ORDERS, [Chunk(ORDERS, 0)], version=50)
+        assert self.missing(stream, 1) == [1]
+        reader = Unit(self.make(), WorkUnit.of_chunk("shop", Chunk(ORDERS, 0), 1))
+        reader.write("s", (READ, 51, 1, "a"))
+        assert self.missing(stream, 1) == []
+
     # -- bookkeeping
 
     def test_a_resync_fences_off_the_running_stream(self) -> None:

@@ -129,7 +129,7 @@ class MemoryDestination:
             settings = self.selection(changes.table)
             unit = WorkUnit.of_table(settings.schema if settings else "", changes.table)
             state = self.warehouse.markers.get(unit.id)
-            below = state.sweep_below if state and state.phase is Phase.SNAPSHOT else -1
+            below = state.stale_below if state else -1
             rows = self.warehouse.tables.get(changes.table, {})
             names = self.warehouse.schemas[changes.table].key
             keys = list(zip(*(cells_of(changes, name) for name in names), strict=True))

@@ -88,6 +88,9 @@ class MemoryDatabase:
             self._within = False
 
     def forget(self) -> None:
+        # What makes a real log forget is written to it: an oplog and a binary log lose their past
+        # to what comes after, and a slot made in the place of a dropped one logs who is writing.
+        self.version += 1
         self.first = self.version
         self.log.clear()
 
