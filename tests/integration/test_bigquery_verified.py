@@ -8,15 +8,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from bigquery_world import World, world_at
 from fix_servers import BigQueryServer
+from in_process import settings_of
 from polled_copy import COLUMNS, SIXTY, PolledCopy, polled_copy
 from test_bigquery_source_rows import TYPES
-from verified_copy import FAULTS, plant
+from test_verify_command import Terminal
+from verified_copy import FAULTS, ORDERS, SCHEMA, plant
 
+from commands.cli import Flags
+from warp import startup
 from warp.bracket import Bracket
 from warp.destinations.postgresql.comparing import PostgresComparing
 from warp.digest.seams import Delivered, Pass
@@ -307,3 +313,40 @@ def test_values_under_a_rule_are_compared_as_they_are_carried_and_shown_of_neith
         copy.hand_on(orders, [correction])
         copy.replay(orders)
         assert found(copy.verify(orders)) == (0, 0, 0)
+
+
+@pytest.mark.soak
+def test_a_certificate_of_a_polled_table_tells_when_a_run_has_moved_it_on(
+    bigquery_server: BigQueryServer,
+    pg_warehouse: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    with world_at(bigquery_server, SCHEMA) as world, polled_copy(world, pg_warehouse) as copy:
+        world.sql(f"CREATE OR REPLACE TABLE {{d}}.orders ({COLUMNS})")
+        world.sql(SIXTY)
+        copy.bring(ORDERS)
+        copy.poll(ORDERS)
+        tree = {
+            "source": {
+                "type": "bigquery",
+                "connection_string": f"bigquery://{bigquery_server.project}/{SCHEMA}",
+                "emulator_host": bigquery_server.url,
+                "emulator_grpc": bigquery_server.grpc,
+            },
+            "destination": {"type": "postgresql", "connection_string": pg_warehouse},
+            "schemas": [
+                {"name": SCHEMA, "mode": "batch", "change_detection": {"strategy": "hash"}}
+            ],
+        }
+        terminal = Terminal(settings_of(tmp_path, tree), copy, capsys)
+        file = tmp_path / "proof.json"
+        with click.Context(click.Command("verify"), obj=Flags()):
+            code, told = terminal.verify(write=file)
+            assert (code, told["tables"][0]["rows"]) == (startup.DONE, 60)
+            code, checked = terminal.check(file)
+            assert (code, checked["moved_on"]) == (startup.DONE, False)
+            world.sql("UPDATE {d}.orders SET name = 'later' WHERE id = 1")
+            copy.poll(ORDERS)
+            code, checked = terminal.check(file)
+            assert (code, checked["moved_on"]) == (startup.DIFFERENT, True)
