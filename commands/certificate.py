@@ -31,6 +31,8 @@ def write(settings: Settings, found: Sequence[Side], passes: Sequence[Pass], fil
     for side in found:
         compared = [_compared(side, p) for p in passes if p.schema == side.schema]
         comparing = compared_destination(side.destination, side.tables[0]).comparing()
+        # Before the sums: what a run has brought since then it has moved on by.
+        streams |= _polls(side)
         sums, markers = comparing.together(compared)
         streams |= {m.unit.id: m for m in markers if m.unit.schema in (side.schema, "*")}
         for of, digest in zip(compared, sums, strict=True):
@@ -66,6 +68,12 @@ def write(settings: Settings, found: Sequence[Side], passes: Sequence[Pass], fil
     click.echo(f"written: {file}", err=True)
 
 
+def _polls(side: Side) -> dict[str, Marker]:
+    """Those that bring changes of tables which no stream does."""
+    found = side.destination.metadata().markers((UnitKind.POLL,))
+    return {m.unit.id: m for m in found if m.unit.schema == side.schema and m.position}
+
+
 def _compared(side: Side, of: Pass) -> Compared:
     unit = WorkUnit.of_table(side.schema, of.table)
     return Comparison.of(side.ends(), unit, of.table).compared
@@ -87,7 +95,8 @@ def check(settings: Settings, assembly: Assembly, file: Path, *, as_json: bool) 
     found = certificate.read(text, place=str(file))
     with contextlib.closing(assembly.bookkeeping()) as destination:
         metadata = metadata_of(destination)
-        rows_of = {m.unit.id: m.rows for m in metadata.markers((UnitKind.STREAM,))}
+        followers = metadata.markers((UnitKind.STREAM, UnitKind.POLL))
+        rows_of = {m.unit.id: m.rows for m in followers}
         moved_on = any(rows_of.get(place.unit) != place.rows for place in found.streams)
         results = []
         for page in found.tables:
@@ -126,8 +135,8 @@ def check(settings: Settings, assembly: Assembly, file: Path, *, as_json: bool) 
         )
         if moved_on and not equal:
             click.echo(
-                "the stream has brought changes since the certificate was written, so rows may "
-                "have changed rightly; `cartridge-warp verify` compares with the source",
+                "changes have been brought since the certificate was written, so rows may have "
+                "changed rightly; `cartridge-warp verify` compares with the source",
                 err=True,
             )
     return startup.DONE if equal else startup.DIFFERENT

@@ -170,6 +170,8 @@ def _rows(table: Mapping[str, Any]) -> str:
         told += f"; the source bills {billed['snapshot']:,} bytes for all rows"
         if billed["run"] is not None:
             told += f", {billed['run']:,} for each run"
+        if billed["verification"] is not None:
+            told += f", {billed['verification']:,} for each pass of verify"
         if billed["refused"]:
             told += ", which is more than it may for one query"
     return told

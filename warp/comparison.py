@@ -7,12 +7,12 @@ no difference.  What counts as one, `warp.digest.comparing` decides.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from warp import stored
+from warp.bracket import Bracket
 from warp.digest import canonical
 from warp.digest.comparing import (
     Difference,
@@ -21,7 +21,9 @@ from warp.digest.comparing import (
     Key,
     Seen,
     Sort,
+    Stored,
     difference,
+    is_same,
     judge,
     keys_apart,
     leaves_apart,
@@ -40,27 +42,22 @@ from warp.digest.seams import (
     compared_source,
 )
 from warp.digest.sums import Sums
-from warp.errors import DestinationRefused, SchemaMoved, SourceUnavailable, WarpError
+from warp.errors import DestinationRefused, SchemaMoved, WarpError
 from warp.evolve import evolve
 from warp.interfaces import DestinationConnector, Hold, SourceConnector
 from warp.kinds import converter
 from warp.model import (
-    SHARED,
-    Capture,
     Change,
     ChangeBatch,
     Chunk,
     Kind,
-    Marker,
     Operation,
-    Phase,
     Position,
     TableChanges,
     TableId,
     TableSchema,
     TableSelection,
     TableSettings,
-    UnitKind,
     WorkUnit,
 )
 from warp.pace import Pace
@@ -68,7 +65,6 @@ from warp.patience import Answer, patiently
 
 LOOKS: Final = 8  # at a key that changes each time; then it is left to the next pass
 KEYS_AT_ONCE: Final = 500
-LOOK_EVERY: Final = 0.1  # seconds between looks at the stream's marker
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +118,7 @@ class Judged:
     seen: dict[Key, Seen] = field(default_factory=dict)  # of the differences
     aside: int = 0
     unsettled: int = 0
+    later: set[Key] = field(default_factory=set)  # nothing can be said of these now
     looks: int = 0
 
 
@@ -143,7 +140,9 @@ class Comparison:
             full=True,
             columns=tuple(replace(c, fixed=True) for c in compared.schema.columns),
         )
-        self._pace = Pace(self._settings(), ends.hold)
+        settings = self._settings()
+        self._pace = Pace(settings, ends.hold)
+        self.bracket = Bracket(ends.source, ends.destination, ends.hold, unit, settings)
 
     @classmethod
     def of(cls, ends: Ends, unit: WorkUnit, table: TableId) -> Comparison:
@@ -165,8 +164,10 @@ class Comparison:
         where = range_of(self._ends.source, self.compared.schema, chunk)
         if where is None:
             raise SchemaMoved("the key's kind has changed since the pass was planned")
+        if not self._opened():
+            return None
         summing = self.summing(chunk)
-        if summing is not None:
+        if summing is not None and self.bracket.then is None:
             return self._by_servers(summing, where)
         ours = Range(self.compared)
         for wanted in self._wanted(chunk):
@@ -288,8 +289,12 @@ class Comparison:
                         different.append((key, now[key]))
                     case Judgement.ASIDE:
                         result.aside += 1
+                    case Judgement.LATER:
+                        result.aside += 1
+                        result.later.add(key)
             before, moving = now, still
         result.unsettled = len(moving)
+        result.later.update(moving)
         known = self._set_aside([key for key, _ in different])
         for key, seen in different:
             if key in known:
@@ -300,32 +305,69 @@ class Comparison:
         return result
 
     def look(self, keys: Sequence[Key]) -> dict[Key, Seen] | None:
-        """One look at each key: the source, then the stream's place, then the destination."""
+        """One look at each key: the source, then how far its changes are, then the destination."""
+        if not self._opened():
+            return None
         cells = self.cells_of(keys)
-        expected: dict[Key, Forms] = {}
+        found: dict[Key, list[Forms]] = {}
         aside: set[Key] = set()
+        later: set[Key] = set()
         asked = self._asked(cells)
         if len(asked):
             # Where only the whole table can tell which rows these are, it takes its time.
-            found = self._patiently(lambda: self._ends.source.look_up(asked))
-            expected, aside = self.expected(found)
+            found, aside = self._rows_of(self._patiently(lambda: self.bracket.look_up(asked)))
+            later = self._changed_since(asked, found, keys)
         if self._passed() is None:
             return None
         stored_ = self.comparing.look(self.compared, cells)
         return {
-            key: Seen(expected.get(key), key in aside, there)
+            key: Seen(
+                self._like(found.get(key, ()), there),
+                key in aside,
+                there,
+                later=key in later or self._is_newer(there),
+                at=None if self.bracket.then is None else self.bracket.then.at,
+            )
             for key, there in zip(keys, stored_, strict=True)
         }
 
+    def _changed_since(
+        self, asked: TableChanges, found: Mapping[Key, list[Forms]], keys: Sequence[Key]
+    ) -> set[Key]:
+        """Keys of which the destination may have what came after that which is compared."""
+        then = self.bracket.then
+        if then is None or then.exact:
+            return set()
+        now, _ = self._rows_of(self._patiently(lambda: self._ends.source.look_up(asked)))
+        return {key for key in keys if set(found.get(key, ())) != set(now.get(key, ()))}
+
+    def _is_newer(self, there: Stored | None) -> bool:
+        then = self.bracket.then
+        if then is None or then.exact or there is None:
+            return False
+        return there.version > then.at
+
+    def _like(self, found: Sequence[Forms], there: Stored | None) -> Forms | None:
+        """The row of a key; of several, which a source that enforces no key may have and of which
+        one arrives, that which did."""
+        columns = self.compared.columns
+        same = (forms for forms in found if is_same(Seen(forms, False, there), columns))
+        return next(same, found[-1] if found else None)
+
     def expected(self, rows: TableChanges) -> tuple[dict[Key, Forms], set[Key]]:
         """What rows of the source should be at the destination, and keys of those that cannot."""
-        expected: dict[Key, Forms] = {}
+        found, aside = self._rows_of(rows)
+        return {key: forms[-1] for key, forms in found.items()}, aside
+
+    def _rows_of(self, rows: TableChanges) -> tuple[dict[Key, list[Forms]], set[Key]]:
+        found: dict[Key, list[Forms]] = {}
         aside: set[Key] = set()
         for wanted in self._fitted(rows):
             forms = canonical.forms_of(self.compared.columns, wanted.columns)
-            expected.update(zip(keys_of(self.compared, wanted), forms, strict=True))
+            for key, one in zip(keys_of(self.compared, wanted), forms, strict=True):
+                found.setdefault(key, []).append(one)
             aside.update(wanted.aside)
-        return expected, aside
+        return found, aside
 
     def cells_of(self, keys: Sequence[Key]) -> list[list[Any]]:
         """Keys as columns of carriers of the destination."""
@@ -403,6 +445,8 @@ class Comparison:
         """The rows as they are, each as often as it is there; two looks must agree."""
         before = None
         for look in range(1, LOOKS + 1):
+            if not self._opened():
+                return None
             rows: list[Key] = []
             hashes: list[bytes] = []
             for wanted in self._wanted(chunk):
@@ -423,7 +467,9 @@ class Comparison:
             listed = self._rows(EVERYTHING, apart)
             wanted_rows = (key for key, _ in mine.rows(apart) or ())
             now = rows_apart(wanted_rows, (key for key, _ in listed))
-            if now == before:
+            if self.bracket.has_moved():  # rows have no version that would tell
+                before = None
+            elif now == before:
                 here, there = set(rows), {key for key, _ in listed}
                 return replace(
                     verified,
@@ -431,13 +477,14 @@ class Comparison:
                         Difference(key, _sort_of(key in here, key in there)) for key in now
                     ),
                 )
-            before = now
-        return replace(verified, unsettled=len(before or ()))
+            else:
+                before = now
+        return replace(verified, unsettled=len(now))
 
     # -- the source's rows
 
     def _wanted(self, chunk: Chunk) -> Iterator[Wanted]:
-        for batch in self._ends.source.get_full_snapshot(chunk):
+        for batch in self.bracket.rows(chunk):
             self._ends.hold.check()
             for part in batch.changes:
                 yield from self._fitted(part)
@@ -491,68 +538,23 @@ class Comparison:
         [answer] = patiently(self._ends.hold, question)
         return answer
 
-    # -- the stream
+    # -- what brings the table's changes
+
+    def _opened(self) -> bool:
+        """Before the source is read; False where the hold asked to stop."""
+        opened = self.bracket.open()
+        self._pace.begins()  # a run under way was waited for
+        return opened
 
     def _passed(self) -> Position | None:
-        """Wait until the destination has everything that the source had when this was called.
+        """Wait until the destination has everything that the source had when it was read.
 
-        The place in the log that was waited for; None where the hold asked to stop.
+        The place that was waited for; None where the hold asked to stop.
         """
-        settings = self._settings()
-        if settings.capture is not Capture.LOG or not self._ends.source.traits.streams:
-            return self._polled(time.time())
-        goal = self._ends.source.position()
-        return self._wait(
-            goal,
-            UnitKind.STREAM,
-            lambda marker: (
-                marker.position is not None and self._ends.source.reached(marker.position, goal)
-            ),
-        )
-
-    def _polled(self, since: float) -> Position | None:
-        def ran(marker: Marker) -> bool:
-            """Has a run that began after that ended?"""
-            began = marker.position.committed_at if marker.position is not None else 0.0
-            return marker.phase is Phase.IDLE and began > since
-
-        return self._wait(Position(f"poll {since:.6f}", since), UnitKind.POLL, ran)
-
-    def _wait(
-        self, goal: Position, kind: UnitKind, reached: Callable[[Marker], bool]
-    ) -> Position | None:
-        hold = self._ends.hold
-        pause = LOOK_EVERY
-        # Where a marker moves seldom, each look at it costs as much.
-        longest = max(LOOK_EVERY, self._ends.destination.traits.idle_marker_seconds / 10)
-        while True:
-            hold.check()
-            if hold.stopping():
-                return None
-            marker = self._marker(kind)
-            if marker is not None and reached(marker):
-                self._pace.begins()
-                return goal
-            if marker is None or marker.phase in (Phase.FAILED, Phase.PAUSED):
-                phase = "none" if marker is None else f"it {marker.phase}"
-                raise SourceUnavailable(
-                    f"expected the {kind} of {self._table} at work, found {phase}: without it "
-                    "nobody can tell a difference from a change on its way",
-                    place=self._unit.id,
-                )
-            hold.wait(pause)
-            pause = min(pause * 1.5, longest)
-
-    def _marker(self, kind: UnitKind) -> Marker | None:
-        """Of the unit that brings the table's changes."""
-        found = [
-            marker
-            for marker in self._ends.destination.metadata().markers((kind,))
-            if marker.unit.schema in (self._unit.schema, SHARED)
-            and (kind is UnitKind.STREAM or marker.unit.table == self._table)
-        ]
-        # A schema may have had a stream of its own before it came to share one.
-        return max(found, key=lambda marker: marker.updated_at, default=None)
+        position = self.bracket.close()
+        if position is not None:
+            self._pace.begins()
+        return position
 
     def _lenient(self, table: TableId) -> TableSettings | None:
         """What would stop a unit for want of a quarantine is only looked at here."""

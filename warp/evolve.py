@@ -6,8 +6,8 @@ a schema are converted here, and what the destination must change first is said 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from warp import stored
@@ -16,6 +16,7 @@ from warp.errors import WarpError
 from warp.fitting import Fitting
 from warp.kinds import join
 from warp.model import (
+    ABSENT,
     UNCHANGED,
     Cells,
     Change,
@@ -143,40 +144,40 @@ def _settle(found: _Fitted, fitted: TableChanges, original: TableChanges, plan: 
         return
     end = plan.batch.end
     for row, finding in found.findings:
-        key = stored.dump(schema.columns, _row(original, row), schema.key)
-        plan.findings.append(replace(finding, key=key))
+        plan.findings.append(replace(finding, key=_Kept.of(fitted, original, row).key))
     for cell in found.skipped:
         column = Column(cell.column, cell.kind)
+        kept = _Kept.of(fitted, original, cell.row)
         plan.quarantined.append(
             QuarantinedRow(
                 table=table,
-                key=stored.dump(schema.columns, _row(original, cell.row), schema.key),
+                key=kept.key,
                 operation=Operation(operations[cell.row]),
                 row=stored.dump([column], [cell.original]),
                 reason=f"column {cell.column}: {cell.reason}",
                 code=f"CELL-{Outcome.SKIPPED}",
                 position=end,
                 version=versions[cell.row],
-                kinds=stored.kinds_of([column]),
+                kinds=kept.key_kinds | stored.kinds_of([column]),
                 partial=True,
                 column=cell.column,
             )
         )
     for row, why in sorted(found.refused.items()):
-        cells = _row(original, row)
+        kept = _Kept.of(fitted, original, row)
         plan.quarantined.append(
             QuarantinedRow(
                 table=table,
-                key=stored.dump(schema.columns, cells, schema.key),
+                key=kept.key,
                 operation=Operation(operations[row]),
-                row=stored.dump(schema.columns, cells),
+                row=stored.dump(kept.columns, kept.cells),
                 reason=why,
                 code="conversion",
                 position=end,
                 version=versions[row],
                 # Without a key nobody could tell the row again: it is shown, never replayed.
-                kinds=stored.kinds_of(schema.columns) if schema.key else {},
-                partial=UNCHANGED in cells,
+                kinds=stored.kinds_of(kept.columns) if schema.key else {},
+                partial=UNCHANGED in kept.cells,
             )
         )
     if found.refused:
@@ -185,6 +186,46 @@ def _settle(found: _Fitted, fitted: TableChanges, original: TableChanges, plan: 
         fitted.operations = bytearray(operations[row] for row in keep)
         fitted.versions = [versions[row] for row in keep]
     plan.batch.changes.append(fitted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A row as it is kept outside of its table: as its source has it, but for its key.
+
+    Whoever looks for what waits of a key (a later delete, an update of a part of the row, a
+    comparison) has the destination's key, and looks for its very text.  A key of another kind at
+    the source, a bigint that is a numeric here, has another text, and was never found.
+    """
+
+    columns: Sequence[Column]
+    cells: list[Any]
+    key: str
+    key_kinds: dict[str, str]
+
+    @staticmethod
+    def of(fitted: TableChanges, original: TableChanges, row: int) -> _Kept:
+        have, schema = fitted.schema, original.schema
+        if have is None or schema is None:
+            raise AssertionError("both have a schema by now")
+        columns, cells = [*schema.columns], _row(original, row)
+        ours = _row(fitted, row)
+        places = {column.source: place for place, column in enumerate(schema.columns)}
+        in_key = [
+            (column, cell)
+            for column, cell in zip(have.columns, ours, strict=True)
+            if column.name in have.key
+        ]
+        if any(c is None or c is UNCHANGED or c is ABSENT for _, c in in_key) or not in_key:
+            # It is the key that does not fit: there is no row of it here to look for.
+            key = stored.dump(columns, cells, schema.key)
+            kinds = stored.kinds_of(column for column in columns if column.name in schema.key)
+            return _Kept(columns, cells, key, kinds)
+        for column, cell in in_key:
+            place = places.get(column.source)
+            if place is not None:
+                columns[place], cells[place] = column, cell
+        key = stored.dump(have.columns, ours, have.key)
+        return _Kept(columns, cells, key, stored.kinds_of(column for column, _ in in_key))
 
 
 def _row(part: TableChanges, row: int) -> list[Any]:

@@ -319,13 +319,16 @@ def _told(comparison: Comparison, parts: Sequence[TableChanges], keys: Sequence[
     if not waiting:
         return set()
     known: set[Key] = set()
+    of = {key: text for text, key in texts.items()}
     for part in parts:
         schema = part.schema
         if schema is None or Operation.DELETE in part.operations:
             continue
+        named = [column.source for column in schema.columns]
+        places = [(column.kind, named.index(column.source)) for column in comparison.compared.key]
         for row in part.rows():
-            text = stored.dump(schema.columns, row, schema.key)
-            if text in waiting and text in texts:
+            text = of.get(tuple(canonical.form(kind, row[place]) for kind, place in places))
+            if text is not None and text in waiting:
                 now = json.loads(stored.dump(schema.columns, row))
                 if json.loads(waiting[text]) == now:
                     known.add(texts[text])

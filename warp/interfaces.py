@@ -61,6 +61,7 @@ class SourceTraits:
     compares: bool = False  # its rows can be verified: see warp.digest.seams
     estimates: bool = False  # it knows about how many rows there are: see `EstimatesRows`
     reads_keys: bool = False  # `hash` capture by digests: see warp.digest.seams.ReadsKeys
+    remembers: bool = False  # it shows a table as it was: see warp.digest.seams.Remembers
     # The field that is the key of every table, where positions of the log hold its values.
     key_in_positions: str = ""
 

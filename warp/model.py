@@ -778,6 +778,7 @@ class Cost:
     run: int | None  # each run, as far as it can be told before; None: it cannot
     cap: int | None = None  # what no single query may exceed
     why_unknown: str = ""
+    verification: int | None = None  # each pass over all rows, but for looks at what differs
 
     @property
     def is_refused(self) -> bool:

@@ -1,11 +1,11 @@
 """Corrections of rows that differ: what is written in their place, and when it comes too late.
 
 A correction lands by the replay unit of its table, under that unit's lease and the table's lock,
-as a change of the version that the destination's row has.  So it takes the place of the row that
-was looked at and of no other: whatever the stream brings meanwhile has a higher version and stays
-(guarantees 2 and 5).  Where a row is missing, a tombstone is put in its place before the source is
-read, so that a delete that comes between leaves its trace.  Where a server lets several rows have
-one key, all but the newest go first.
+as a change of the version that the destination's row has, or of the moment that was compared.  So
+it takes the place of the row that was looked at and of no other: whatever the stream or a run
+brings meanwhile has a higher version and stays (guarantees 2 and 5).  Where a row is missing, a
+tombstone is put in its place before the source is read, so that a delete that comes between leaves
+its trace.  Where a server lets several rows have one key, all but the newest go first.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Looked:
 
     corrections: list[Correction]
     gone: list[int]  # ids of those that are none any more
-    later: int = 0  # that changed at every look
+    later: int = 0  # that changed at every look, or since the last run
 
 
 class Repair:
@@ -97,8 +97,8 @@ class Repair:
             if seen is None:
                 return None
             judged.seen.update(seen)
-        if holding and missing:
-            version = self._ends.source.version()
+        version = self._comparison.bracket.version() if holding and missing else None
+        if version is not None:
             cells = self._comparison.cells_of(missing)
             comparing.hold_places(compared, cells, version - 1)
             # Read again, now that whatever is deleted from here on is in the audit.
@@ -107,8 +107,10 @@ class Repair:
                 return None
             judged.seen.update(seen)
             versions = dict.fromkeys(missing, version)
-        differences = {d.key: d for d in judged.differences}
-        gone += [one.id for key, one in keys.items() if key not in differences]
+        elif holding:
+            judged.later.update(missing)
+        differences = {d.key: d for d in judged.differences if d.key not in judged.later}
+        gone += [one.id for key, one in keys.items() if key not in {*differences, *judged.later}]
         corrections = []
         for key, found in differences.items():
             seen_now = judged.seen[key]
@@ -116,7 +118,7 @@ class Repair:
                 gone.append(keys[key].id)  # deleted at the source since, or gone here
                 continue
             corrections.append(self._correction(keys[key], found, seen_now, versions.get(key)))
-        return Looked(corrections, gone, judged.unsettled)
+        return Looked(corrections, gone, len(judged.later))
 
     def _key(self, kept: Kept) -> Key | None:
         try:
@@ -158,7 +160,11 @@ class Repair:
             form if form is UNCHANGED else canonical.of_form(column.kind, form)
             for column, form in zip(columns, forms, strict=True)
         ]
-        at = version if version is not None else seen.stored.version if seen.stored else 0
+        at = version
+        if at is None:
+            # What was delivered up to a moment is all there is of versions up to it; a row that
+            # somebody else wrote may have one of before the table was last emptied.
+            at = max(seen.stored.version if seen.stored else 0, seen.at or 0)
         return QuarantinedRow(
             self._table,
             kept.key,

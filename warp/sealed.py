@@ -69,6 +69,7 @@ def _billed(cost: Cost) -> dict[str, Any]:
     return {
         "snapshot": cost.snapshot,
         "run": cost.run,
+        "verification": cost.verification,
         "refused": cost.is_refused,
         "why_unknown": cost.why_unknown or None,
     }

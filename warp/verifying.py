@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from warp.comparison import KEYS_AT_ONCE, LOOK_EVERY, Comparison, Ends, range_of
+from warp.bracket import LOOK_EVERY
+from warp.comparison import KEYS_AT_ONCE, Comparison, Ends, range_of
 from warp.digest.seams import Compared, Verified, compared_destination, compared_source
 from warp.errors import SchemaMoved, SourceUnavailable
 from warp.interfaces import DestinationConnector, Hold, SourceConnector

@@ -230,6 +230,13 @@ def recover(desk: Desk, *, schema: str) -> str:
     stream = stream_of(schema, sharing)
     names = sharing if stream.schema == SHARED else (schema,)
     with contextlib.closing(desk.assembly.source(stream.schema)) as source:
+        if not source.traits.streams:
+            raise ConfigError(
+                f"expected a stream, whose place may be lost, found {schema}, whose tables are all "
+                f"polled; run `cartridge-warp resync {schema} TABLE` for one whose poll has "
+                "stopped, or `verify` and `repair --apply` where rows differ",
+                place="SCHEMA",
+            )
         newest: int | None = source.version()
         position = source.position()
         if _goes_on(source, _position_of(desk, stream), position):

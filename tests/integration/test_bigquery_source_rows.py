@@ -1,8 +1,4 @@
-"""BigQuery as a source, on an emulator: what rows become, what a run finds, what is refused.
-
-The emulator does not keep the rows of a read session at its time; that a chunk is read at one
-moment is shown over REST, where a query is.
-"""
+"""BigQuery as a source, on an emulator: what rows become, what a run finds, what is refused."""
 
 from __future__ import annotations
 
@@ -227,6 +223,20 @@ def test_a_chunk_shows_one_moment_whatever_happens_while_it_is_read(world: World
     assert sorted(row for _, row in found) == list(enumerate("abcdefgh", 1))
 
 
+@pytest.mark.parametrize("storage_api", [True, False])
+def test_a_table_is_shown_as_it_was_however_it_is_read(world: World, storage_api: bool) -> None:
+    named(world, "before", *"abc")
+    source = world.source(storage_api=storage_api)
+    at = source.version()
+    world.sql("UPDATE {d}.before SET name = 'late' WHERE id < 3")
+    world.sql("DELETE FROM {d}.before WHERE id = 3")
+    [chunk] = source.chunks(world.id("before"), 100)
+    found = events_of(list(source.rows_at(chunk, at)))
+    assert sorted(found) == [(READ, row) for row in enumerate("abc", 1)]
+    now = events_of(list(source.get_full_snapshot(chunk)))
+    assert sorted(now) == [(READ, (1, "late")), (READ, (2, "late"))]
+
+
 @pytest.mark.parametrize(
     ("type", "key", "storage_api"),
     [
@@ -254,7 +264,7 @@ def test_where_ranges_would_scan_too_much_the_chunks_are_streams_of_one_moment(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named(world, "scanned", *"abcdefgh")
-    monkeypatch.setattr(cutting, "_affordable", lambda server, table: 1)
+    monkeypatch.setattr(cutting, "affordable", lambda server, table: 1)
     source = world.source()
     chunks = source.chunks(world.id("scanned"), 1)
     assert all("/streams/" in str(chunk.lower) for chunk in chunks)

@@ -24,7 +24,15 @@ from warp import comparison, verifying
 from warp.comparison import Comparison, Ends
 from warp.destinations.postgresql.comparing import PostgresComparing
 from warp.digest.comparing import Sort
-from warp.model import Position, TableChanges, TableId, TableSettings, WorkUnit
+from warp.model import (
+    Handling,
+    Policy,
+    Position,
+    TableChanges,
+    TableId,
+    TableSettings,
+    WorkUnit,
+)
 from warp.repairing import Repair
 from warp.sources.mongodb import MongoOptions, MongoSource
 from warp.sources.postgresql import PostgresSource
@@ -95,6 +103,30 @@ def test_rows_under_write_give_no_false_alarm(copy: VerifiedCopy, shop: Shop) ->
         finally:
             over.set()
             writer.join(30)
+
+
+def test_a_row_in_quarantine_is_known_by_a_key_of_another_kind(
+    shop: Shop, pg_warehouse: str
+) -> None:
+    """A bigint at the source is a numeric in the table that somebody else has made."""
+
+    def select(table: TableId) -> TableSettings | None:
+        found = everything(table)
+        return found and replace(found, policy=Policy(too_long=Handling.QUARANTINE))
+
+    with copy_of(shop, pg_warehouse) as made:
+        made.select = select
+        made.run("create schema shop")
+        made.run("create table shop.orders (id numeric primary key, name varchar(3))")
+        shop.run("update shop.orders set name = 'too long' where id in (4, 5)")
+        with made.following(ORDERS):
+            made.select = everything  # by which they would be cut, and be there
+            told = made.verify(ORDERS)
+            assert (told.differences, told.aside) == (0, 2)
+            shop.run("delete from shop.orders where id = 5")
+            made.arrived()
+        states = made.run("select state from cartridge_warp_metadata.quarantine order by key")
+        assert states == [("waiting",), ("superseded",)]  # it must never land any more
 
 
 def test_a_change_on_its_way_is_waited_for(

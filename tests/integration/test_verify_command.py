@@ -112,10 +112,11 @@ def test_what_differs_is_told_mended_and_proved(terminal: Terminal, tmp_path: Pa
         file = tmp_path / "proof.json"
         code, told = terminal.verify(write=file)
         assert (code, told["equal"]) == (startup.DONE, True)
-    _proves(terminal, file)
+    proves(terminal, file)
 
 
-def _proves(terminal: Terminal, file: Path) -> None:
+def proves(terminal: Terminal, file: Path) -> None:
+    """That a certificate holds, and neither itself nor a row can be changed unseen."""
     code, checked = terminal.check(file)
     assert (code, checked["equal"], checked["same_configuration"]) == (startup.DONE, True, True)
     written = file.read_text()

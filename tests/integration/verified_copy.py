@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
@@ -19,7 +19,7 @@ from warp.comparison import Ends
 from warp.destinations.postgresql import PostgresDestination, PostgresOptions
 from warp.digest.seams import Kept, Pass, Verifications
 from warp.errors import TransientError
-from warp.interfaces import DestinationConnector, SourceConnector
+from warp.interfaces import DestinationConnector, MetadataStore, SourceConnector
 from warp.model import Lease, Phase, TableId, TableSelection, UnitKind, WorkUnit
 from warp.own_process import wait_until
 from warp.pipeline import NoMeter
@@ -67,9 +67,7 @@ class VerifiedCopy:
         with closing(self.make_source()) as source, closing(self.destination()) as destination:
             metadata = destination.metadata()
             metadata.prepare()
-            stream = WorkUnit.stream(SCHEMA)
-            metadata.register(stream, position=source.position(), phase=Phase.STREAMING)
-            source.tables()  # publishes them, where that is to be done
+            self.begin(source, metadata, tables)
             for table in tables:
                 version = source.version()
                 chunks = source.chunks(table, self.rows)
@@ -82,6 +80,14 @@ class VerifiedCopy:
                 )
             for table in tables:
                 metadata.settle(SCHEMA, table)
+
+    def begin(
+        self, source: SourceConnector, metadata: MetadataStore, tables: Sequence[TableId]
+    ) -> None:
+        """Where changes are followed from."""
+        stream = WorkUnit.stream(SCHEMA)
+        metadata.register(stream, position=source.position(), phase=Phase.STREAMING)
+        source.tables()  # publishes them, where that is to be done
 
     @contextmanager
     def streaming(self) -> Iterator[None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pretended_bigquery import ORDERS, Answer, Pretended, orders, source_of
 
 from warp import rehearsal
@@ -24,8 +26,24 @@ def test_a_comparison_scans_the_table_at_both_times() -> None:
     [cost] = source_of(service, Capture.HASH).cost()
     assert (cost.table, cost.way, cost.snapshot) == (ORDERS, "comparison", PROCESSED)
     assert cost.run == 2 * PROCESSED
+    assert cost.verification == PROCESSED
     assert not service.asked()  # a dry run bills nothing
     assert rehearsal.billed(source_of(service, Capture.HASH), ORDERS) == cost  # as `plan` asks
+
+
+def test_a_verification_scans_a_table_that_is_not_clustered_once_for_each_range() -> None:
+    large = {"numRows": "1000", "numBytes": str(10**9)}
+    ranges = {"chunk_rows": 100}
+
+    def verification(**more: Any) -> int | None:
+        limit = more.pop("scan_limit", "100GB")
+        service = Pretended({"orders": orders(**large, **more)})
+        [cost] = source_of(service, Capture.HASH, ranges, scan_limit=limit).cost()
+        return cost.verification
+
+    assert verification() == 10 * PROCESSED
+    assert verification(clustering={"fields": ["id"]}) == PROCESSED
+    assert verification(scan_limit="3GB") == 3 * PROCESSED  # so many ranges and no more
 
 
 def test_a_run_by_times_looks_for_the_greatest_and_then_reads() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from warp.digest.seams import Compared
+from warp.digest.seams import Compared, Delivered
 from warp.errors import SourceRefused
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -156,6 +157,35 @@ def test_no_server_sums_up_what_is_covered(database: MemoryDatabase) -> None:
         source.summing(Chunk(PEOPLE, 0), Compared(source.get_schema([PEOPLE])[PEOPLE], (), ()))
         is None
     )
+
+
+def test_rows_as_they_were_are_covered_as_those_of_now(database: MemoryDatabase) -> None:
+    asked: list[Any] = []
+
+    class Remembering(Partial):
+        traits = replace(Partial.traits, remembers=True)
+
+        def delivered(self, table: TableId, position: Position) -> Delivered:
+            return Delivered(int(position.token), exact=True)
+
+        def rows_at(self, chunk: Chunk, at: int) -> Iterator[ChangeBatch]:
+            asked.append(at)
+            return self.get_full_snapshot(chunk)
+
+        def look_up_at(self, rows: TableChanges, at: int) -> TableChanges:
+            raise AssertionError("nobody can ask for a hash")
+
+    source = covered(database, ("mail", Cover.HASH), ("name", Cover.DROP), kind=Remembering)
+    place = Position("7")
+    assert source.delivered(PEOPLE, place) == Delivered(7, exact=True)
+    assert source.delivered(PEOPLE, source._sealed(place, True)) == Delivered(7, exact=True)
+    hashed = [Covering(KEY).text(Cover.HASH, f"{n}{SECRET}") for n in range(5)]
+    found = [row for b in source.rows_at(Chunk(PEOPLE, 0), 7) for row in rows_of(b)]
+    assert sorted(found) == sorted(zip(hashed, range(5), strict=True))
+    schema = TableSchema(PEOPLE, (Column("mail", Kind.TEXT),), ("mail",))
+    one = TableChanges(PEOPLE, bytearray(b"r"), [0], schema, [[hashed[3]]])
+    assert list(source.look_up_at(one, 6).rows()) == [(hashed[3], 3)]
+    assert asked == [7, 6]
 
 
 def test_a_way_to_rows_that_is_not_covered_is_closed(database: MemoryDatabase) -> None:

@@ -86,11 +86,12 @@ def test_a_table_that_cannot_be_carried_says_why_and_the_others_go_on() -> None:
 
 
 def test_a_source_that_bills_says_what_reading_costs() -> None:
-    cost = Cost(ORDERS, "history", 12, None, cap=10, why_unknown="no history")
+    cost = Cost(ORDERS, "history", 12, None, cap=10, why_unknown="no history", verification=7)
     [table] = document(dataclasses.replace(told(), billed=cost))["tables"]
     assert table["billed"] == {
         "snapshot": 12,
         "run": None,
+        "verification": 7,
         "refused": True,
         "why_unknown": "no history",
     }

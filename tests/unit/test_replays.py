@@ -12,27 +12,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warp import pipeline, replays
+from warp.compact import Compacted
 from warp.evolve import evolve
 from warp.model import (
     ABSENT,
     UNCHANGED,
     Aside,
+    ChangeBatch,
     Chunk,
     Column,
+    Handling,
     Kind,
     Lease,
     Operation,
     Phase,
+    Policy,
+    Position,
     QuarantinedRow,
     Replay,
     SetAside,
     TableChanges,
     TableId,
     TableSchema,
+    TableSettings,
     WorkUnit,
     schema_of,
 )
 from warp.replays import Standing, overruled
+from warp.staged import stage
 from warp.testing.contracts import ORDERS, SCHEMA, STREAM, Unit, aside, select
 from warp.testing.memory import (
     MemoryDatabase,
@@ -186,6 +193,61 @@ def test_a_cell_says_nothing_about_the_other_columns() -> None:
     cell = aside(UPDATE, 5, 7, "a", column="name")
     _, rows, _ = shaped([set_aside(4, cell)], wide)
     assert rows == [(7, "a", UNCHANGED)]
+
+
+def test_a_row_is_set_aside_under_the_key_that_the_destination_has() -> None:
+    """Of other kinds and in another order at the source: whoever looks for what waits of a key has
+    the destination's, and compares texts."""
+    source = TableSchema(
+        ORDERS,
+        (Column("b", Kind.INT64), Column("a", Kind.UUID), Column("v", Kind.JSON)),
+        ("a", "b"),
+    )
+    have = TableSchema(
+        ORDERS,
+        (Column("v", Kind.INT64, fixed=True), Column("a", Kind.TEXT), Column("b", Kind.DECIMAL)),
+        ("a", "b"),
+        version=1,
+    )
+    part = TableChanges(
+        ORDERS, bytearray([CREATE]), [5], source, [[7], [bytes(range(16))], [b'{"x": 1}']]
+    )
+    stopped = Policy(drastic=Handling.QUARANTINE)
+
+    def selecting(table: TableId) -> TableSettings | None:
+        found = select(table)
+        return found and replace(found, policy=stopped)
+
+    plan = evolve(ChangeBatch([part], Position("here")), {ORDERS: have}, selecting)
+    [row] = plan.quarantined
+    written: list[list[Any]] = [[None], ["00010203-0405-0607-0809-0a0b0c0d0e0f"], [Decimal(7)]]
+    assert row.key == stage(have, Compacted(bytes([CREATE]), [5], written)).key_of(0)
+    # And it is still whole: it lands where its column holds such a value.
+    wider = replace(have, columns=(Column("v", Kind.JSON), *have.columns[1:]))
+    loaded = replays.load([set_aside(1, row)], wider)
+    assert loaded.unreadable == {}
+    again = evolve(loaded.batch, {ORDERS: wider}, selecting)
+    [landing] = [list(part.rows()) for part in again.batch.changes]
+    assert landing == [(b'{"x": 1}', "00010203-0405-0607-0809-0a0b0c0d0e0f", Decimal(7))]
+
+
+def test_a_key_that_has_no_form_at_the_destination_is_kept_as_its_source_has_it() -> None:
+    source = TableSchema(ORDERS, (Column("id", Kind.TEXT),), ("id",))
+    have = TableSchema(ORDERS, (Column("id", Kind.INT64, fixed=True),), ("id",), version=1)
+    part = TableChanges(ORDERS, bytearray([CREATE]), [5], source, [["seven"]])
+    [row] = evolve(ChangeBatch([part], Position("here")), {ORDERS: have}, select).quarantined
+    assert (row.key, row.kinds) == ('{"id": "seven"}', {"id": "text"})
+
+
+def test_a_cell_that_was_left_out_of_its_row_can_be_read_again() -> None:
+    source = TableSchema(ORDERS, (Column("id", Kind.INT32), Column("name", Kind.JSON)), ("id",))
+    have = replace(HAVE, columns=(HAVE.columns[0], Column("name", Kind.INT64, fixed=True)))
+    part = TableChanges(ORDERS, bytearray([UPDATE]), [5], source, [[7], [b'{"x": 1}']])
+    [cell] = evolve(ChangeBatch([part], Position("here")), {ORDERS: have}, select).quarantined
+    assert cell.column == "name"
+    wider = replace(HAVE, columns=(HAVE.columns[0], Column("name", Kind.JSON)))
+    _, rows, _ = shaped([set_aside(1, cell)], wider)
+    assert rows == [(7, b'{"x": 1}')]
 
 
 def test_what_a_partial_row_does_not_say_is_kept_and_a_whole_row_does_not_have_it() -> None:

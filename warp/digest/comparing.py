@@ -39,6 +39,7 @@ class Sort(StrEnum):
 class Judgement(StrEnum):
     SAME = "same"
     ASIDE = "aside"  # the row was set aside, or waits for another: known, and told elsewhere
+    LATER = "later"  # it may have changed since what is compared: the next run brings it
     DIFFERENT = "different"
     MOVING = "moving"  # look again
 
@@ -69,6 +70,8 @@ class Seen:
     expected: Forms | None = None  # None: the source has no such row
     aside: bool = False  # the source's row is one that cannot be written
     stored: Stored | None = None
+    later: bool = False  # not sure to be of the moment that is compared
+    at: int | None = None  # that moment, as a version, where it is not now
 
     @property
     def found(self) -> Forms | None:
@@ -112,6 +115,8 @@ def judge(before: Seen | None, now: Seen, columns: Sequence[Column]) -> Judgemen
         return Judgement.SAME
     if now.aside:
         return Judgement.ASIDE
+    if now.later:
+        return Judgement.LATER
     if before is None or before.stored != now.stored or before.expected != now.expected:
         return Judgement.MOVING
     return Judgement.DIFFERENT

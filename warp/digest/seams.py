@@ -6,7 +6,7 @@ where they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
@@ -16,6 +16,7 @@ from warp.errors import DestinationRefused, SourceRefused
 from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import (
     Cells,
+    ChangeBatch,
     Chunk,
     Column,
     Kind,
@@ -151,6 +152,35 @@ class ReadsKeys(ComparedSource, Protocol):
         order key from before they were read, or `least` where that is higher.  Waits for nobody who
         writes to the table.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """How far the runs of a polled table have brought it, in the source's versions."""
+
+    at: int  # what the table held then, the destination has
+    # Where not exact, a run may have brought later rows too: only of a key whose row is still as it
+    # was, and is no newer at the destination, it is sure what there should be.
+    exact: bool
+
+
+class Remembers(ComparedSource, Protocol):
+    """What a source can do besides whose `traits.remembers` says so: show a table as it was."""
+
+    def delivered(self, table: TableId, position: Position) -> Delivered | None:
+        """What the destination has while the marker of the table's poll stands here, between runs.
+
+        None where nothing is known of it, or the table cannot be shown as it was then (any more).
+        """
+        ...
+
+    def rows_at(self, chunk: Chunk, at: int) -> Iterator[ChangeBatch]:
+        """As `get_full_snapshot`, as they were then."""
+        ...
+
+    def look_up_at(self, rows: TableChanges, at: int) -> TableChanges:
+        """As `look_up`, as they were then."""
         ...
 
 

@@ -8,7 +8,7 @@ Tables without rules pass as they are.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import structlog
 
 from warp.cells import taken, unchanged
 from warp.diagnosis import failed, ok, refuse, warning
-from warp.digest.seams import Compared, Summing, compared_source
+from warp.digest.seams import Compared, Delivered, Summing, compared_source
 from warp.errors import SourceRefused, WarpError
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -153,12 +153,31 @@ class CoveredSource:
         for batch in self._inner.poll(table, after, fire_time=fire_time):
             yield self._covered(batch, sealed=sealed)
 
+    def rows_at(self, chunk: Chunk, at: int) -> Iterator[ChangeBatch]:
+        for batch in self._inner.rows_at(chunk, at):
+            yield self._covered(batch, sealed=self._seals_log)
+
     def look_up(self, rows: TableChanges) -> TableChanges:
+        return self._looked_up(rows, self._inner.look_up, self._inner.get_full_snapshot)
+
+    def look_up_at(self, rows: TableChanges, at: int) -> TableChanges:
+        return self._looked_up(
+            rows,
+            lambda asked: self._inner.look_up_at(asked, at),
+            lambda chunk: self._inner.rows_at(chunk, at),
+        )
+
+    def _looked_up(
+        self,
+        rows: TableChanges,
+        look_up: Callable[[TableChanges], TableChanges],
+        read: Callable[[Chunk], Iterator[ChangeBatch]],
+    ) -> TableChanges:
         privacy = self._privacy(rows.table)
         if privacy is None:
-            return self._rows_of_inner(rows)
+            return look_up(rows)
         if not self._covers_key(rows.table):
-            return self._part(self._rows_of_inner(rows))
+            return self._part(look_up(rows))
         keys = _keys(rows)
         known = {
             key: at
@@ -167,17 +186,18 @@ class CoveredSource:
             if table == rows.table
         }
         if rows.schema is not None and all(key in known for key in keys):
-            return self._part(self._rows_of_inner(_of_keys(rows, [known[key] for key in keys])))
-        return self._searched(rows, frozenset(keys))
+            return self._part(look_up(_of_keys(rows, [known[key] for key in keys])))
+        return self._searched(rows, frozenset(keys), read)
 
-    def _rows_of_inner(self, rows: TableChanges) -> TableChanges:
-        found: TableChanges = self._inner.look_up(rows)
-        return found
-
-    def _searched(self, rows: TableChanges, wanted: frozenset[_Key]) -> TableChanges:
+    def _searched(
+        self,
+        rows: TableChanges,
+        wanted: frozenset[_Key],
+        read: Callable[[Chunk], Iterator[ChangeBatch]],
+    ) -> TableChanges:
         """The rows of covered keys, which only the whole table can tell."""
         found: TableChanges | None = None
-        for batch in self._inner.get_full_snapshot(Chunk(rows.table, 0)):
+        for batch in read(Chunk(rows.table, 0)):
             for part in map(self._part, batch.changes):
                 at = [row for row, key in enumerate(self._keys_as(rows, part)) if key in wanted]
                 more = _taken(part, at)
@@ -266,6 +286,10 @@ class CoveredSource:
     def poll_start(self, table: TableId, *, fire_time: float) -> Position:
         start: Position = self._inner.poll_start(table, fire_time=fire_time)
         return self._sealed(start, self._covers_key(table))
+
+    def delivered(self, table: TableId, position: Position) -> Delivered | None:
+        found: Delivered | None = self._inner.delivered(table, self._opened(position))
+        return found
 
     def reached(self, position: Position, goal: Position) -> bool:
         return bool(self._inner.reached(self._opened(position), self._opened(goal)))

@@ -12,7 +12,8 @@ wheels.  Where it refuses what BigQuery takes:
   so that no MERGE worked inside BEGIN TRANSACTION;
 * its PARSE_JSON takes one argument and not BigQuery's `wide_number_mode`;
 * it takes the `=` of `SET tags = …` for a comparison, which JSON has none of, so that a row deleted
-  beside a snapshot could not become a tombstone.
+  beside a snapshot could not become a tombstone;
+* it shows a read session the table as it is, whatever `snapshot_time` was asked for.
 
 And where it spends its time, which was a fifth of a second of CPU for each statement: for each
 table of each statement it reads a list of all columns and one of all tables there are, and for
@@ -88,6 +89,33 @@ def _but_in_assignments(compare: Callable[[Any, Any], Any]) -> Callable[[Any, An
         return compare(node, context)
 
     return rule
+
+
+_WHOLE = re.compile(r"SELECT \* FROM `[^`]*`")
+
+
+def _keep_sessions_at_their_time() -> None:
+    """What is read of a session is then the table as it was, however long the reading takes."""
+    from local_bigquery.grpc import read
+
+    create, parse, table = read.create_session, read.parse, read.table
+    asked = threading.local()
+
+    def create_session(request: Any) -> Any:
+        session = request.read_session
+        asked.at = None
+        if not table(session.table)[0].startswith(_PLAIN):  # which have no history
+            asked.at = session.table_modifiers.snapshot_time
+        return create(request)
+
+    def parse_as_of(statement: str) -> Any:
+        if asked.at:
+            moment = f" FOR SYSTEM_TIME AS OF TIMESTAMP '{asked.at.isoformat(sep=' ')}'"
+            statement = _WHOLE.sub(lambda found: found[0] + moment, statement, count=1)
+        return parse(statement)
+
+    read.create_session = create_session
+    read.parse = parse_as_of
 
 
 # --- where it spends its time --------------------------------------------------------------------
@@ -446,6 +474,7 @@ def _translate_once(columns: Callable[..., Any]) -> None:
 
 
 def serve() -> None:
+    _keep_sessions_at_their_time()  # before anybody else knows the functions
     from local_bigquery.catalog import tables
     from local_bigquery.cli import main
     from local_bigquery.jobs import merge, query

@@ -37,7 +37,7 @@ _DIALECT: Final = BigQueryDialect()
 _DIFFERENCE, _WHOLE = "difference", "whole"
 _GONE: Final = Declared("_cw_gone", "BOOL")
 # A run must end before the window does.
-_MARGIN: Final = 3600.0  # seconds
+MARGIN: Final = 3600.0  # seconds
 
 
 def start(server: Server, table: Table | None, *, fire_time: float) -> Position:
@@ -96,7 +96,7 @@ def at_of(place: Place) -> int:
 
 def _begin(server: Server, catalog: Catalog, table: Table, place: Place) -> Place:
     now = max(server.now(), place.version)
-    reach = catalog.time_travel(table.id.namespace) - _MARGIN
+    reach = catalog.time_travel(table.id.namespace) - MARGIN
     before = place.upto
     if (
         before is None
@@ -170,7 +170,7 @@ def _without_key(
     """In one go, at a time of its own: no row replaces another, so all earlier ones must go."""
     at = max(server.now(), place.version + 1)
     schema = table.proposal()
-    place = replace(place, reading=None)
+    place = replace(place, about=table.signature, upto=None, reading=None)
     for reached, part in runs.read(
         server,
         place,
@@ -182,5 +182,5 @@ def _without_key(
             cells = reading.cells(part, table.columns)
             end = replace(reached, reading=None).position(fire_time)
             yield batches.batch([batches.rows(schema, cells, at, Operation.READ)], end)
-    done = replace(place, version=at, upto=None)
+    done = replace(place, version=at, upto=at)
     yield batches.batch([batches.truncate(schema, at - 1)], done.position(fire_time))

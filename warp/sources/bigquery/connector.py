@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Final, NoReturn
 
 import structlog
@@ -13,6 +13,7 @@ from warp.capture import preflight as strategies_preflight
 from warp.capture import timestamp
 from warp.capture.places import Place, Strategy, parse
 from warp.diagnosis import refuse
+from warp.digest.seams import BoundsOf, Compared, Delivered, Summing
 from warp.errors import SourceRefused
 from warp.interfaces import SourceTraits
 from warp.model import (
@@ -29,7 +30,7 @@ from warp.model import (
     TableSettings,
     Verdict,
 )
-from warp.sources.bigquery import comparison, costs, history, preflight, snapshot
+from warp.sources.bigquery import compared, comparison, costs, history, preflight, snapshot
 from warp.sources.bigquery.capture import CaptureSide
 from warp.sources.bigquery.catalog import Catalog, Table
 from warp.sources.bigquery.options import BigQuerySourceOptions
@@ -46,7 +47,9 @@ class BigQuerySource:
 
     Options: ClassVar[type[BaseModel]] = BigQuerySourceOptions
     # BigQuery remembers the changes of each table, but has no log that waits to be followed.
-    traits: ClassVar[SourceTraits] = SourceTraits(streams=False, bills=True, estimates=True)
+    traits: ClassVar[SourceTraits] = SourceTraits(
+        streams=False, bills=True, estimates=True, compares=True, remembers=True
+    )
 
     def __init__(
         self,
@@ -143,8 +146,43 @@ class BigQuerySource:
     def acknowledge(self, position: Position) -> None:
         """The history is kept by age, whoever has read it."""
 
+    # -- compared with what it was brought to
+
+    def bounds(self, chunk: Chunk) -> BoundsOf | None:
+        found = self.catalog.table(chunk.table)
+        return None if found is None else compared.bounds(found, chunk)
+
+    def summing(self, chunk: Chunk, compared: Compared) -> Summing | None:
+        """None: its functions would bill the same bytes, and not every form has one."""
+        return None
+
+    def delivered(self, table: TableId, position: Position) -> Delivered | None:
+        found = self.catalog.table(table)
+        if found is None:
+            return None
+        settings = self._settings(table)
+        return compared.delivered(self.server, self.catalog, found, settings, position)
+
     def look_up(self, rows: TableChanges) -> TableChanges:
-        raise SourceRefused("BigQuery delivers whole rows only, so none has to be looked up")
+        return self._looked_up(rows, None)
+
+    def look_up_at(self, rows: TableChanges, at: int) -> TableChanges:
+        return self._looked_up(rows, at)
+
+    def _looked_up(self, rows: TableChanges, at: int | None) -> TableChanges:
+        found = self.catalog.table(rows.table)
+        if found is None:
+            return TableChanges(rows.table, bytearray(), [], rows.schema, [])
+        return compared.look_up(self.server, found, rows, at)
+
+    def rows_at(self, chunk: Chunk, at: int) -> Iterator[ChangeBatch]:
+        found = self.catalog.table(chunk.table)
+        if found is None:
+            return
+        end = Place(Strategy.HISTORY, upto=at, version=at).position(at / 1_000_000)
+        parts = compared.rows_at(self.server, found, chunk, self._full_load(chunk.table), at)
+        for changes in parts:
+            yield ChangeBatch([changes], end, read_at=time.time())
 
     def _no_log(self) -> NoReturn:
         raise SourceRefused("BigQuery has no log to follow; its tables are polled")
@@ -161,13 +199,18 @@ class BigQuerySource:
             yield ChangeBatch([], self.position(), read_at=time.time())
             return
 
-        def rows() -> int:
-            settings = self._selection(chunk.table)
-            return settings.full_load_batch_size if settings else _READ_SIZE
-
-        for at, changes in snapshot.read(self.server, table, chunk, rows):
+        for at, changes in snapshot.read(self.server, table, chunk, self._full_load(chunk.table)):
             end = Place(Strategy.HISTORY, upto=at, version=at).position(at / 1_000_000)
             yield ChangeBatch([] if changes is None else [changes], end, read_at=time.time())
+
+    def _full_load(self, table: TableId) -> Callable[[], int]:
+        """Rows of a part, which may change while they are read."""
+
+        def rows() -> int:
+            settings = self._selection(table)
+            return settings.full_load_batch_size if settings else _READ_SIZE
+
+        return rows
 
     def poll(
         self, table: TableId, position: Position | None, *, fire_time: float

@@ -14,7 +14,7 @@ from warp.capture.clocks import SECOND
 from warp.capture.pages import Between, Order
 from warp.errors import SourceRefused
 from warp.model import Column, Cost, TableSettings
-from warp.sources.bigquery import history, snapshot
+from warp.sources.bigquery import compared, history, snapshot
 from warp.sources.bigquery.catalog import Table
 from warp.sources.bigquery.dialect import BigQueryDialect
 from warp.sources.bigquery.server import Server
@@ -31,17 +31,19 @@ def cost(server: Server, table: Table, settings: TableSettings) -> Cost:
     doing = f"estimate what reading {table.id} costs"
     whole = server.estimate(snapshot.select(table, name), doing=doing)
     cap = server.options.maximum_bytes_billed
+    compare = compared.scans(server, table, settings.chunk_rows) * _billed(whole)
     if way is Way.COMPARISON:
         # What was there before is one scan, what is there now another.
-        return Cost(table.id, way, _billed(whole), 2 * _billed(whole), cap)
+        run = 2 * _billed(whole)
+        return Cost(table.id, way, _billed(whole), run, cap, verification=compare)
     try:
         run = sum(
             _billed(server.estimate(statement, doing=doing))
             for statement in _statements(server, table, settings, way)
         )
     except SourceRefused as error:
-        return Cost(table.id, way, _billed(whole), None, cap, error.message)
-    return Cost(table.id, way, _billed(whole), run, cap)
+        return Cost(table.id, way, _billed(whole), None, cap, error.message, compare)
+    return Cost(table.id, way, _billed(whole), run, cap, verification=compare)
 
 
 def _statements(server: Server, table: Table, settings: TableSettings, way: Way) -> Sequence[str]:

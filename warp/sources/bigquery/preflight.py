@@ -223,6 +223,8 @@ def _cost(server: Server, table: Table, settings: TableSettings) -> Diagnosis:
         return warning(code, subject, expected, error.message, "")
     run = "unknown" if found.run is None else f"{found.run:,} bytes"
     said = f"{found.snapshot:,} bytes once, then {run} a run ({found.way})"
+    if found.verification is not None:
+        said += f"; {found.verification:,} for each pass of `verify`"
     if found.is_refused:
         mend = "raise source.maximum_bytes_billed, or leave the table out"
         return failed(code, subject, expected, said, mend)

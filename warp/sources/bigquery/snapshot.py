@@ -47,16 +47,16 @@ def cut(server: Server, table: Table, rows: int) -> list[Chunk]:
         [(counted,)] = server.ask(f"SELECT COUNT(*) FROM {name}", doing=f"count {table.id}")
         table = replace(table, rows=int(counted))
     wanted = -(-table.rows // max(1, rows))
-    affordable = _affordable(server, table)
+    most = affordable(server, table)
     leading = table.column(table.key[0]) if table.key else None
     if leading is None or wanted < 2:  # a chunk of a table without a key takes the place of all
         return [Chunk(table.id, 0, rows=table.rows)]
-    if leading.kind not in _RANGED or affordable < wanted:
+    if leading.kind not in _RANGED or most < wanted:
         if server.reader is not None:
             return _streams(server, table, min(wanted, _MOST_STREAMS))
-        if leading.kind not in _RANGED or affordable < 2:
+        if leading.kind not in _RANGED or most < 2:
             return [Chunk(table.id, 0, rows=table.rows)]
-    edges = _edges(server, table, leading, min(wanted, affordable))
+    edges = _edges(server, table, leading, min(wanted, most))
     share = -(-table.rows // (len(edges) + 1))
     return [
         Chunk(table.id, number, lower, upper, share)
@@ -81,7 +81,7 @@ def _stream_of(chunk: Chunk) -> tuple[Taken, int] | None:
     return (Taken("stream", str(said["stream"])), int(said["at"])) if said else None
 
 
-def _affordable(server: Server, table: Table) -> int:
+def affordable(server: Server, table: Table) -> int:
     """How many ranges may scan the table each."""
     if not table.bytes or table.prunes_by(table.key[0] if table.key else ""):
         return max(1, table.rows)
@@ -132,13 +132,19 @@ def within(chunk: Chunk, table: Table) -> str:
     return " AND ".join(conditions)
 
 
-def _literal(chunk: Chunk, leading: Declared, text: str) -> str:
+def value_of(leading: Declared, text: str) -> str | None:
+    """The value that `bound` wrote; None where the column has become another, or it is a stream."""
     try:
         declared, value = json.loads(text)
-    except (ValueError, TypeError) as error:
-        raise _moved(chunk, repr(text)) from error
-    if declared != leading.type:
-        raise _moved(chunk, f"{leading.type} where it was {declared}")
+    except (ValueError, TypeError):
+        return None
+    return str(value) if declared == leading.type else None
+
+
+def _literal(chunk: Chunk, leading: Declared, text: str) -> str:
+    value = value_of(leading, text)
+    if value is None:
+        raise _moved(chunk, f"{leading.type} where it was {text}")
     return _DIALECT.literal(leading.kind, value)
 
 
@@ -151,11 +157,14 @@ def _moved(chunk: Chunk, found: str) -> SourceRefused:
 
 
 def read(
-    server: Server, table: Table, chunk: Chunk, rows: Callable[[], int]
+    server: Server, table: Table, chunk: Chunk, rows: Callable[[], int], *, at: int | None = None
 ) -> Iterator[tuple[int, TableChanges | None]]:
-    """(the time that is read, rows of it); at least one pair, also of an empty range."""
+    """(the time that is read, rows of it); at least one pair, also of an empty range.
+
+    As they are now, or were `at` a time; but a stream is of its own time.
+    """
     stream = _stream_of(chunk)
-    at = stream[1] if stream is not None else server.now()
+    at = stream[1] if stream is not None else at or server.now()
     batches = (
         _of_stream(server, table, stream[0])
         if stream is not None
