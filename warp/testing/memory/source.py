@@ -186,14 +186,15 @@ class MemorySource:
         after = int(position.token)
         begun = 0  # changes of the transaction behind it that were yielded already
         while not self.closed:
-            if after < self.database.first:
-                raise PositionLost(
-                    f"the log begins at {self.database.first}, the marker stands at {after}; "
-                    "run `cartridge-warp resync`"
-                )
             with self.database.changed:
                 if self.database.version == after:
                     self.database.changed.wait(idle)
+                # Looked at with the log that is read next: it may have been cut in the wait.
+                if after < self.database.first:
+                    raise PositionLost(
+                        f"the log begins at {self.database.first}, the marker stands at {after}; "
+                        "run `cartridge-warp resync`"
+                    )
                 sizes = [s.write_batch_size for t in self.database.tables if (s := selection(t))]
                 left = [e for e in self.database.log if e[0] > after][begun:]
                 events = left[: min(sizes, default=100)]
