@@ -416,10 +416,13 @@ class MetadataStore(Protocol):
         """All markers, or those of some kinds."""
         ...
 
-    def mark(self, unit_id: str, phase: Phase) -> None:
+    def mark(self, unit_id: str, phase: Phase, *, seen: int | None = None) -> bool:
         """Set a unit's phase without touching its position: FAILED, PAUSED, or back again.
 
         The fence grows, so that a worker that is at the unit must adopt it anew, and sees it.
+        Where a fence above `seen` stands, somebody has been at the unit or decided about it since
+        that was read: nothing changes, and False is returned.  So a request that arrives when its
+        caller has long given it up undoes nothing.
         """
         ...
 

@@ -461,7 +461,7 @@ class Turn:
         if self._held.alive():  # else its phase is the next owner's to say
 
             def mark_failed(metadata: MetadataStore) -> None:
-                metadata.mark(self._unit.id, Phase.FAILED)
+                metadata.mark(self._unit.id, Phase.FAILED, seen=self._held.lease.fence)
 
             self._book("mark", mark_failed)
         return Outcome("failed", delay=None, dead=True, error=str(error))

@@ -313,6 +313,18 @@ BUGS: Final[Mapping[str, Bug]] = {
         (Script("renew", "{}, now + ttl", "{}, now + ttl / 2"),),
         often(Fault.SLOW, "ledger.renew", seconds=1.4) * 3,
     ),
+    "a pause that arrives late stops what was resumed since": Bug(
+        (
+            Line(
+                MemoryMetadata,
+                "mark",
+                "if marker is None or (seen is not None and marker.fence > seen):",
+                "if marker is None:",
+            ),
+        ),
+        None,
+        first=22573,
+    ),
     "a process holds a unit twice": Bug(
         (Line(Holds, "add", "earlier.lose()", "pass"),), None, first=20578
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from warp.destinations.bigquery import books, markers, quarantine, verdicts
 from warp.destinations.bigquery.books import Numbers
@@ -34,6 +34,7 @@ from warp.model import (
 # Five values for each chunk's row, of the ten thousand that one request may bind.
 MOST_CHUNKS = 1_000
 STAGED_FOR = 2 * 86_400.0  # seconds
+_ANY_FENCE: Final = (1 << 63) - 1
 
 
 class BigQueryMetadata:
@@ -106,12 +107,19 @@ class BigQueryMetadata:
         with self._session.meaning("reading the markers"):
             return self._groups.all(kinds)
 
-    def mark(self, unit_id: str, phase: Phase) -> None:
+    def mark(self, unit_id: str, phase: Phase, *, seen: int | None = None) -> bool:
         with self._session.meaning(f"marking {unit_id} {phase}"):
-            marker = next((m for m in self._groups.all() if m.unit.id == unit_id), None)
-            if marker is not None:
-                group = self._groups.quoted(markers.group_of(marker.unit))
-                self._change("mark", {"group": group}, unit=unit_id, phase=phase.value)
+            marker = self._marker(unit_id)
+            if marker is None or (seen is not None and marker.fence > seen):
+                return False
+            group = self._groups.quoted(markers.group_of(marker.unit))
+            most = _ANY_FENCE if seen is None else seen
+            self._change("mark", {"group": group}, unit=unit_id, phase=phase.value, seen=most)
+            now = self._marker(unit_id)
+            return now is not None and now.fence > marker.fence
+
+    def _marker(self, unit_id: str) -> Marker | None:
+        return next((m for m in self._groups.all() if m.unit.id == unit_id), None)
 
     def _change(self, statement: str, places: dict[str, str], **values: Any) -> None:
         """One statement that is always to be made."""

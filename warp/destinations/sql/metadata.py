@@ -109,9 +109,10 @@ class SqlMetadata(ABC, Generic[S]):
             ).fetchall()
             return [markers.from_row(self._session, row) for row in rows]
 
-    def mark(self, unit_id: str, phase: Phase) -> None:
+    def mark(self, unit_id: str, phase: Phase, *, seen: int | None = None) -> bool:
         with self._session.meaning(f"marking {unit_id} {phase}"):
-            self._session.named("mark", unit=unit_id, phase=phase.value)
+            found = self._session.named("mark", unit=unit_id, phase=phase.value, seen=seen)
+        return bool(found.rowcount)
 
     # -- snapshots
 

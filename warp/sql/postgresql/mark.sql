@@ -2,4 +2,4 @@
 -- that is at it must adopt the unit anew and then sees the phase; its next write would hide it.
 update {meta}.sync_markers
 set phase = %(phase)s, fence = fence + 1, updated_at = clock_timestamp()
-where unit = %(unit)s
+where unit = %(unit)s and (%(seen)s::bigint is null or fence <= %(seen)s)

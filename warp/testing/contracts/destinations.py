@@ -17,12 +17,14 @@ from warp.model import (
     Chunk,
     Column,
     Kind,
+    Marker,
     Phase,
     Position,
     QuarantinedRow,
     SchemaChange,
     TableChanges,
     TableId,
+    UnitKind,
     WorkUnit,
 )
 from warp.testing.contracts.orders import (
@@ -414,6 +416,21 @@ class DestinationContract(QuarantineContract):
         assert self.missing(stream, 1) == []
 
     # -- bookkeeping
+
+    def test_a_mark_under_a_fence_that_has_passed_changes_nothing(self) -> None:
+        """It was sent before somebody decided otherwise, and arrives after."""
+        stream = self.settled()
+        metadata = stream.destination.metadata()
+
+        def found() -> Marker:
+            return next(m for m in metadata.markers((UnitKind.STREAM,)) if m.unit == STREAM)
+
+        seen = found().fence
+        assert metadata.mark(STREAM.id, Phase.PAUSED, seen=seen)
+        assert metadata.mark(STREAM.id, Phase.STREAMING, seen=found().fence)
+        assert not metadata.mark(STREAM.id, Phase.PAUSED, seen=seen)
+        assert (found().phase, found().fence) == (Phase.STREAMING, seen + 2)
+        assert not metadata.mark("stream:nobody", Phase.PAUSED)
 
     def test_a_resync_fences_off_the_running_stream(self) -> None:
         stream = self.settled()

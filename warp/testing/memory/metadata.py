@@ -98,14 +98,14 @@ class MemoryMetadata:
         with self.warehouse.lock:
             return [m for m in self.warehouse.markers.values() if not kinds or m.unit.kind in kinds]
 
-    def mark(self, unit_id: str, phase: Phase) -> None:
+    def mark(self, unit_id: str, phase: Phase, *, seen: int | None = None) -> bool:
         with self.warehouse.lock:
-            if unit_id in self.warehouse.markers:
-                marker = self.warehouse.markers[unit_id]
-                # The fence grows, so that a worker that is at it adopts it anew and sees the phase.
-                self.warehouse.markers[unit_id] = replace(
-                    marker, phase=phase, fence=marker.fence + 1
-                )
+            marker = self.warehouse.markers.get(unit_id)
+            if marker is None or (seen is not None and marker.fence > seen):
+                return False
+            # The fence grows, so that a worker that is at it adopts it anew and sees the phase.
+            self.warehouse.markers[unit_id] = replace(marker, phase=phase, fence=marker.fence + 1)
+            return True
 
     def follow(self, stream: WorkUnit, follows: str, *, left: Sequence[WorkUnit]) -> bool:
         with self.warehouse.lock:
