@@ -190,9 +190,10 @@ def warehouse_of(destination: str, stack: contextlib.ExitStack) -> Warehouse:
     return MariaDbWarehouse(stack.enter_context(MariaDbWithSmallDisk()))
 
 
-def origin_of(source: str, stack: contextlib.ExitStack) -> Origin:
+def origin_of(source: str, stack: contextlib.ExitStack, **settings: str) -> Origin:
+    """`settings` are of PostgreSQL."""
     if source == "postgresql":
-        return PostgresOrigin(stack.enter_context(Postgres()))
+        return PostgresOrigin(stack.enter_context(Postgres(settings=settings)))
     return MariaDbOrigin(stack.enter_context(MariaDb()))
 
 

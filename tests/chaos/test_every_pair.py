@@ -177,7 +177,8 @@ def fleet_between(source: str, destination: str) -> Iterator[Fleet]:
             fleet.watch("orders")
         else:
             ours = Servers(Mongod(), Postgres(), redis)
-            origin = origin_of(source, stack)
+            # A reader that sleeps holds its slot of PostgreSQL until the server misses its answers.
+            origin = origin_of(source, stack, wal_sender_timeout="6s")
             fleet = stack.enter_context(SqlFleet(ours, origin, **common))
             fleet.watch(*TABLES)
         yield fleet

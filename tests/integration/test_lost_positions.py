@@ -123,7 +123,7 @@ class Into:
     schema: str = ""  # the source's where empty
 
 
-@pytest.fixture(params=["postgresql", pytest.param("mariadb", marks=pytest.mark.soak)])
+@pytest.fixture(params=["postgresql", "mariadb"])
 def into(request: pytest.FixtureRequest) -> Iterator[Into]:
     if request.param == "postgresql":
         url = request.getfixturevalue("pg_warehouse")
