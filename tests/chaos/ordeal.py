@@ -283,8 +283,8 @@ def judge(scene: Scene, verdict: Verdict, directory: Path) -> None:
         catch_up(scene)
     except AssertionError as late:
         verdict.accusations.append(f"a destination that stands still: {late}")
+    verdict.accusations += fleet.faults()  # first, for they say why sides differ
     verdict.accusations += fleet.differences(scene.tables)
-    verdict.accusations += fleet.faults()
     source = scene.rows()
     there = known_load.rows_of_destination(fleet.warehouse, scene.key)
     seen = evidence.gather(fleet.warehouse, source, there, span=scene.span, key=scene.key)
@@ -305,6 +305,8 @@ def judge(scene: Scene, verdict: Verdict, directory: Path) -> None:
         verdict.accusations.append(f"a process left behind: {left}")
     if verdict.accusations:
         evidence.save(seen, directory / "evidence.jsonl")
+        for program in fleet.programs:
+            (directory / f"{program.label}.log").write_text(program.log())
 
 
 def catch_up(scene: Scene) -> None:

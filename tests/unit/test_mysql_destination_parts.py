@@ -231,6 +231,17 @@ def test_a_full_disk_is_waited_for_at_either_side(code: int, said: str) -> None:
     assert isinstance(errors.translate(code, other, "read"), SourceRefused)
 
 
+def test_a_table_of_one_statement_that_broke_is_no_table_of_anybody() -> None:
+    said = "Got error '126 \"Index is corrupted\"' for '/tmp/{}.MAI' (126)"
+    for code, name, found in (
+        (126, "#sql-update-67fd-17-99", DestinationUnavailable),
+        (126, "shop/orders", DestinationRefused),
+        (1194, "#sql-temptable-1", DestinationUnavailable),
+    ):
+        error = pymysql.err.InternalError(code, said.format(name))
+        assert type(session().explain(error, "writing")) is found, name
+
+
 def test_a_password_is_shown_nowhere() -> None:
     shown = session()
     assert "s3cret" not in repr(shown.options) + repr(shown.login) + shown.place
