@@ -39,8 +39,9 @@ class Forgetting:
         self._thread.join()
 
     @property
-    def said(self) -> str:
-        return f"the source was told to forget {self.moved} times, of {self._looks} looks"
+    def said(self) -> list[str]:
+        looks = f"the source was told to forget {self.moved} times, of {self._looks} looks"
+        return [looks] if self._looks else []
 
     def _look_again(self) -> None:
         while not self._over.wait(PAUSE):

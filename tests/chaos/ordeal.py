@@ -250,7 +250,7 @@ def run(
         verdict.accusations += forgetting.early
         verdict.told_to_forget = forgetting.moved
         verdict.said = [
-            forgetting.said,
+            *forgetting.said,
             f"written: {dict(sorted(known.made.items()))}",
             f"lives: { {p.label: p.lives for p in fleet.programs} }",
         ]

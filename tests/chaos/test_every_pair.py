@@ -29,7 +29,7 @@ from verdict import Fault
 
 from warp.testing.servers import Mongod, Postgres, RedisServer
 
-SECONDS = float(os.environ.get("CARTRIDGE_WARP_STORM_SECONDS", "4"))
+SECONDS = float(os.environ.get("CARTRIDGE_WARP_STORM_SECONDS", "3"))
 SEED = int(os.environ.get("CARTRIDGE_WARP_STORM_SEED", "1"))
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
@@ -45,7 +45,7 @@ KINDS: Final = {
     "clock set back": ("set_the_ledgers_clock_back",),
     "server crash": ("crash_the_destination", "restart_the_destination", "crash_redis"),
 }
-PLAN: Final = Plan(SEED, SECONDS, rows=3_000, pause=0.02, lull=(0.5, 1.5), refused=0.02)
+PLAN: Final = Plan(SEED, SECONDS, rows=1_500, pause=0.05, lull=(0.5, 1.5), refused=0.02)
 every_destination = pytest.mark.parametrize("destination", ["postgresql", "mariadb"])
 every_source = pytest.mark.parametrize("source", ["mongodb", "postgresql", "mariadb"])
 
