@@ -282,7 +282,7 @@ def judge(scene: Scene, verdict: Verdict, directory: Path) -> None:
     try:
         catch_up(scene)
     except AssertionError as late:
-        verdict.accusations.append(f"a destination that stands still: {late}")
+        verdict.accusations.append(f"a destination that does not catch up: {late}")
     verdict.accusations += fleet.faults()  # first, for they say why sides differ
     verdict.accusations += fleet.differences(scene.tables)
     source = scene.rows()
@@ -319,10 +319,15 @@ def catch_up(scene: Scene) -> None:
             # The known tables have no last row of their own: their log is the others'.
             fleet.catch_up(scene.tables)
             fleet.wait_for("every table to be settled", lambda: fleet.settled(*tables))
-        except AssertionError:
+        except AssertionError as late:
             [(now,)] = fleet.ask("select count(*) from {audit}.rows") or [(0,)]
-            if now == written or tries == 1:
+            if now == written:
                 raise
+            if tries == 1:
+                given = AT_MOST * PATIENCE / 60
+                raise AssertionError(
+                    f"after {given:.0f} minutes, though it moves: {late}"
+                ) from late
             written = now
         else:
             return
