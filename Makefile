@@ -70,8 +70,9 @@ simulate: $(READY) ## A fleet under faults at every call, on a simulated clock (
 	CARTRIDGE_WARP_SEED=$(or $(SEED),1000) CARTRIDGE_WARP_TRIALS=$(or $(SEEDS),2000) \
 	  $(BIN)/python -m pytest -m soak --timeout 0 -n auto -k thousands tests/simulation/test_simulation.py $(ARGS)
 
-chaos: $(READY) ## Faults for minutes, then a verdict (MINUTES=5 SOURCE=mongodb|postgresql|mariadb SEED=…)
-	$(BIN)/python tests/chaos --minutes $(or $(MINUTES),5) --source $(or $(SOURCE),all) --seed $(or $(SEED),0)
+chaos: $(READY) ## Faults for minutes, then a verdict (MINUTES=5 SOURCE=mongodb|postgresql|mariadb DESTINATION=postgresql|mariadb SEED=…)
+	$(BIN)/python tests/chaos --minutes $(or $(MINUTES),5) --source $(or $(SOURCE),all) \
+	  --destination $(or $(DESTINATION),postgresql) --seed $(or $(SEED),0)
 
 soak-fleet: $(READY) ## A steady load, a fault a minute: what grows and how late it is (MINUTES=60 SOURCE=…)
 	$(BIN)/python -m benchmarks soak --save --minutes $(or $(MINUTES),60) --source $(or $(SOURCE),mongodb) \

@@ -26,7 +26,8 @@ import pymongo
 from bson import Int64
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
-from fleet import METADATA, Fleet, Servers, servers
+from fleet import Fleet, Servers, servers
+from warehouses import METADATA
 
 from benchmarks.orders import TABLE, generate, load, order
 from benchmarks.report import Report, parser, quantile

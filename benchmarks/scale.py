@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fleet import METADATA, Fleet, Servers, Worker, servers
+from fleet import Fleet, Servers, Worker, servers
+from warehouses import METADATA
 
 from benchmarks.orders import TABLE, generate
 from benchmarks.report import Report, median, parser, spread

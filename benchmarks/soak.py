@@ -20,9 +20,10 @@ from typing import Any, Final, Self
 import psutil
 import psycopg
 import redis
-from fleet import METADATA, Fleet
+from fleet import Fleet
 from lateness import arrivals, behind, share_within, slope
 from ordeal import SOURCES, Plan, Verdict, run, scene_of, told
+from warehouses import METADATA
 
 from benchmarks.report import RESULTS, Report, quantile
 

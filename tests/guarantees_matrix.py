@@ -59,7 +59,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "FLUSHALL": "Redis is wiped",
     "a stranger in Redis": "each key of the ledger is written to by somebody else",
     "clock set back": "the clock of Redis is set back",
-    "server crash": "Redis, or the destination, is killed and comes back",
+    "server crash": "Redis, the destination or the source is killed and comes back",
     "lost connection": "the connection breaks at COMMIT: before, during or after it",
     "hand-over": "snapshot, stream, crashes and changes of owner interleave at random",
     "storm": "many kinds of fault strike a whole fleet and its servers at random",
@@ -71,6 +71,50 @@ MEANINGS: Final[Mapping[str, str]] = {
     "large data": "tables, transactions and documents that are larger than the memory allowed",
     "planted passwords": "passwords are looked for in all that is written",
 }
+
+
+class Claim(NamedTuple):
+    """One cell's worth of what a test says it shows."""
+
+    guarantee: int
+    source: str
+    destination: str
+    fault: str
+
+
+class Pointless(NamedTuple):
+    """Cells that ask for nothing, of any destination; empty stands for every source or fault."""
+
+    guarantee: int
+    source: str
+    fault: str
+    why: str
+
+    def holds(self, claim: Claim) -> bool:
+        return (
+            claim.guarantee == self.guarantee
+            and claim.source == (self.source or claim.source)
+            and claim.fault == (self.fault or claim.fault)
+        )
+
+    def __str__(self) -> str:
+        fault = f", {self.fault}" if self.fault else ""
+        return f"guarantee {self.guarantee}{fault}: {self.source or 'it'} {self.why}"
+
+
+DOES_NOT_APPLY: Final = (
+    Pointless(3, "mongodb", "", "keeps its oplog by size and age, whoever has read it"),
+    Pointless(3, "bigquery", "", "keeps its history by age, whoever has read it"),
+    *(
+        Pointless(
+            guarantee, "bigquery", "hand-over", "has no log: no stream runs beside a snapshot"
+        )
+        for guarantee in (2, 5, 7, 8)
+    ),
+    Pointless(1, "", "error", "strikes within a write, in which no source has a part"),
+    Pointless(7, "", "error", "strikes within a write, in which no source has a part"),
+    Pointless(7, "", "a stranger in Redis", "strikes the ledger, which knows of neither side"),
+)
 
 _HEAD: Final = """# The guarantees as a matrix
 
@@ -85,17 +129,8 @@ recorded logs of a MySQL 9.7, under *bigquery* tests on an emulator. In the colu
 test makes its batches itself, which shows the destination's part for every source; in rows of the
 destination *pretended* there is none but in memory, which shows the source's part for every
 destination. There an empty cell says that nobody asked. *(soak)* marks what runs every night and
-not with every change.
+not with every change. A dash is in cells that ask for nothing:
 """
-
-
-class Claim(NamedTuple):
-    """One cell's worth of what a test says it shows."""
-
-    guarantee: int
-    source: str
-    destination: str
-    fault: str
 
 
 class MarkerWrong(Exception):
@@ -167,6 +202,15 @@ def _check(claim: Claim, where: str) -> None:
         if found not in words:
             listed = ", ".join(map(str, words))
             raise MarkerWrong(f"{where}: expected one of {listed}; found {found!r}")
+    if rule := pointless(claim):
+        raise MarkerWrong(f"{where}: expected a cell that asks for something; {rule}")
+
+
+def pointless(claim: Claim) -> Pointless | None:
+    """Why nothing is asked here.  What a test shows of one side alone is asked everywhere."""
+    if claim.source == NONE or claim.destination == PRETENDED:
+        return None
+    return next((rule for rule in DOES_NOT_APPLY if rule.holds(claim)), None)
 
 
 # ---------------------------------------------------------------- the page
@@ -180,10 +224,14 @@ def page() -> str:
         for guarantee, faults in FAULTS.items()
         for destination, fault, source in itertools.product(DESTINATIONS[:-1], faults, SOURCES[:-1])
     ]
-    proved = sum(claim in found for claim in real)
+    asked = [claim for claim in real if not pointless(claim)]
+    proved = sum(claim in found for claim in asked)
     lines = [
         _HEAD,
-        f"Of {len(real)} cells between a real source and a real destination, {proved} have a test.",
+        *(f"* {rule}." for rule in DOES_NOT_APPLY),
+        "",
+        f"Of {len(real)} cells between a real source and a real destination, {len(asked)} ask for "
+        f"something, and {proved} of these have a test.",
         "",
         "| fault | what happens |",
         "| --- | --- |",
@@ -211,6 +259,8 @@ def _table(
 def _cell(found: Mapping[Claim, list[str]], claim: Claim) -> str:
     if claim in found:
         return "<br>".join(found[claim])
+    if pointless(claim):
+        return "—"
     return "" if claim.source == NONE or claim.destination == PRETENDED else "not proved"
 
 

@@ -24,6 +24,16 @@ from warp.options import ConnectorOptions
 
 DEFAULT_PORT: Final = 3306
 
+# A server could not make or write a file of its own, or its engine says so; only the number of the
+# operating system tells why.  3 was seen of MariaDB 10.11 with a full disk, also where a statement
+# only looks something up in the information schema, which needs a temporary file.
+_OF_FILES: Final = frozenset({1, 3, 20, 1004, 1005, 1026, 1030})
+_NO_ROOM: Final = re.compile(r"\b(?:errcode|errno|error):? (?:28|122)\b", re.IGNORECASE)
+# And what then becomes of the table that the server had made for one statement: 126 was seen for
+# the index of one.  The next statement has a new one.
+_BROKEN: Final = frozenset({126, 127, 134, 135, 136, 145, 1034, 1035, 1194, 1195})
+_OF_ONE_STATEMENT: Final = re.compile(r"#sql[-_]", re.IGNORECASE)
+
 
 class Tls(StrEnum):
     PREFERRED = "preferred"
@@ -171,6 +181,13 @@ class Driver(_Base):
     def _create_ssl_ctx(self, given: Any) -> ssl.SSLContext:
         """The driver's own loads the system's certificates, a tenth of a second, for nothing."""
         return given if isinstance(given, ssl.SSLContext) else unverified()
+
+
+def lacks_room(code: int, said: str) -> bool:
+    """Is the server's disk full, or its quota used up?  It may have room again."""
+    if code in _BROKEN:
+        return _OF_ONE_STATEMENT.search(said) is not None
+    return code in _OF_FILES and _NO_ROOM.search(said) is not None
 
 
 def tls_arguments(options: FamilyOptions, refused: type[UnitFailed]) -> dict[str, Any]:

@@ -106,6 +106,7 @@ def nothing_left(place: Path) -> bool:
     return not list(place.iterdir()) and not processes_of(place)
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="kill -9")
 def test_the_demo_kills_a_worker_and_finds_no_difference(place: Path) -> None:
     run = Run(place, *FEW, "--json")
     code, output = run.end()

@@ -122,6 +122,7 @@ def test_the_example_has_a_stream_and_a_batch_with_a_schedule() -> None:
     ]
 
 
+@pytest.mark.holds(guarantee=4, source="mongodb", destination="postgresql", fault="no fault")
 def test_once_brings_both_schemas_over_and_a_second_time_what_changed(shop: Shop) -> None:
     shop.fill()
     assert shop.ends(shop.start("--once")) == (0, b""), shop.said()

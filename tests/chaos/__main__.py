@@ -1,6 +1,6 @@
 """`make chaos`: faults for minutes against a fleet, and whether its destination stayed true.
 
-python tests/chaos --source mongodb --minutes 5 --seed 7
+python tests/chaos --source mongodb --destination mariadb --minutes 5 --seed 7
 
 One seed is one schedule of faults and one workload.  A line for each fault, then the verdict; the
 exit code is 1 where there is an accusation.  The history of the source stays in build/chaos/.
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/integration")]
 
-from ordeal import SOURCES, Plan, Verdict, run, scene_of, told  # noqa: E402
+from ordeal import DESTINATIONS, SOURCES, Plan, Verdict, run, scene_of, told  # noqa: E402
 
 LULL = (0.5, 6.0)  # seconds between two faults: at times long enough for all to be well again
 
@@ -27,12 +27,13 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def endure(source: str, plan: Plan) -> Verdict:
-    directory = ROOT / "build" / "chaos" / f"{source}-{plan.seed}"
+def endure(source: str, destination: str, plan: Plan) -> Verdict:
+    directory = ROOT / "build" / "chaos" / f"{source}-{destination}-{plan.seed}"
     directory.mkdir(parents=True, exist_ok=True)
-    say(f"== {source}, seed {plan.seed}: faults for {plan.seconds / 60:.1f} minutes")
+    minutes = f"{plan.seconds / 60:.1f} minutes"
+    say(f"== {source} to {destination}, seed {plan.seed}: faults for {minutes}")
     began = time.monotonic()
-    with scene_of(source, plan) as scene:
+    with scene_of(source, plan, destination) as scene:
         verdict = run(scene, plan, directory, say)
     for line in verdict.said:
         say(line)
@@ -50,6 +51,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--source", choices=[*SOURCES, "all"], default="all")
+    parser.add_argument("--destination", choices=DESTINATIONS, default=DESTINATIONS[0])
     parser.add_argument("--minutes", type=float, default=5.0, help="of faults, for each source")
     parser.add_argument("--seed", type=int, default=0, help="0: any, and it is told")
     arguments = parser.parse_args()
@@ -58,10 +60,10 @@ def main() -> int:
     plan = Plan(seed, arguments.minutes * 60, lull=LULL)
     wrong = 0
     for source in sources:
-        if endure(source, plan).accusations:
+        if endure(source, arguments.destination, plan).accusations:
             wrong += 1
-            again = f"make chaos SOURCE={source} SEED={seed} MINUTES={arguments.minutes:g}"
-            say(f"again: {again}")
+            pair = f"SOURCE={source} DESTINATION={arguments.destination}"
+            say(f"again: make chaos {pair} SEED={seed} MINUTES={arguments.minutes:g}")
     return 1 if wrong else 0
 
 

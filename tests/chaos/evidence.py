@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import psycopg
 from known_load import TABLES, Rows
 from verdict import STREAM, Advance, Applied, Aside, Evidence
+from warehouses import Warehouse
 
 from warp.sources.mongodb.tokens import Token
 from warp.sources.mysql.position import Place as MysqlPlace
@@ -38,7 +38,7 @@ def span_of_mariadb(position: str) -> Span:
 
 
 def gather(
-    connection: psycopg.Connection[Any],
+    warehouse: Warehouse,
     source: Rows,
     destination: Rows,
     *,
@@ -46,39 +46,34 @@ def gather(
     key: str,
 ) -> Evidence:
     """`key` is the name of the tables' key column."""
-    applied = [*_written(connection), *_deleted(connection)]
-    advances = list(_advances(connection, span))
-    return Evidence(applied, advances, list(_aside(connection, key)), source, destination)
+    applied = [*_written(warehouse), *_deleted(warehouse)]
+    advances = list(_advances(warehouse, span))
+    return Evidence(applied, advances, list(_aside(warehouse, key)), source, destination)
 
 
-def _written(connection: psycopg.Connection[Any]) -> Iterator[Applied]:
-    rows = connection.execute(
-        "select n, tx::text::bigint, source, key, version, deleted, content,"
-        " extract(epoch from at)::float8 from audit.rows"
-        " where source = any(%s) and content is not null order by n",
-        (list(TABLES),),
+def _written(warehouse: Warehouse) -> Iterator[Applied]:
+    rows = warehouse.read(
+        'select n, tx, source, "key", version, deleted, content, at from {audit}.rows'
+        " where source in (%s, %s) and content is not null order by n",
+        *TABLES,
     )
     for n, tx, table, key, version, deleted, content, at in rows:
-        stamp, total, name = content
+        stamp, total, name = json.loads(content) if isinstance(content, str) else content
         cells = (0, 0, "") if deleted else (stamp or 0, total or 0, name or "")
-        yield Applied(n, tx, table, key, version, *cells, deleted=deleted, at=at)
+        yield Applied(n, tx, table, key, version, *cells, deleted=bool(deleted), at=at)
 
 
-def _deleted(connection: psycopg.Connection[Any]) -> Iterator[Applied]:
-    rows = connection.execute(
-        "select n, tx::text::bigint, source, key, extract(epoch from at)::float8"
-        " from audit.deletions where source = any(%s)",
-        (list(TABLES),),
+def _deleted(warehouse: Warehouse) -> Iterator[Applied]:
+    rows = warehouse.read(
+        'select n, tx, source, "key", at from {audit}.deletions where source in (%s, %s)', *TABLES
     )
     for n, tx, table, key, at in rows:
         yield Applied(n, tx, table, key, 0, deleted=True, at=at)
 
 
-def _advances(
-    connection: psycopg.Connection[Any], span: Callable[[str], Span]
-) -> Iterator[Advance]:
-    rows = connection.execute(
-        "select n, tx::text::bigint, unit, onward, old_position, position from audit.advances"
+def _advances(warehouse: Warehouse, span: Callable[[str], Span]) -> Iterator[Advance]:
+    rows = warehouse.read(
+        "select n, tx, unit, onward, old_position, position from {audit}.advances"
         " where moved order by n"
     )
     for n, tx, unit, onward, old, new in rows:
@@ -87,18 +82,18 @@ def _advances(
         elif new is not None:
             place, reached = span(new)
             before = span(old)[1] if old is not None else reached
-            yield Advance(n, tx, unit, onward, before, place, reached)
+            yield Advance(n, tx, unit, bool(onward), before, place, reached)
 
 
 # As plain JSON or as Extended JSON.
 _STAMP: Final = re.compile(r'"stamp":\s*(?:\{"\$numberLong":\s*")?(\d+)')
 
 
-def _aside(connection: psycopg.Connection[Any], key: str) -> Iterator[Aside]:
-    rows = connection.execute(
-        "select source_table, key, row, version, unit from cartridge_warp_metadata.quarantine"
-        " where source_table = any(%s)",
-        (list(TABLES),),
+def _aside(warehouse: Warehouse, key: str) -> Iterator[Aside]:
+    rows = warehouse.read(
+        'select source_table, "key", "row", version, unit from {meta}.quarantine'
+        " where source_table in (%s, %s)",
+        *TABLES,
     )
     for table, keys, row, version, unit in rows:
         found = _STAMP.search(row)

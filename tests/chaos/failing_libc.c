@@ -1,7 +1,7 @@
 /* What a server asks of its machine, failing on demand: preloaded into it by `failing_servers`.
 
    A disk is full while the file that CARTRIDGE_WARP_DISK_FULL names is there: no file grows, except
-   PostgreSQL's write-ahead log, which is on another disk.
+   logs, which are on another disk: the write-ahead log of PostgreSQL and those of MariaDB's engines.
    A clock is wrong by as many nanoseconds as the file that CARTRIDGE_WARP_CLOCK names holds. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -44,7 +44,7 @@ static int no_room(int fd, off64_t end) {
   ssize_t length = readlink(link, path, sizeof path - 1);
   if (length < 0) return 0;
   path[length] = 0;
-  if (strstr(path, "/pg_wal/")) return 0;
+  if (strstr(path, "/pg_wal/") || strstr(path, "/aria_log") || strstr(path, "/ib_logfile")) return 0;
   return fstat64(fd, &now) == 0 && S_ISREG(now.st_mode) && end > now.st_size;
 }
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from warp.errors import StartFailed
-from warp.testing.servers import Postgres, RedisServer
+from warp.own_process import LocalServer
+from warp.testing.servers import MariaDb, Postgres, RedisServer
 
 _SOURCE: Final = Path(__file__).parent / "failing_libc.c"
 _NANOSECONDS: Final = 1_000_000_000
@@ -69,8 +70,8 @@ class RedisWithOwnClock(RedisServer):
         return {**options, "env": {**options.get("env", os.environ), **self.clock.environment}}
 
 
-class PostgresWithSmallDisk(Postgres):
-    """No file of its tables grows while its disk is full; its log is on another disk."""
+class SmallDisk(LocalServer):
+    """A server of which no table's file grows while its disk is full; its logs are on another."""
 
     def _prepare(self) -> None:
         self._shim = _library(self.directory)
@@ -95,3 +96,13 @@ class PostgresWithSmallDisk(Postgres):
 
     def make_room(self) -> None:
         self._full.unlink(missing_ok=True)
+
+
+class PostgresWithSmallDisk(SmallDisk, Postgres):
+    pass
+
+
+class MariaDbWithSmallDisk(SmallDisk, MariaDb):
+    def __init__(self) -> None:
+        # The audit asks it which process a connection belongs to.
+        super().__init__(settings={"performance_schema": "ON"})

@@ -27,18 +27,14 @@ from typing import Any, ClassVar, Final, Self
 
 import programs
 import psutil
-import psycopg
 import pymongo
 import yaml
 from accusations import ACCUSATIONS
 from bson import ObjectId, json_util
 from failing_servers import PostgresWithSmallDisk, RedisWithOwnClock
-from least_rights import make_postgresql_writer
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
-from psycopg.rows import dict_row
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
+from warehouses import PostgresWarehouse, Warehouse
 from wires import Wire
 
 from warp.own_process import LOG, OwnProcess, wait_until
@@ -46,7 +42,6 @@ from warp.testing.servers import Mongod, Postgres, RedisServer, ReplicaSet
 
 TTL: Final = 3.0  # seconds, of every lease in these tests
 PATIENCE: Final = 60.0  # how long a busy machine may take for what should take a second
-METADATA: Final = "cartridge_warp_metadata"
 Document = dict[str, Any]
 
 
@@ -182,6 +177,11 @@ class Program(OwnProcess):
         pid = owner.rpartition(":")[0].rpartition(":")[2]
         return self.running and pid in {str(member.pid) for member in self._family()}
 
+    def is_(self, who: str) -> bool:
+        """Is that what an audit calls it?  One has its label, one the numbers of its processes."""
+        family = self._family() if self.running else []
+        return who == self.label or who in {str(member.pid) for member in family}
+
     def log(self) -> str:
         """All it said, in all its lives; nothing yet where it was started just now."""
         log = self.directory / LOG
@@ -235,11 +235,13 @@ class Fleet:
         ttl: float = TTL,
         beside: str | None = None,
         destination: Mapping[str, Any] | None = None,
+        warehouse: Warehouse | None = None,
         wires: Sequence[Wire] = (),
         **settings: Any,
     ) -> None:
         """`settings` are of the schema's block, `destination` more of the destination's; `beside`
-        ends the name of a second schema; `wires` lie between the processes and servers."""
+        ends the name of a second schema; `wires` lie between the processes and servers; without a
+        `warehouse` of its own the fleet writes to the PostgreSQL of the servers."""
         self.servers = servers
         self.name = f"t_{secrets.token_hex(6)}"
         self.programs: list[Program] = []
@@ -249,21 +251,15 @@ class Fleet:
         self._ttl = ttl
         self._settings = settings
         self._destination = destination or {}
+        self.warehouse = warehouse or PostgresWarehouse(servers.postgres)
         self._wires = wires
         self._stack = contextlib.ExitStack()
         self._supervised = threading.Event()
-        self._asked: psycopg.Connection[Any] | None = None
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             self._open_source(stack)
-            with psycopg.connect(self.servers.postgres.url, autocommit=True) as connection:
-                connection.execute(sql.SQL("create database {}").format(sql.Identifier(self.name)))
-            self.destination_url = self.servers.postgres.database_url(self.name)
-            with self.destination() as connection:
-                make_postgresql_writer(connection, self.name, self.namespaces)
-                if self._audited:
-                    connection.execute((Path(__file__).parent / "audit.sql").read_text())
+            self.warehouse.create(self.name, self.namespaces, audited=self._audited)
             self._configuration = stack.enter_context(_temporary_file(self.configuration()))
             stack.callback(self._close_programs)
             self._stack = stack.pop_all()
@@ -276,12 +272,7 @@ class Fleet:
         self._supervised.set()
         for program in self.programs:
             program.close()
-        self._ask_anew()
-        with psycopg.connect(self.servers.postgres.url, autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("drop database {} with (force)").format(sql.Identifier(self.name))
-            )
-            connection.execute(sql.SQL("drop role {}").format(sql.Identifier(self.name)))
+        self.warehouse.drop()
         self._drop_source()
 
     def _open_source(self, stack: contextlib.ExitStack) -> None:
@@ -312,12 +303,12 @@ class Fleet:
     def configuration(self) -> dict[str, Any]:
         """What an operator would write, with a login that may do no more than it must."""
         source = self._source_block()
-        destination = make_conninfo(self.destination_url, user=self.name)
+        destination = self.warehouse.block()
         return {
             "source": {**source, "connection_string": self._wired(source["connection_string"])},
             "destination": {
-                "type": "postgresql",
-                "connection_string": self._wired(destination),
+                **destination,
+                "connection_string": self._wired(destination["connection_string"]),
                 **self._destination,
             },
             "schemas": [{"name": name, **self._settings} for name in self.namespaces],
@@ -374,28 +365,20 @@ class Fleet:
 
     # -- what the destination says
 
-    def destination(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(
-            self.destination_url, autocommit=True, options="-c timezone=UTC", connect_timeout=5
-        )
+    def destination(self) -> Any:
+        """A connection of an administrator."""
+        return self.warehouse.connect()
 
     def ask(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """One query; nothing while the server is away or the table is not there yet."""
-        # One connection for all: whoever waits asks twenty times a second.
-        try:
-            if self._asked is None:
-                self._asked = self.destination()
-            return self._asked.execute(query, parameters).fetchall()
-        except psycopg.errors.UndefinedTable:
-            return []
-        except psycopg.OperationalError:
-            self._ask_anew()
-            return []
+        return self.warehouse.ask(query, *parameters)
 
-    def _ask_anew(self) -> None:
-        if self._asked is not None:
-            self._asked.close()
-            self._asked = None
+    def watch(self, *tables: str) -> None:
+        """Audit each of these tables, which the source has, from before its first row.
+
+        To be said before a process runs; a PostgreSQL does it by itself.
+        """
+        self.warehouse.watch(self._configuration, tables)
 
     @property
     def stream(self) -> str:
@@ -404,7 +387,7 @@ class Fleet:
     def advances(self, unit: str | None = None) -> list[tuple[float, str, int, int]]:
         """(time, program, batch, fence) of every batch committed by a unit, in order."""
         rows = self.ask(
-            "select extract(epoch from at)::float8, program, batch, fence from audit.advances"
+            "select at, program, batch, fence from {audit}.advances"
             " where unit = %s and moved order by n",
             unit or self.stream,
         )
@@ -416,7 +399,7 @@ class Fleet:
 
         def look() -> bool:
             rows = self.ask(
-                f"select owner from {METADATA}.sync_markers where unit = %s", unit or self.stream
+                "select owner from {meta}.sync_markers where unit = %s", unit or self.stream
             )
             found.extend(w for row in rows for w in self.workers if w.owns(row[0]))
             return bool(found)
@@ -426,14 +409,14 @@ class Fleet:
 
     def open_runs(self) -> list[tuple[str, str]]:
         """(unit, worker's id) of every run that has not ended."""
-        rows = self.ask(f"select unit, worker from {METADATA}.sync_runs where ended_at is null")
+        rows = self.ask("select unit, worker from {meta}.sync_runs where ended_at is null")
         return [(row[0], row[1]) for row in rows]
 
     def phases(self) -> dict[str, str]:
         """Phase of each table of the first schema, by the name of its collection."""
         return dict(
             self.ask(
-                f"select source_table, phase from {METADATA}.sync_markers"
+                "select source_table, phase from {meta}.sync_markers"
                 " where kind = 'table' and schema_name = %s",
                 self.name,
             )
@@ -471,6 +454,10 @@ class Fleet:
 
         self.wait_for("every table settled and the last row in each", arrived, limit)
 
+    def put(self, key: int, name: str) -> None:
+        """A new row of the first table."""
+        self.source[ORDERS].insert_one({"_id": key, "name": name})
+
     def _write_last(self, table: str, name: str) -> None:
         with_retries(partial(self.source[table].insert_one, {"name": name}))
 
@@ -484,17 +471,16 @@ class Fleet:
                 found += self._differences(connection, table)
         return found
 
-    def _differences(self, connection: psycopg.Connection[Any], table: str) -> list[str]:
-        return _differences(self.source, connection, self.name, table)
+    def _differences(self, connection: Any, table: str) -> list[str]:
+        return _differences(self.source, self.warehouse.named(connection, table), table)
 
     def faults(self) -> list[str]:
         """What the audit holds against the fleet."""
         found: list[str] = []
-        with self.destination() as connection:
-            for accusation, query in self.accusations.items():
-                rows = connection.execute(query).fetchall()
-                if rows:
-                    found.append(f"{accusation}: {len(rows)}, such as {rows[:3]}")
+        for accusation, query in self.accusations.items():
+            rows = self.warehouse.read(query)
+            if rows:
+                found.append(f"{accusation}: {len(rows)}, such as {rows[:3]}")
         return found
 
 
@@ -509,17 +495,9 @@ def _temporary_file(content: Mapping[str, Any]) -> Iterator[Path]:
 # --- comparing ------------------------------------------------------------------------------------
 
 
-def _differences(
-    source: Database[Document], destination: psycopg.Connection[Any], namespace: str, table: str
-) -> list[str]:
+def _differences(source: Database[Document], landed: Iterable[Document], table: str) -> list[str]:
     expected = {_id(d["_id"]): _plain(d) for d in source[table].find()}
-    with destination.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(
-            sql.SQL("select * from {} where not _cw_deleted").format(
-                sql.Identifier(namespace, table)
-            )
-        )
-        rows = cursor.fetchall()
+    rows = list(landed)
     found = {_id_of_row(row["_id"]): _document(row) for row in rows}
     said = []
     if len(found) != len(rows):

@@ -21,19 +21,16 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import psycopg
 import pymongo
 from bson import ObjectId
-from psycopg import sql
-from psycopg.rows import dict_row
+from handover_sites import Site
 from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure
 
 from coordinator import planner
 from warp import faults, pipeline
-from warp.destinations.postgresql import PostgresDestination, PostgresOptions
 from warp.errors import FenceBehind, LeaseLost, TransientError
-from warp.interfaces import SourceConnector
+from warp.interfaces import DestinationConnector, SourceConnector
 from warp.model import (
     ChangeBatch,
     Kind,
@@ -144,13 +141,14 @@ class Selection:
     setting: Setting
     soft_delete_column: str | None
     rows: int
+    place: str  # of the tables, at the destination
 
     def __call__(self, table: TableId) -> TableSettings | None:
         if table.namespace != self.namespace or table.name not in (MAIN, SIDE):
             return None
         return TableSettings(
             table,
-            table,
+            TableId(self.place, table.name),
             self.namespace,
             write_batch_size=self.setting.write_rows,
             full_load_batch_size=self.rows,
@@ -214,13 +212,15 @@ class Replaying(MongoSource):
 class Trial:
     """One trial, in a database, a schema and a metadata schema of its own."""
 
-    def __init__(self, mongo_url: str, pg_url: str, setting: Setting) -> None:
+    def __init__(self, url: str, site: Site, setting: Setting) -> None:
+        """From a source at a URL to a site."""
         self.setting = setting
         self.name = f"trial_{setting.seed}_{secrets.token_hex(3)}"
-        self._mongo_url, self._pg_url = mongo_url, pg_url
+        self._url, self.site = url, site
         self._luck = random.Random(f"{setting.seed} fleet")
         soft = "gone" if self._luck.random() < 0.2 else None
-        self.selection = Selection(self.name, setting, soft, self._luck.randint(15, 40))
+        rows = self._luck.randint(15, 40)
+        self.selection = Selection(self.name, setting, soft, rows, f"{self.name}_copy")
         self.outcome = Outcome(setting)
         self._fences = itertools.count(1)
         self._over = threading.Event()
@@ -233,17 +233,16 @@ class Trial:
     # -- the parts
 
     def source(self) -> Replaying:
-        options = MongoOptions.model_validate({"connection_string": self._mongo_url})
+        options = MongoOptions.model_validate({"connection_string": self._url})
         return Replaying(options, self.selection)
 
-    def destination(self) -> PostgresDestination:
-        options = {"connection_string": self._pg_url, "metadata_schema": f"cw_{self.name}"}
-        return PostgresDestination(PostgresOptions.model_validate(options), self.selection)
+    def destination(self) -> DestinationConnector:
+        return self.site.destination(f"cw_{self.name}", self.selection)
 
     def run(self) -> Outcome:
         started = time.monotonic()
         with (
-            pymongo.MongoClient[dict[str, Any]](self._mongo_url, tz_aware=True) as client,
+            pymongo.MongoClient[dict[str, Any]](self._url, tz_aware=True) as client,
             crashing(),
             closing(self.source()) as source,
             closing(self.destination()) as destination,
@@ -279,16 +278,13 @@ class Trial:
             self._written.set()
 
     def _tidy(self) -> None:
-        with psycopg.connect(self._pg_url, autocommit=True) as connection:
-            connection.execute("set client_min_messages = warning")
-            for schema in (self.name, f"cw_{self.name}"):
-                drop = sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(schema))
-                connection.execute(drop)
+        for schema in (self.selection.place, f"cw_{self.name}"):
+            self.site.drop(schema)
 
     # -- the coordinator
 
     def _coordinate(
-        self, source: SourceConnector, destination: PostgresDestination, deadline: float
+        self, source: SourceConnector, destination: DestinationConnector, deadline: float
     ) -> None:
         goal: Position | None = None
         stream: Owner | None = None
@@ -334,7 +330,7 @@ class Trial:
         )
 
     def _duties(
-        self, markers: list[Marker], source: SourceConnector, destination: PostgresDestination
+        self, markers: list[Marker], source: SourceConnector, destination: DestinationConnector
     ) -> list[WorkUnit]:
         """Do what the planner says; what it wants to be worked on is returned."""
         settings = [self.selection(table) for table in source.tables()]
@@ -363,7 +359,7 @@ class Trial:
         return wanted
 
     def _read_a_chunk_first(
-        self, source: SourceConnector, destination: PostgresDestination
+        self, source: SourceConnector, destination: DestinationConnector
     ) -> None:
         """The mistake that the planner's order prevents."""
         table = TableId(self.name, MAIN)
@@ -452,7 +448,7 @@ class Trial:
 
     # -- the comparison
 
-    def _compare(self, database: Any, destination: PostgresDestination) -> None:
+    def _compare(self, database: Any, destination: DestinationConnector) -> None:
         for collection in (MAIN, SIDE):
             table = TableId(self.name, collection)
             expected = {
@@ -473,21 +469,17 @@ class Trial:
                         f"{collection} {key}: expected {expected[key]}, found {found[key]}"
                     )
 
-    def _rows(self, table: TableId, destination: PostgresDestination) -> dict[str, dict[str, Any]]:
+    def _rows(self, table: TableId, destination: DestinationConnector) -> dict[str, dict[str, Any]]:
         schema = destination.get_schema(table)
         if schema is None:
             return {}
-        with psycopg.connect(self._pg_url, row_factory=dict_row) as connection:
-            rows = connection.execute(
-                sql.SQL("select * from {}").format(sql.Identifier(table.namespace, table.name))
-            ).fetchall()
         found: dict[str, dict[str, Any]] = {}
-        for row in rows:
+        for row in self.site.rows(TableId(self.selection.place, table.name)):
             if self.selection.soft_delete_column and row[self.selection.soft_delete_column]:
                 continue
             document: dict[str, Any] = {}
             for column in schema.columns:
-                value = row[column.name]
+                value = self.site.plain(column, row[column.name])
                 if column.role is Role.EXTRA:
                     document |= {name: _plain(v) for name, v in (value or {}).items()}
                 elif column.name not in schema.key and value is not None:

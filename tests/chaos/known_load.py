@@ -22,10 +22,10 @@ import pymongo
 import pymysql
 from fleet import Document, Load
 from history import REFUSED, Event, Kind, Outcome, Scribe
-from psycopg import sql
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
 from sql_fleet import Origin, PostgresOrigin
+from warehouses import Warehouse
 
 ACCOUNTS, ENTRIES = "accounts", "entries"
 TABLES: Final = (ACCOUNTS, ENTRIES)
@@ -381,24 +381,21 @@ def rows_of_sql(connection: Any) -> Rows:
     return found
 
 
-def rows_of_destination(connection: psycopg.Connection[Any], namespace: str, key: str) -> Rows:
+def rows_of_destination(warehouse: Warehouse, key: str) -> Rows:
     found: Rows = {}
+    columns = ", ".join(f'"{name}"' for name in (key, *COLUMNS))
     for table in TABLES:
-        query = sql.SQL("select {}, {} from {} where not _cw_deleted").format(
-            sql.Identifier(key),
-            sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
-            sql.Identifier(namespace, table),
-        )
-        for name, *cells in connection.execute(query).fetchall():
+        where = f'"{warehouse.name}"."{table}" where not _cw_deleted'
+        for name, *cells in warehouse.read(f"select {columns} from {where}"):
             found[table, str(name)] = dict(zip(COLUMNS, cells, strict=True))
     return found
 
 
-def refuse_at_destination(connection: psycopg.Connection[Any], namespace: str) -> None:
+def refuse_at_destination(warehouse: Warehouse) -> None:
     """From now on a row whose total is REFUSED breaks a constraint."""
-    for table in TABLES:
-        connection.execute(
-            sql.SQL("alter table {} add constraint refused check (total <> {})").format(
-                sql.Identifier(namespace, table), sql.Literal(REFUSED)
+    with warehouse.connect() as connection:
+        for table in TABLES:
+            connection.cursor().execute(
+                f'alter table "{warehouse.name}"."{table}"'
+                f" add constraint refused check (total <> {REFUSED})"
             )
-        )

@@ -14,12 +14,9 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 import pymysql
 from fix_servers import mysql_client
 from handover_trial import IDLE, LIMIT, MAIN, SIDE, STAGED, Setting, Trial, crashing
-from psycopg import sql
-from psycopg.rows import dict_row
 
 from warp.model import ChangeBatch, Position, TableId, TableSelection
 from warp.sources.mysql import MysqlOptions, MysqlSource
@@ -47,12 +44,12 @@ class MysqlTrial(Trial):
 
     def source(self) -> Any:
         return ReplayingMysql(
-            MysqlOptions.model_validate({"connection_string": self._mongo_url}), self.selection
+            MysqlOptions.model_validate({"connection_string": self._url}), self.selection
         )
 
     def run(self) -> Any:
         started = time.monotonic()
-        writer = MysqlWriter(self._mongo_url, self.name, self.setting, self._written)
+        writer = MysqlWriter(self._url, self.name, self.setting, self._written)
         with (
             crashing(),
             closing(self.source()) as source,
@@ -86,10 +83,7 @@ class MysqlTrial(Trial):
                     )
 
     def _landed(self, table: TableId, key: tuple[str, ...]) -> dict[Any, dict[str, Any]]:
-        with psycopg.connect(self._pg_url, row_factory=dict_row) as connection:
-            rows = connection.execute(
-                sql.SQL("select * from {}").format(sql.Identifier(table.namespace, table.name))
-            ).fetchall()
+        rows = self.site.rows(TableId(self.selection.place, table.name))
         found = {}
         gone = self.selection.soft_delete_column
         for row in rows:

@@ -20,18 +20,27 @@ import known_load
 import sql_fleet
 import storm
 from evidence import Span
-from failing_servers import Clock, PostgresWithSmallDisk, RedisWithOwnClock
-from fleet import TTL, Fleet, Load, Servers, Writers, servers
+from failing_servers import (
+    Clock,
+    MariaDbWithSmallDisk,
+    PostgresWithSmallDisk,
+    RedisWithOwnClock,
+    SmallDisk,
+)
+from fleet import PATIENCE, TTL, Fleet, Load, Servers, Writers
+from forgetting import Forgetting
 from history import Event, Scribe
 from known_load import KnownWriters, MongoPen, Pen, Rows, SqlPen
 from schedule import LULL, schedule
 from sql_fleet import MariaDbOrigin, Origin, PostgresOrigin, SqlFleet, SqlWriters
 from verdict import Accusation, Evidence, accuse
+from warehouses import MariaDbWarehouse, PostgresWarehouse, Warehouse
 from wires import Wire
 
 from warp.testing.servers import MariaDb, Mongod, Postgres, ReplicaSet
 
 SOURCES: Final = ("mongodb", "postgresql", "mariadb")
+DESTINATIONS: Final = ("postgresql", "mariadb")
 AT_MOST: Final = 15  # times PATIENCE; a busy machine is slow, and only who stands still is accused
 SETTINGS: Final[dict[str, Any]] = {
     "chunk_rows": 400,
@@ -60,6 +69,7 @@ class Verdict:
     history: list[Event]
     struck: Mapping[str, int]
     outages: list[tuple[float, float]]
+    told_to_forget: int = 0  # times that the source was told so, as seen
     seen: Evidence | None = None
     accusations: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -80,17 +90,24 @@ class Scene:
     span: Callable[[str], Span]
     key: str  # of the known tables at the destination
     rereads: bool
+    # How far the source was told to forget its log; None where nobody tells it.
+    forgotten: Callable[[], int | None] = lambda: None
+
+    def forgetting(self) -> Forgetting:
+        return Forgetting(self.fleet, self.forgotten, self.span)
 
 
 @contextlib.contextmanager
-def at_mongodb(ours: Servers, plan: Plan) -> Iterator[Scene]:
+def at_mongodb(ours: Servers, plan: Plan, warehouse: Warehouse | None = None) -> Iterator[Scene]:
     """A replica set, of which the members speak to each other: no wire lies before it."""
     members = ours.mongo
     assert isinstance(members, ReplicaSet)
+    warehouse = warehouse or PostgresWarehouse(ours.postgres)
+    common = {"warehouse": warehouse, "ttl": plan.ttl, **SETTINGS}
     with (
-        Wire("destination", ours.postgres.port) as first,
+        Wire("destination", warehouse.server.port) as first,
         Wire("ledger", ours.redis.port) as second,
-        Fleet(ours, wires=[first, second], ttl=plan.ttl, promote_after="1s", **SETTINGS) as fleet,
+        Fleet(ours, wires=[first, second], promote_after="1s", **common) as fleet,
     ):
         keys = plan.rows + plan.rows // 10
         yield Scene(
@@ -109,12 +126,16 @@ def at_mongodb(ours: Servers, plan: Plan) -> Iterator[Scene]:
 
 
 @contextlib.contextmanager
-def at_sql(ours: Servers, origin: Origin, plan: Plan) -> Iterator[Scene]:
+def at_sql(
+    ours: Servers, origin: Origin, plan: Plan, warehouse: Warehouse | None = None
+) -> Iterator[Scene]:
+    warehouse = warehouse or PostgresWarehouse(ours.postgres)
+    common = {"warehouse": warehouse, "ttl": plan.ttl, **SETTINGS}
     with (
-        Wire("destination", ours.postgres.port) as first,
+        Wire("destination", warehouse.server.port) as first,
         Wire("ledger", ours.redis.port) as second,
         Wire("source", origin.server.port) as third,
-        SqlFleet(ours, origin, wires=[first, second, third], ttl=plan.ttl, **SETTINGS) as fleet,
+        SqlFleet(ours, origin, wires=[first, second, third], **common) as fleet,
     ):
 
         def preload() -> None:
@@ -144,42 +165,66 @@ def at_sql(ours: Servers, origin: Origin, plan: Plan) -> Iterator[Scene]:
             evidence.span_of_postgresql if postgres else evidence.span_of_mariadb,
             "id",
             rereads=False,
+            forgotten=partial(origin.forgotten, fleet.name),
         )
 
 
 @contextlib.contextmanager
-def scene_of(source: str, plan: Plan) -> Iterator[Scene]:
+def scene_of(source: str, plan: Plan, destination: str = "postgresql") -> Iterator[Scene]:
     """With servers of its own."""
-    if source == "mongodb":
-        with servers(members=3, failing=True) as ours, at_mongodb(ours, plan) as scene:
-            yield scene
-        return
-    made = Postgres() if source == "postgresql" else MariaDb()
-    with PostgresWithSmallDisk() as postgres, RedisWithOwnClock() as redis, made as server:
-        origin: Origin = (
-            PostgresOrigin(server) if isinstance(server, Postgres) else MariaDbOrigin(server)
-        )
-        with at_sql(Servers(Mongod(), postgres, redis), origin, plan) as scene:
-            yield scene
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisWithOwnClock())
+        warehouse = warehouse_of(destination, stack)
+        if source == "mongodb":
+            members = stack.enter_context(ReplicaSet(cache_gigabytes=0.25))
+            scene = at_mongodb(Servers(members, Postgres(), redis), plan, warehouse)
+        else:
+            ours = Servers(Mongod(), Postgres(), redis)
+            scene = at_sql(ours, origin_of(source, stack), plan, warehouse)
+        yield stack.enter_context(scene)
 
 
-def run(scene: Scene, plan: Plan, directory: Path, say: Callable[[str], None]) -> Verdict:
+def warehouse_of(destination: str, stack: contextlib.ExitStack) -> Warehouse:
+    if destination == "postgresql":
+        return PostgresWarehouse(stack.enter_context(PostgresWithSmallDisk()))
+    return MariaDbWarehouse(stack.enter_context(MariaDbWithSmallDisk()))
+
+
+def origin_of(source: str, stack: contextlib.ExitStack, **settings: str) -> Origin:
+    """`settings` are of PostgreSQL."""
+    if source == "postgresql":
+        return PostgresOrigin(stack.enter_context(Postgres(settings=settings)))
+    return MariaDbOrigin(stack.enter_context(MariaDb()))
+
+
+def run(
+    scene: Scene,
+    plan: Plan,
+    directory: Path,
+    say: Callable[[str], None],
+    *,
+    apart: Sequence[Sequence[str]] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Verdict:
     """Faults for so long; then quiet, until all has arrived; then the judgement.
 
-    The history stays in the directory, and with an accusation all that was seen.
+    With `apart` only these kinds strike, for so long each group, and between two groups all is
+    well.  `environment` is of our processes.  The history stays in the directory, and with an
+    accusation all that was seen.
     """
     fleet, ours = scene.fleet, scene.fleet.servers
+    warehouse = fleet.warehouse
     assert isinstance(ours.redis, RedisWithOwnClock)
-    assert isinstance(ours.postgres, PostgresWithSmallDisk)
+    assert isinstance(warehouse.server, SmallDisk)
     clock = Clock(directory)
     faults = {
         **storm.of_processes(fleet),
         **storm.of_redis(ours.redis),
-        **storm.of_destination(ours.postgres),
+        **storm.of_destination(warehouse.server),
         **storm.of_clocks({"the ledger": ours.redis.clock, "worker-2": clock}),
         **scene.faults,
     }
-    strikes = schedule(plan.seed, plan.seconds, sorted(faults), lull=plan.lull)
+    groups = apart or [sorted(faults)]
     about = {"seed": plan.seed, "seconds": plan.seconds, "tables": known_load.TABLES}
     with Scribe(directory / "history.jsonl", about) as scribe:
         known = KnownWriters(
@@ -187,18 +232,25 @@ def run(scene: Scene, plan: Plan, directory: Path, say: Callable[[str], None]) -
         )
         scene.preload()
         known.preload()
-        raging = storm.Storm(fleet, faults, say)
-        with scene.wild, known:
-            start(fleet, clock)
+        fleet.watch(*scene.tables, *known_load.TABLES)
+        alone = storm.of_the_ledgers_clock(ours.redis.clock)
+        raging = storm.Storm(fleet, {**faults, **alone}, say)
+        with scene.wild, known, scene.forgetting() as forgetting:
+            start(fleet, clock, environment)
             fleet.wait_for("the snapshot to begin", lambda: any(map(fleet.count, scene.tables)))
             scene.under_way()
             fleet.wait_for("the known tables", lambda: all(map(fleet.count, known_load.TABLES)))
-            with fleet.destination() as connection:
-                known_load.refuse_at_destination(connection, fleet.name)
+            known_load.refuse_at_destination(warehouse)
             known.refuse()
-            raging.rage(strikes)
+            for number, kinds in enumerate(groups):
+                if number:
+                    wait_for_calm(fleet)
+                raging.rage(schedule(plan.seed + number, plan.seconds, kinds, lull=plan.lull))
         verdict = Verdict(scribe.events, raging.struck, raging.outages)
+        verdict.accusations += forgetting.early
+        verdict.told_to_forget = forgetting.moved
         verdict.said = [
+            *forgetting.said,
             f"written: {dict(sorted(known.made.items()))}",
             f"lives: { {p.label: p.lives for p in fleet.programs} }",
         ]
@@ -206,12 +258,22 @@ def run(scene: Scene, plan: Plan, directory: Path, say: Callable[[str], None]) -
     return verdict
 
 
-def start(fleet: Fleet, clock: Clock) -> None:
-    fleet.coordinator()
+def start(fleet: Fleet, clock: Clock, environment: Mapping[str, str] | None) -> None:
+    fleet.coordinator(environment)
     for _ in range(2):
-        fleet.worker()
-    fleet.worker(clock.environment)
+        fleet.worker(environment)
+    fleet.worker({**clock.environment, **(environment or {})})
     fleet.supervise()
+
+
+def wait_for_calm(fleet: Fleet) -> None:
+    """Until the stream goes on as if nothing had been."""
+    before = len(fleet.advances(fleet.stream))
+    fleet.wait_for(
+        "the stream to go on",
+        lambda: len(fleet.advances(fleet.stream)) >= before + 3,
+        limit=AT_MOST * PATIENCE,
+    )
 
 
 def judge(scene: Scene, verdict: Verdict, directory: Path) -> None:
@@ -220,13 +282,12 @@ def judge(scene: Scene, verdict: Verdict, directory: Path) -> None:
     try:
         catch_up(scene)
     except AssertionError as late:
-        verdict.accusations.append(f"a destination that stands still: {late}")
+        verdict.accusations.append(f"a destination that does not catch up: {late}")
+    verdict.accusations += fleet.faults()  # first, for they say why sides differ
     verdict.accusations += fleet.differences(scene.tables)
-    verdict.accusations += fleet.faults()
     source = scene.rows()
-    with fleet.destination() as connection:
-        there = known_load.rows_of_destination(connection, fleet.name, scene.key)
-        seen = evidence.gather(connection, source, there, span=scene.span, key=scene.key)
+    there = known_load.rows_of_destination(fleet.warehouse, scene.key)
+    seen = evidence.gather(fleet.warehouse, source, there, span=scene.span, key=scene.key)
     verdict.seen = seen
     verdict.said.append(f"batches of the stream: {len(fleet.advances(fleet.stream))}")
     verdict.said.append(
@@ -244,6 +305,8 @@ def judge(scene: Scene, verdict: Verdict, directory: Path) -> None:
         verdict.accusations.append(f"a process left behind: {left}")
     if verdict.accusations:
         evidence.save(seen, directory / "evidence.jsonl")
+        for program in fleet.programs:
+            (directory / f"{program.label}.log").write_text(program.log())
 
 
 def catch_up(scene: Scene) -> None:
@@ -256,10 +319,15 @@ def catch_up(scene: Scene) -> None:
             # The known tables have no last row of their own: their log is the others'.
             fleet.catch_up(scene.tables)
             fleet.wait_for("every table to be settled", lambda: fleet.settled(*tables))
-        except AssertionError:
-            [(now,)] = fleet.ask("select count(*) from audit.rows") or [(0,)]
-            if now == written or tries == 1:
+        except AssertionError as late:
+            [(now,)] = fleet.ask("select count(*) from {audit}.rows") or [(0,)]
+            if now == written:
                 raise
+            if tries == 1:
+                given = AT_MOST * PATIENCE / 60
+                raise AssertionError(
+                    f"after {given:.0f} minutes, though it moves: {late}"
+                ) from late
             written = now
         else:
             return

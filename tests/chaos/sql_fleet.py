@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Protocol
@@ -42,8 +42,8 @@ ACCUSATIONS: Final = {
     # Rows of chunks are left out: their version is a lower bound of what they have seen, so that
     # what the stream brings again lands.
     WENT_BACK: accusations.ACCUSATIONS[WENT_BACK].replace(
-        "from audit.rows",
-        "from audit.rows r where exists (select from audit.advances a where a.tx = r.tx"
+        "from {audit}.rows",
+        "from {audit}.rows r where exists (select 1 from {audit}.advances a where a.tx = r.tx"
         " and a.unit like 'stream:%')",
     ),
 }
@@ -62,6 +62,10 @@ class Origin(Protocol):
     def drop(self, name: str) -> None: ...
     def block(self, name: str) -> dict[str, Any]: ...
     def connect(self, name: str) -> Any: ...
+
+    def forgotten(self, name: str) -> int | None:
+        """How far it was told to forget its log; None where nobody tells it, or it is away."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,18 @@ class PostgresOrigin:
             options=f"-c search_path={name} -c timezone=UTC",
             connect_timeout=5,
         )
+
+    def forgotten(self, name: str) -> int | None:
+        try:
+            with psycopg.connect(self.server.url, connect_timeout=5) as connection:
+                row = connection.execute(
+                    "select (confirmed_flush_lsn - '0/0')::bigint from pg_replication_slots"
+                    " where slot_name = %s",
+                    (name,),
+                ).fetchone()
+        except psycopg.OperationalError:
+            return None
+        return row[0] if row else None
 
 
 def _reader(name: str) -> str:
@@ -197,6 +213,9 @@ class MariaDbOrigin:
             init_command="set time_zone = '+00:00'",
         )
 
+    def forgotten(self, name: str) -> None:
+        """It forgets by its own settings."""
+
 
 class SqlFleet(Fleet):
     """Processes that follow one SQL database, with a supervisor and an audit."""
@@ -236,6 +255,9 @@ class SqlFleet(Fleet):
                 for start in range(0, rows, 500):
                     insert(connection.cursor(), table, made[start : start + 500])
 
+    def put(self, key: int, name: str) -> None:
+        self.execute("insert into orders (id, name) values (%s, %s)", key, name)
+
     def _write_last(self, table: str, name: str) -> None:
         made = row(table, (1 << 30) + random.SystemRandom().randrange(1 << 29), random.Random())
         made["name"] = name
@@ -243,7 +265,7 @@ class SqlFleet(Fleet):
         marks = ", ".join(["%s"] * len(made))
         self.execute(f"insert into {table} ({names}) values ({marks})", *made.values())
 
-    def _differences(self, connection: psycopg.Connection[Any], table: str) -> list[str]:
+    def _differences(self, connection: Any, table: str) -> list[str]:
         with contextlib.closing(self.origin.connect(self.name)) as source:
             expected = _rows(source.cursor(), f"select * from {table}", table)
         found = _rows(
@@ -439,22 +461,3 @@ class SqlWriters(Load):
         made = row(table, n, random.Random(0))
         where = " and ".join(f"{name} = %s" for name in KEYS[table])
         return where, [made[name] for name in KEYS[table]]
-
-
-@contextlib.contextmanager
-def streaming(
-    servers: Servers, origin: Origin, *, workers: int = 2, rows: int = 300
-) -> Iterator[SqlFleet]:
-    """A fleet that follows the log while somebody writes; equal and without a fault in the end."""
-    with SqlFleet(servers, origin, write_batch_size=50) as fleet:
-        fleet.preload(rows, random.Random(1))
-        fleet.coordinator()
-        for _ in range(workers):
-            fleet.worker()
-        with SqlWriters(origin, fleet.name, rows, 1, threads=1, pause=0.01):
-            fleet.wait_for("the snapshot to be complete", lambda: fleet.settled(*TABLES))
-            fleet.wait_for("the stream to commit", lambda: len(fleet.advances()) > 3)
-            yield fleet
-        fleet.catch_up(TABLES)
-        assert fleet.differences(TABLES) == []
-        assert fleet.faults() == []

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import redis
-from failing_servers import Clock, PostgresWithSmallDisk, RedisWithOwnClock
+from failing_servers import Clock, RedisWithOwnClock, SmallDisk
 from fleet import Fleet, Program, Worker
 from pymongo.errors import PyMongoError
 from schedule import Strike
@@ -138,6 +138,16 @@ def of_clocks(clocks: Mapping[str, Clock]) -> dict[str, Fault]:
     return _named(shift_a_clock)
 
 
+def of_the_ledgers_clock(clock: Clock) -> dict[str, Fault]:
+    """For those who want this alone."""
+
+    def set_the_ledgers_clock_back(_: Strike) -> Begun:
+        clock.shift(SHIFTS[0])
+        return f"by {-SHIFTS[0]:.0f} s", lambda: clock.shift(0)
+
+    return _named(set_the_ledgers_clock_back)
+
+
 # --- servers --------------------------------------------------------------------------------------
 
 
@@ -167,14 +177,14 @@ def of_redis(server: RedisWithOwnClock) -> dict[str, Fault]:
     return _named(wipe_redis, crash_redis, fill_redis)
 
 
-def of_destination(server: PostgresWithSmallDisk) -> dict[str, Fault]:
+def of_destination(server: SmallDisk) -> dict[str, Fault]:
     def restart_the_destination(_: Strike) -> Begun:
         server.restart()
-        return "postgres", None
+        return server.name, None
 
     def crash_the_destination(_: Strike) -> Begun:
         server.restart(hard=True)
-        return "postgres", None
+        return server.name, None
 
     def freeze_the_destination(_: Strike) -> Begun:
         return _frozen(server)

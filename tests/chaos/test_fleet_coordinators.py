@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from fleet import METADATA, TABLES, Fleet, Servers, Writers, preload
+from fleet import TABLES, Fleet, Servers, Writers, preload
+from warehouses import METADATA
 
 pytestmark = pytest.mark.xdist_group("fleet")
 

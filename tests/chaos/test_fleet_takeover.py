@@ -8,12 +8,21 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
-from fleet import METADATA, TABLES, TTL, Fleet, Servers, Worker, Writers, broken, preload
+from fleet import TABLES, TTL, Fleet, Servers, Writers, broken, preload
+from fleet_zombie import (
+    PATIENT,
+    WITHOUT_COMPARE_AND_SET,
+    it_writes_nothing,
+    successor_of,
+    the_audit_finds_it,
+    zombie,
+)
+from warehouses import METADATA
 
 pytestmark = pytest.mark.xdist_group("fleet")
 log = logging.getLogger(__name__)
@@ -36,16 +45,6 @@ def streaming(servers: Servers, *, workers: int = 2) -> Iterator[Fleet]:
         fleet.catch_up(TABLES)
         assert fleet.differences(TABLES) == []
         assert fleet.faults() == []
-
-
-def successor_of(fleet: Fleet, victim: Worker, struck: float) -> float:
-    """Seconds from the strike to the first commit of somebody else."""
-
-    def commits() -> list[float]:
-        return [at for at, who, _, _ in fleet.advances() if at > struck and who != victim.label]
-
-    fleet.wait_for("another worker to carry the stream on", lambda: bool(commits()))
-    return commits()[0] - struck
 
 
 @pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="kill -9")
@@ -124,74 +123,17 @@ def test_a_chunk_whose_worker_died_at_its_commit_is_done_and_its_run_ended(
         assert fleet.faults() == []
 
 
-# The server would end a transaction that sleeps for 10 s, and on a busy machine it may: what these
-# tests are about is the zombie that the server lets live.
-PATIENT = {"idle_in_transaction_session_timeout": "10m"}
-
-
-@contextmanager
-def zombie(fleet: Fleet, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
-    """A worker that fell asleep inside a transaction of the stream, before its first statement.
-
-    Its own look at its lease is behind it, so only the destination can stop it.
-    """
-    fleet.source["orders"].insert_one({"_id": 0, "name": "first"})
-    fleet.coordinator()
-    # Somebody else reads the snapshot, so that only rows of the stream are left to fall asleep on.
-    reader = fleet.worker(environment)
-    fleet.wait_for("the snapshot to be complete", lambda: fleet.settled("orders"))
-    reader.finish()
-    fault = {"CARTRIDGE_WARP_FAULT": "before_marker_of_rows:stop"}
-    sleeper = fleet.worker({**fault, **(environment or {})})
-    asleep = 0
-
-    def write_until_it_sleeps() -> bool:
-        nonlocal asleep
-        asleep += 1
-        fleet.source["orders"].insert_one({"_id": asleep, "name": "more"})
-        return sleeper.stopped()
-
-    fleet.wait_for("the worker to fall asleep", write_until_it_sleeps)
-    heir = fleet.worker(environment)
-    struck = time.time()
-    fleet.source["orders"].insert_one({"_id": -1, "name": "for the heir"})
-    successor_of(fleet, sleeper, struck)
-    sleeper.wake()
-    yield sleeper
-    heir.finish()
-
-
 @pytest.mark.holds(guarantee=2, source="mongodb", destination="postgresql", fault="SIGSTOP")
 def test_a_zombie_that_wakes_inside_its_transaction_writes_nothing(fragile: Servers) -> None:
     with Fleet(fragile, destination=PATIENT) as fleet, zombie(fleet) as sleeper:
-        fleet.wait_for(
-            "the destination to refuse the zombie",
-            lambda: any(e["status"] == "lost" for e in sleeper.said("unit_released")),
-        )
-        fleet.catch_up(["orders"])
-        assert fleet.differences(["orders"]) == []
-        assert fleet.faults() == []
+        it_writes_nothing(fleet, sleeper)
 
 
 def test_without_the_markers_compare_and_set_the_audit_finds_the_zombie(fragile: Servers) -> None:
     """The broken twin of guarantees 2 and 7."""
     with (
-        broken(
-            "import warp.sql\n"
-            "whole = warp.sql.load\n"
-            "guard = ' and fence = %(fence)s and batch = %(batch)s - 1'\n"
-            "def load(dialect, name):\n"
-            "    text = whole(dialect, name)\n"
-            "    if name == 'advance_marker':\n"
-            "        assert guard in text, text\n"
-            "        return text.replace(guard, '')\n"
-            "    return text\n"
-            "warp.sql.load = load\n"
-        ) as environment,
+        broken(WITHOUT_COMPARE_AND_SET) as environment,
         Fleet(fragile, destination=PATIENT) as fleet,
         zombie(fleet, environment),
     ):
-        fleet.wait_for("the audit to find a fault", lambda: bool(fleet.faults()))
-        said = " ".join(fleet.faults())
-        assert "a write by somebody who had not adopted the unit last" in said
-        assert "a change applied by two transactions" in said
+        the_audit_finds_it(fleet)

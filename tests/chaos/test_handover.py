@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from handover_sites import AtPostgres
 from handover_trial import Outcome, Setting, Trial, varied
 
 from warp.destinations.postgresql import merge
@@ -26,7 +27,7 @@ Run = Callable[[Setting], Outcome]
 
 @pytest.fixture
 def run(mongo: Any, postgres: Any) -> Run:
-    return lambda setting: Trial(mongo.url, postgres.url, setting).run()
+    return lambda setting: Trial(mongo.url, AtPostgres(postgres.url), setting).run()
 
 
 def trials(run: Run, count: int) -> Counter[str]:

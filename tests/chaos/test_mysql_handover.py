@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from handover_sites import AtPostgres
 from handover_trial import Outcome, Setting, varied
 from mysql_trial import MysqlTrial
 
@@ -27,7 +28,7 @@ Run = Callable[[Setting], Outcome]
 
 @pytest.fixture
 def run(mariadb: Any, postgres: Any) -> Run:
-    return lambda setting: MysqlTrial(mariadb.url, postgres.url, setting).run()
+    return lambda setting: MysqlTrial(mariadb.url, AtPostgres(postgres.url), setting).run()
 
 
 def trials(run: Run, count: int) -> Counter[str]:

@@ -243,8 +243,10 @@ class _Case:
             within = later.after < step.reached
             if (self.rereads or within) and later.stamp in self._aside[row]:
                 return
-            # A row that is gone when it is read again is left to its deletion, which follows.
-            left = needed.kind is Kind.CHANGE and (self.rereads or not state)
+            # A row that is gone when it is read again is left to its deletion, which follows.  Of a
+            # part that is where the destination lacks its row, or something of it in quarantine.
+            waits = any(stamp < needed.stamp for stamp in self._aside[row])
+            left = needed.kind is Kind.CHANGE and (self.rereads or not state or waits)
             if not later.alive and later is not needed and ((within and not state) or left):
                 return
         self._told.add((row, needed.stamp))

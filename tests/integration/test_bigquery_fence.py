@@ -87,6 +87,7 @@ def an_old_owner_writes_neither_rows_nor_marker(warehouse: Warehouse) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.holds(guarantee=2, source="none", destination="bigquery", fault="superseded")
 def test_an_old_owner_writes_neither_rows_nor_marker(warehouse: Warehouse) -> None:
     an_old_owner_writes_neither_rows_nor_marker(warehouse)
 
@@ -198,6 +199,7 @@ class Struck:
 
 
 @pytest.mark.soak
+@pytest.mark.holds(guarantee=1, source="none", destination="bigquery", fault="error")
 def test_a_failure_after_any_statement_leaves_nothing_behind(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def test_a_table_is_keyed_and_clustered_and_partitioned_as_configured(
         assert made.time_partitioning.field == "at"
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="bigquery", fault="drift")
 def test_columns_are_added_widened_in_place_and_made_anew(warehouse: Warehouse) -> None:
     writer = Writer(warehouse)
     writer.make(ID, Column("n", Kind.INT64), Column("f", Kind.FLOAT64), Column("d", Kind.DATE))
@@ -200,6 +201,7 @@ def test_a_key_that_becomes_one_of_any_type_is_written_as_its_source_does(
     }
 
 
+@pytest.mark.holds(guarantee=7, source="none", destination="bigquery", fault="error")
 def test_a_change_cut_short_is_finished_by_whoever_comes_next(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,7 +131,7 @@ def arrived(warehouse: Warehouse, world: World, what: str, *tables: str) -> None
 
 
 @pytest.mark.holds(
-    guarantee=7, source="bigquery", destination=("postgresql", "mariadb"), fault="kill -9"
+    guarantee=(4, 7), source="bigquery", destination=("postgresql", "mariadb"), fault="kill -9"
 )
 def test_inserts_updates_and_deletes_arrive_also_when_a_worker_is_killed(
     fleet: Fleet, world: World, warehouse: Warehouse

@@ -58,6 +58,7 @@ def warehouse(bigquery_server: BigQueryServer) -> Iterator[Warehouse]:
         yield warehouse
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="bigquery", fault="no fault")
 def test_every_kind_arrives_as_it_was(warehouse: Warehouse) -> None:
     writer = Writer(warehouse)
     columns = [Column(f"v_{kind}", kind) for kind, _, _ in VALUES]
@@ -115,6 +116,7 @@ def test_a_row_is_found_again_by_a_key_of_any_kind(
 
 
 @pytest.mark.soak
+@pytest.mark.holds(guarantee=4, source="none", destination="bigquery", fault="refused rows")
 def test_a_row_with_a_value_that_bigquery_has_no_form_for_is_set_aside_and_the_rest_lands(
     warehouse: Warehouse,
 ) -> None:

@@ -13,6 +13,7 @@ from postgresql_shop import Shop
 from warp import hash_capture
 
 
+@pytest.mark.holds(guarantee=4, source="postgresql", destination="mariadb", fault="no fault")
 def test_only_rows_that_differ_are_written(
     capture_shop: Shop, mariadb: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def measured(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
     return keep
 
 
+@pytest.mark.holds(guarantee=4, source="mongodb", destination="postgresql", fault="drift")
 def test_new_fields_are_columns_soon_and_nothing_stops_for_them(
     fleet: Fleet, measured: Callable[[str, float], None]
 ) -> None:

@@ -210,6 +210,7 @@ def test_a_killed_leader_is_replaced_and_the_replacement_does_the_duties(
     assert len(fleet.rows("new_table")) == 10
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="postgresql", fault="kill -9")
 def test_a_crashing_worker_process_is_started_again(fleet: Fleet) -> None:
     fleet.coordinator()
     pool = fleet.worker(processes=2)
@@ -233,6 +234,7 @@ def test_a_killed_pool_leaves_no_process_behind(fleet: Fleet) -> None:
     eventually(lambda: not any(child.is_running() for child in children), "the children to end")
 
 
+@pytest.mark.holds(guarantee=4, source="mongodb", destination="postgresql", fault="no fault")
 def test_once_brings_everything_over_and_ends(fleet: Fleet) -> None:
     del fleet.settings["coordination"]["redis_url"]  # one of its own
     fleet.settings["schemas"] = [

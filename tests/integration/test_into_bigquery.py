@@ -69,6 +69,12 @@ def rows(side: Side, warehouse: Warehouse) -> dict[int, str]:
     return {row["id"]: row["v"] for row in found}
 
 
+@pytest.mark.holds(
+    guarantee=4,
+    source=("mongodb", "postgresql", "mariadb"),
+    destination="bigquery",
+    fault="no fault",
+)
 def test_once_brings_a_table_over_and_a_second_time_what_changed(
     tmp_path: Path, side: Side, warehouse: Warehouse, redis_server: Server
 ) -> None:

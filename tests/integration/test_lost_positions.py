@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fix_servers import Server, mysql_client
-from in_process import Live, Side, There, live, of_mongodb, of_mysql, of_postgresql, settings_of
+from in_process import (
+    Live,
+    Side,
+    There,
+    ThereInMysql,
+    live,
+    of_mongodb,
+    of_mysql,
+    of_postgresql,
+    settings_of,
+)
 from postgresql_shop import Shop
 
 from coordinator.status import StatusReader
@@ -103,29 +114,55 @@ LOSING = {
 }
 
 
+@dataclass
+class Into:
+    """A destination: its block, where the tables go, and how to look at them."""
+
+    block: dict[str, Any]
+    there: Callable[[Side], There]
+    schema: str = ""  # the source's where empty
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def into(request: pytest.FixtureRequest) -> Iterator[Into]:
+    if request.param == "postgresql":
+        url = request.getfixturevalue("pg_warehouse")
+        block = {"type": "postgresql", "connection_string": url}
+        yield Into(block, lambda side: There(url, side))
+        return
+    url, name = request.getfixturevalue("mariadb").url, secrets.token_hex(4)
+    copy, meta = f"copy_{name}", f"meta_{name}"
+    block = {"type": "mysql", "connection_string": url, "metadata_schema": meta}
+    yield Into(block, lambda side: ThereInMysql(url, replace(side, namespace=copy), meta), copy)
+    with mysql_client(url) as connection, connection.cursor() as cursor:
+        for database in (copy, meta):
+            cursor.execute(f"DROP DATABASE IF EXISTS {database}")
+
+
 # An oplog rolls over in half a minute; tests/integration/test_mongodb_stream.py has it each time.
 @pytest.mark.parametrize("what", ["slot", "binlog", pytest.param("oplog", marks=pytest.mark.soak)])
 @pytest.mark.holds(
     guarantee=6,
     source=("postgresql", "mariadb", "mongodb"),
-    destination="postgresql",
+    destination=("postgresql", "mariadb"),
     fault="lost position",
 )
 def test_a_lost_place_stops_the_stream_and_a_resync_mends_it_beside_it(
-    what: str, request: pytest.FixtureRequest, pg_warehouse: str, tmp_path: Path
+    what: str, request: pytest.FixtureRequest, into: Into, tmp_path: Path
 ) -> None:
     """Guarantee 6."""
     with LOSING[what](request) as losing:
         side = losing.side
+        place = {"destination_schema": into.schema} if into.schema else {}
         tree = {
             "source": side.tree,
-            "destination": {"type": "postgresql", "connection_string": pg_warehouse},
-            "schemas": [{"name": side.namespace}],
+            "destination": into.block,
+            "schemas": [{"name": side.namespace, **place}],
         }
         for id in range(40):
             side.put(id, f"v{id}")
         with live(settings_of(tmp_path, tree)) as fleet:
-            there = There(pg_warehouse, side)
+            there = into.there(side)
             fleet.until_complete("orders")
             fleet.until(lambda: there.rows() == side.rows(), "the first rows")
             before = there.rows()

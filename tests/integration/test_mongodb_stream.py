@@ -126,6 +126,7 @@ def shop(mongo: Any, mongo_database: Database[Any]) -> tuple[str, Database[Any]]
 # -- structure
 
 
+@pytest.mark.holds(guarantee=5, source="mongodb", destination="pretended", fault="drop and rename")
 def test_a_drop_truncates_and_the_stream_lives_on(shop: tuple[str, Database[Any]]) -> None:
     url, database = shop
     source = connect(url, Selection(database.name))
@@ -187,6 +188,7 @@ def test_a_rename_into_the_selection_asks_for_a_new_snapshot(
     assert [e[:3] for e in flat(batches)] == [(TRUNCATE, "a", None), (CREATE, "a", 2)]
 
 
+@pytest.mark.holds(guarantee=5, source="mongodb", destination="pretended", fault="drop and rename")
 def test_rows_renamed_into_place_land_even_when_read_at_the_moment_of_the_rename(
     shop: tuple[str, Database[Any]],
 ) -> None:
@@ -538,6 +540,7 @@ def test_a_token_of_another_stream_falls_back_to_its_moment(
 # -- failover
 
 
+@pytest.mark.holds(guarantee=7, source="mongodb", destination="pretended", fault="server crash")
 def test_no_acknowledged_write_is_lost_or_doubled_when_the_primary_is_killed(
     start_server: Callable[[Any], Any],
 ) -> None:

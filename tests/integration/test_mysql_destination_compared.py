@@ -213,6 +213,7 @@ def test_hostile_names_and_tables_without_a_number_for_a_key(mariadb: Server) ->
 # ---------------------------------------------------------------- a lost place
 
 
+@pytest.mark.holds(guarantee=6, source="postgresql", destination="mariadb", fault="lost position")
 def test_a_lost_place_is_recovered_by_writing_what_differs(copy: CopyInMysql, shop: Shop) -> None:
     copy.bring(ORDERS)
     shop.drop_slot()

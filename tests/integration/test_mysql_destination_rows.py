@@ -146,6 +146,7 @@ def carriers(unit: Unit, id: int) -> list[Any]:
 @given(
     rows=st.lists(st.tuples(*(st.none() | of for of in VALUES.values())), min_size=1, max_size=4)
 )
+@pytest.mark.holds(guarantee=4, source="none", destination="mariadb", fault="no fault")
 def test_every_value_arrives_as_it_was_sent(
     wide: Unit, how: str, rows: list[tuple[Any, ...]]
 ) -> None:
@@ -163,6 +164,7 @@ def row_of_wide(id: int, **cells: Any) -> tuple[Any, ...]:
     return (UPDATE, 10**9 + id, 100 + id, *(cells.get(name) for name in names[1:]))
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="mariadb", fault="refused rows")
 def test_a_row_that_cannot_be_sent_is_set_aside_and_the_rest_lands(wide: Unit) -> None:
     written = wide.write(
         "x",
@@ -272,6 +274,7 @@ def test_with_on_duplicate_key_update_alone_a_row_takes_the_place_of_another(
         a_unique_value_never_redirects_a_write(world)
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="mariadb", fault="refused rows")
 def test_rows_that_swap_a_unique_value_or_hand_it_on_land(world: World) -> None:
     unit = unique(world)
     unit.write("1", *((CREATE, 1, n, f"v{n}") for n in range(1, 6)))
@@ -290,6 +293,7 @@ def test_rows_that_swap_a_unique_value_or_hand_it_on_land(world: World) -> None:
 # -- many rows, few of them bad
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="mariadb", fault="refused rows")
 def test_exactly_the_refused_rows_of_a_batch_are_set_aside(world: World) -> None:
     unit = world.settled()
     world.ask(f"alter table {world.shop}.orders add constraint short check (name <> 'bad')")
@@ -307,6 +311,7 @@ def test_exactly_the_refused_rows_of_a_batch_are_set_aside(world: World) -> None
     assert metadata.quarantine(Choice(states=(Aside.REPLAYING,)))
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="mariadb", fault="refused rows")
 def test_without_a_dead_letter_queue_a_refused_row_stops_its_unit(world: World) -> None:
     world.table["dead_letter_queue"] = False
     unit = world.settled()
@@ -353,6 +358,7 @@ def test_soft_deletes_keep_the_row_and_a_new_one_of_its_key_lives(world: World) 
     assert world.rows("id, name, gone") == [(1, "again", 0), (2, "b", 1)]
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="mariadb", fault="no fault")
 def test_a_partial_row_keeps_what_it_does_not_say(world: World) -> None:
     unit = world.settled()
     unit.write("1", (CREATE, 1, 1, "a", b'{"x": 1}'), (CREATE, 1, 2, "b", b"{}"))
@@ -362,6 +368,7 @@ def test_a_partial_row_keeps_what_it_does_not_say(world: World) -> None:
     assert world.rows("id, name, _extra") == [(1, "a", '{"x": 2}'), (2, "c", "{}"), (3, None, None)]
 
 
+@pytest.mark.holds(guarantee=5, source="none", destination="mariadb", fault="no fault")
 def test_two_writers_of_one_key_leave_the_newer_row_whoever_comes_first(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -489,6 +496,7 @@ def test_a_table_that_would_lose_something_is_not_adopted(
         world.settled()
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="mariadb", fault="drift")
 def test_a_column_is_widened_in_place_and_keeps_every_value(world: World) -> None:
     kinds = [Kind.INT32, Kind.FLOAT32, Kind.BOOL, Kind.DATE, Kind.UUID, Kind.TIMESTAMP]
     names = [f"v_{kind}" for kind in kinds]
@@ -523,6 +531,7 @@ def test_a_key_becomes_tagged_so_that_one_and_its_text_are_two_rows(world: World
     assert dict(world.rows("_id, n")) == {'"say \\"hi\\"/\\n"': 1, '"é"': 3, "1": 4, '"1"': 5}
 
 
+@pytest.mark.holds(guarantee=4, source="none", destination="mariadb", fault="drift")
 def test_values_that_waited_in_extra_move_into_their_new_column(world: World) -> None:
     unit = world.settled()
     unit.write(

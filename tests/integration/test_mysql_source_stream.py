@@ -84,6 +84,7 @@ def until_end(world: World, source: MysqlSource, start: Position) -> Followed:
 # -- what comes
 
 
+@pytest.mark.holds(guarantee=5, source="mariadb", destination="pretended", fault="no fault")
 def test_the_rows_of_one_transaction_share_a_version_and_come_in_order(world: World) -> None:
     world.sql("CREATE TABLE t (id int PRIMARY KEY, v int)")
     told = run(
@@ -276,6 +277,7 @@ def test_a_transaction_that_is_not_much_larger_than_a_batch_is_kept_whole(world:
 # -- statements that change rows without events
 
 
+@pytest.mark.holds(guarantee=5, source="mariadb", destination="pretended", fault="drop and rename")
 def test_a_truncated_table_and_a_dropped_one_lose_their_rows(world: World) -> None:
     world.script(
         "CREATE TABLE t (id int PRIMARY KEY)",
@@ -304,6 +306,7 @@ def test_a_temporary_table_of_the_same_name_empties_nothing(world: World) -> Non
     assert told.changes == []
 
 
+@pytest.mark.holds(guarantee=5, source="mariadb", destination="pretended", fault="drop and rename")
 def test_a_table_renamed_over_another_is_read_anew(world: World) -> None:
     world.script(
         "CREATE TABLE t (id int PRIMARY KEY)",
@@ -526,6 +529,7 @@ def test_a_purged_log_is_a_lost_position(start_server: Start) -> None:
         assert (now.lost, now.ratio) == (False, 1.0)
 
 
+@pytest.mark.holds(guarantee=7, source="mariadb", destination="pretended", fault="server crash")
 def test_a_restarted_server_ends_the_stream_and_is_followed_again(start_server: Start) -> None:
     server = start_server(MariaDb())
     with world_at(server.url) as world:

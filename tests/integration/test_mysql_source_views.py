@@ -62,6 +62,7 @@ def too_old(world: World, views: int) -> int:
             writer.join()
 
 
+@pytest.mark.holds(guarantee=4, source="mariadb", destination="pretended", fault="late commit")
 def test_a_view_shows_every_transaction_up_to_its_version(counted: Callable[[int], int]) -> None:
     assert counted(VIEWS) == 0
 

@@ -113,7 +113,7 @@ def test_no_repr_and_no_answer_of_a_command_shows_one(eventful: Day, settings: S
     assert [shown(text) for text in texts if shown(text)] == []
 
 
-def servers_that_are_away(tmp_path: Path, source: str) -> Settings:
+def servers_that_are_away(tmp_path: Path, source: str, destination: str) -> Settings:
     """The same secrets, at ports where nobody listens."""
     urls = {
         "mongodb": "mongodb://u:{}@127.0.0.1:{}/shop",
@@ -129,7 +129,7 @@ def servers_that_are_away(tmp_path: Path, source: str) -> Settings:
     file = tmp_path / f"{source}.yaml"
     file.write_text(
         f"source: {{type: {source}, connection_string: '{url(source, 'mongodb')}'{more}}}\n"
-        f"destination: {{connection_string: '{url('postgresql', 'postgresql')}'}}\n"
+        f"destination: {{connection_string: '{url(destination, 'postgresql')}'}}\n"
         f"coordination: {{redis_url: '{url('redis', 'redis')}'}}\n"
         "schemas: [{name: shop}]\n"
     )
@@ -144,16 +144,17 @@ def what_fails(settings: Settings) -> Iterator[Callable[[], object]]:
     yield lambda: assembly.source("shop").position()
 
 
+@pytest.mark.parametrize("destination", ["mysql", "postgresql"])
 @pytest.mark.parametrize("source", ["mongodb", "mysql", "postgresql"])
 @pytest.mark.holds(
     guarantee=10,
-    source=("mongodb", "postgresql", "mysql"),
-    destination="postgresql",
+    source=("mongodb", "postgresql", "mysql", "mariadb"),  # these two have one connector
+    destination=("postgresql", "mariadb"),
     fault="planted passwords",
 )
-def test_no_error_and_no_traceback_shows_one(tmp_path: Path, source: str) -> None:
+def test_no_error_and_no_traceback_shows_one(tmp_path: Path, source: str, destination: str) -> None:
     texts = []
-    for fails in what_fails(servers_that_are_away(tmp_path, source)):
+    for fails in what_fails(servers_that_are_away(tmp_path, source, destination)):
         with pytest.raises(WarpError) as caught:
             fails()
         chain = "".join(traceback.format_exception(caught.value))

@@ -175,6 +175,7 @@ def test_without_that_look_the_rows_in_between_would_be_skipped(
     assert [row[2]["id"] for row, _ in follow(source, position, 1)] == [2]
 
 
+@pytest.mark.holds(guarantee=6, source="postgresql", destination="pretended", fault="lost position")
 def test_a_publication_made_anew_has_not_published_what_was_in_between(shop: Shop) -> None:
     source = shop.source()
     position = source.position()
@@ -188,6 +189,7 @@ def test_a_publication_made_anew_has_not_published_what_was_in_between(shop: Sho
         next(start(source, position))
 
 
+@pytest.mark.holds(guarantee=6, source="postgresql", destination="pretended", fault="lost position")
 def test_a_position_of_another_server_is_lost(shop: Shop) -> None:
     source = shop.source()
     position = source.position()
@@ -203,6 +205,7 @@ def test_a_position_of_another_server_is_lost(shop: Shop) -> None:
         next(start(source, Position("at:1:2")))
 
 
+@pytest.mark.holds(guarantee=6, source="postgresql", destination="pretended", fault="lost position")
 def test_an_invalidated_slot_stops_and_a_resync_makes_it_anew(own: Shop) -> None:
     source = own.source()
     position = source.position()
@@ -308,6 +311,7 @@ def test_a_killed_connection_is_unavailable_and_nothing_is_lost(shop: Shop) -> N
     assert [row[2]["id"] for row in got][-1] == 2
 
 
+@pytest.mark.holds(guarantee=7, source="postgresql", destination="pretended", fault="server crash")
 def test_a_restarted_server_goes_on_from_the_marker(own: Shop) -> None:
     source = own.source()
     position = source.position()

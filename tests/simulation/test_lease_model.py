@@ -20,6 +20,9 @@ from lease_model import (
 )
 
 
+@pytest.mark.holds(
+    guarantee=2, source="none", destination="pretended", fault=("superseded", "FLUSHALL")
+)
 def test_whatever_happens_nothing_lands_twice_or_from_a_superseded_worker() -> None:
     found = explore(Protocol(bounds=SMALL), lives=False)
     assert (found.violation, found.trace) == ("", ())

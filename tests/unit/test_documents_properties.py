@@ -9,6 +9,7 @@ from typing import Any
 
 import bson
 import orjson
+import pytest
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.datetime_ms import DatetimeMS
 from hypothesis import given, settings
@@ -127,6 +128,7 @@ def check(document: dict[str, Any], cells: tuple[Any, ...], known: TableSchema) 
 
 @given(seen=batches, later=batches)
 @settings(max_examples=80, deadline=None)
+@pytest.mark.holds(guarantee=4, source="mongodb", destination="pretended", fault="no fault")
 def test_every_field_is_in_its_column_or_in_extra(
     seen: list[dict[str, Any]], later: list[dict[str, Any]]
 ) -> None:

@@ -38,6 +38,7 @@ def test_a_test_that_is_in_no_file_is_in_no_cell() -> None:
         ('guarantee=1, source="oracle", destination="mariadb", fault="error"', "'oracle'"),
         ('guarantee=1, source="none", destination="kafka", fault="error"', "'kafka'"),
         ('guarantee=1, source="none", destination="mariadb", fault="drift"', "'drift'"),
+        ('guarantee=3, source="mongodb", destination="mariadb", fault="no fault"', "its oplog by"),
         ('guarantee=1, source="none", destination="mariadb"', "expected guarantee, source"),
         ('1, source="none", destination="mariadb", fault="error"', "expected holds"),
         (

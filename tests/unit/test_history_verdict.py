@@ -252,3 +252,21 @@ def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
     with Scribe(tmp_path / "history.jsonl", {"seed": 3}) as scribe:
         scribe.add(*HISTORY)
     assert read(tmp_path / "history.jsonl") == ({"seed": 3}, HISTORY)
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_a_part_of_a_row_of_which_something_waits_may_be_left_to_its_deletion(
+    waiting: bool,
+) -> None:
+    """It is looked up at the source, where the row is gone by then."""
+    world = World(
+        [
+            event("a", 1, Kind.CREATE),
+            event("a", 2, Kind.CHANGE, total=REFUSED if waiting else 8),
+            event("a", 3, Kind.CHANGE),
+            event("a", 4, Kind.DELETE),
+        ]
+    ).carry(1)
+    del world.applied[world.of(3)]
+    faults = [accusation.fault for accusation in world.accusations()]
+    assert faults == ([] if waiting else [Fault.LOST])

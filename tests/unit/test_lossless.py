@@ -29,6 +29,7 @@ batches = st.lists(documents, min_size=1, max_size=5)
 
 @given(batch=batches)
 @settings(max_examples=60, deadline=None)
+@pytest.mark.holds(guarantee=4, source="mongodb", destination="pretended", fault="no fault")
 def test_a_document_is_rebuilt_byte_for_byte(batch: list[bytes]) -> None:
     assert list(map(rebuild, fast(*batch))) == batch
     assert [rebuild(written(raw)) for raw in batch] == batch

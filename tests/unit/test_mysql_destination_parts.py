@@ -16,9 +16,16 @@ from warp.destinations.mysql.backfill import exact, taken_out
 from warp.destinations.mysql.carriers import key_bytes
 from warp.destinations.mysql.metadata import ids_within
 from warp.destinations.mysql.session import MysqlWriterOptions, Session
-from warp.errors import DestinationRefused, DestinationUnavailable, WarpError
+from warp.errors import (
+    DestinationRefused,
+    DestinationUnavailable,
+    SourceRefused,
+    SourceUnavailable,
+    WarpError,
+)
 from warp.model import Column, Kind, Role, TableId, TableSchema, Verdict
 from warp.mysql_family import Server
+from warp.sources.mysql import errors
 
 TABLE = TableId("shop", "orders")
 JSON = st.recursive(
@@ -198,6 +205,41 @@ def test_an_error_is_waited_for_or_told_to_a_person(code: int, error: type[WarpE
     found = session().explain(said, "writing")
     assert type(found) is error
     assert "s3cret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            3,
+            "Error writing file '/tmp/#sql-1.MAD' (Errcode: 28 \"No space left on device\")",
+        ),
+        (1, "Can't create/write to file '/tmp/#sql_1.MAI' (Errcode: 122 \"Disk quota exceeded\")"),
+        (1005, 'Can\'t create table `shop`.`orders` (errno: 28 "No space left on device")'),
+        (1026, "Error writing file 'binlog' (errno: 28 \"No space left on device\")"),
+        (1030, 'Got error 28 "No space left on device" from storage engine InnoDB'),
+    ],
+)
+def test_a_full_disk_is_waited_for_at_either_side(code: int, said: str) -> None:
+    full = pymysql.err.InternalError(code, said)
+    assert isinstance(session().explain(full, "writing"), DestinationUnavailable)
+    assert isinstance(errors.translate(code, said, "read"), SourceUnavailable)
+    other = said.replace("28", "13").replace("122", "13")  # a file that may not be written
+    assert isinstance(
+        session().explain(pymysql.err.InternalError(code, other), "writing"), DestinationRefused
+    )
+    assert isinstance(errors.translate(code, other, "read"), SourceRefused)
+
+
+def test_a_table_of_one_statement_that_broke_is_no_table_of_anybody() -> None:
+    said = "Got error '126 \"Index is corrupted\"' for '/tmp/{}.MAI' (126)"
+    for code, name, found in (
+        (126, "#sql-update-67fd-17-99", DestinationUnavailable),
+        (126, "shop/orders", DestinationRefused),
+        (1194, "#sql-temptable-1", DestinationUnavailable),
+    ):
+        error = pymysql.err.InternalError(code, said.format(name))
+        assert type(session().explain(error, "writing")) is found, name
 
 
 def test_a_password_is_shown_nowhere() -> None:

@@ -363,6 +363,7 @@ def test_a_resync_of_one_schema_leaves_the_shared_stream_where_it_is(
     assert shop.phase(WorkUnit.of_table("shop", ORDERS)) is Phase.STREAMING
 
 
+@pytest.mark.holds(guarantee=6, source="none", destination="pretended", fault="lost position")
 def test_a_shared_stream_that_lost_its_place_starts_over_with_all_its_schemas(
     desk: Desk, shop: Shop, fleet: Fleet
 ) -> None:

@@ -61,6 +61,7 @@ def read(tmp_path: Path, what: Starting) -> tuple[str, Settings]:
         ("mongodb://[::1", "${SOURCE_URL}"),
     ],
 )
+@pytest.mark.holds(guarantee=10, source="none", destination="pretended", fault="planted passwords")
 def test_a_secret_is_in_a_variable_and_not_in_the_file(url: str, written: str) -> None:
     address = Address.of(url, "source")
     assert address.text == written

@@ -26,7 +26,7 @@ from warp.destinations.mysql.errors import (
 )
 from warp.destinations.mysql.names import fitting, quoted
 from warp.errors import DestinationRefused, DestinationUnavailable, WarpError
-from warp.mysql_family import Driver, FamilyOptions, Login, Server, tls_arguments
+from warp.mysql_family import Driver, FamilyOptions, Login, Server, lacks_room, tls_arguments
 from warp.options import PositiveDuration, Text, redact
 from warp.sql import load
 
@@ -384,7 +384,7 @@ class Session:
             what = "docs/destinations/mysql.md has the GRANT statements"
         elif code in ADVICE:
             what = ADVICE[code]
-        elif is_transient(code):
+        elif is_transient(code) or lacks_room(code, said):
             return DestinationUnavailable(f"{told}; it is tried again", place=self.place)
         elif code == 0 or isinstance(error, pymysql.err.InterfaceError):
             self.close()

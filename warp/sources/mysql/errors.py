@@ -14,6 +14,7 @@ from typing import Final
 import pymysql
 
 from warp.errors import PositionLost, SourceRefused, SourceUnavailable, WarpError
+from warp.mysql_family import lacks_room
 from warp.options import redact
 
 TABLE_DEFINITION_CHANGED: Final = 1412
@@ -114,6 +115,8 @@ def translate(code: int, said: str, doing: str) -> WarpError:
         return SourceUnavailable(
             f"could not {doing}: {said} ({code}); the table was changed or dropped meanwhile"
         )
+    if lacks_room(code, said):
+        return SourceUnavailable(f"could not {doing}: {said} ({code}); make room at the server")
     if code in _TRANSIENT or code == 0:
         return SourceUnavailable(
             f"a server that answers was expected; could not {doing}: {said} ({code}); start the "

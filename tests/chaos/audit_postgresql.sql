@@ -10,8 +10,8 @@ create sequence audit.n;
 -- Each change of a unit's marker.  `program` is who did it, as the harness named the process.
 create table audit.advances (
     n bigint primary key default nextval('audit.n'),
-    at timestamptz not null default clock_timestamp(),
-    tx xid8 not null default pg_current_xact_id(),
+    at double precision not null default extract(epoch from clock_timestamp()),
+    tx bigint not null default pg_current_xact_id()::text::bigint,
     program text not null default coalesce(current_setting('audit.program', true), ''),
     unit text not null,
     old_position text,
@@ -30,8 +30,8 @@ create index on audit.advances (tx);
 -- Each row inserted or updated in a table we write to.
 create table audit.rows (
     n bigint primary key default nextval('audit.n'),
-    at timestamptz not null default clock_timestamp(),
-    tx xid8 not null default pg_current_xact_id(),
+    at double precision not null default extract(epoch from clock_timestamp()),
+    tx bigint not null default pg_current_xact_id()::text::bigint,
     source text not null,
     key text not null,
     version bigint not null,
@@ -42,8 +42,8 @@ create table audit.rows (
 -- Each row that was deleted from one.
 create table audit.deletions (
     n bigint primary key default nextval('audit.n'),
-    at timestamptz not null default clock_timestamp(),
-    tx xid8 not null default pg_current_xact_id(),
+    at double precision not null default extract(epoch from clock_timestamp()),
+    tx bigint not null default pg_current_xact_id()::text::bigint,
     source text not null,
     key text not null
 );
