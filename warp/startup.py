@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from warp import logs
+from warp import host_lookup, logs
 from warp.config import Settings, load
 from warp.errors import ConfigError, WarpError
 
@@ -47,6 +47,7 @@ def exit_code(body: Callable[[], int]) -> int:
 
     What nobody foresaw goes through the log, which masks what its traceback holds (guarantee 10).
     """
+    host_lookup.bound()
     try:
         return body()
     except ConfigError as error:

@@ -163,8 +163,6 @@ def run_pool(config: str | None, flags: Mapping[str, Any], *, serve: bool) -> in
         stack.callback(ledger.close)
         # Before the first thread and the first connection, after the last import.
         nursery = stack.enter_context(Nursery())
-        ledger.incarnation()  # a Redis that is not there is told now, not by a pool of children
-        check_both_ends(settings)
         pool = Pool(
             nursery,
             "workers.cli",
@@ -173,6 +171,11 @@ def run_pool(config: str | None, flags: Mapping[str, Any], *, serve: bool) -> in
             settings.coordination.processes,
             end_limit=Pace().drain_limit + GRACE,
         )
+        # Before anybody is waited for: as the first process of a container we end by no signal that
+        # we do not listen to.
+        startup.on_signals(pool.stop)
+        ledger.incarnation()  # a Redis that is not there is told now, not by a pool of children
+        check_both_ends(settings)
         if serve and settings.prometheus.enabled:
             server = MetricsServer(
                 settings.prometheus.port, ready=readiness(pool, ledger, settings)
@@ -185,7 +188,6 @@ def run_pool(config: str | None, flags: Mapping[str, Any], *, serve: bool) -> in
 
             namespace = settings.coordination.namespace
             stack.enter_context(carried_out(redis_url, namespace, ledger, Plugged(settings)))
-        startup.on_signals(pool.stop)
         pool.run()
     return startup.DONE
 

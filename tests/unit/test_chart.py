@@ -34,6 +34,15 @@ def made_of(example: Path) -> list[Manifest]:
     return helm.template("--values", example)
 
 
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As a release has it."""
+    directory = tmp_path_factory.mktemp("chart")
+    done = helm.run("package", helm.CHART, "--destination", directory)
+    assert done.returncode == 0, done.stderr
+    return directory / f"cartridge-warp-{warp.__version__}.tgz"
+
+
 def of_kind(example: Path, *kinds: str) -> list[Manifest]:
     return [manifest for manifest in made_of(example) if manifest["kind"] in kinds]
 
@@ -63,6 +72,13 @@ def settings_of(example: Path, deployment: Manifest, directory: Path) -> Setting
         for entry in container(deployment)["env"]
     } | {"CARTRIDGE_WARP_CONFIG": str(directory / "config.yaml")}
     return load(None, environment, command.make_context(program, arguments).params)
+
+
+@each_example
+def test_the_package_holds_all_that_the_folder_does(example: Path, packed: Path) -> None:
+    done = helm.run("template", "shop", packed, "--namespace", "warp", "--values", example)
+    assert done.returncode == 0, done.stderr
+    assert [made for made in yaml.safe_load_all(done.stdout) if made] == made_of(example)
 
 
 # -- what the cluster takes

@@ -37,6 +37,15 @@ def test_our_programs_take_what_it_gives_them(name: str) -> None:
     assert settings.coordination.redis_url == "redis://redis:6379/0"
 
 
+def test_its_password_is_no_name() -> None:
+    """Or our logs, which mask it wherever it stands, would speak of the database `***`."""
+    there = COMPOSE["services"]["postgres"]["environment"]
+    for name in OURS:
+        secrets = settings_of(name).secrets
+        assert there["POSTGRES_PASSWORD"] in secrets
+        assert not {there["POSTGRES_USER"], there["POSTGRES_DB"], *COMPOSE["services"]} & {*secrets}
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_our_containers_can_write_nothing_but_temporary_files(name: str) -> None:
     service = COMPOSE["services"][name]
