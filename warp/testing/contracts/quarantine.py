@@ -168,6 +168,16 @@ class QuarantineContract(OneDestination):
         self.replay(ids[1]).write("r", (CREATE, 12, 7, "again"), replay=Replay(ids[1:]))
         assert self.read(ORDERS) == {(0, "there"), (7, "again")}
 
+    def test_what_is_set_aside_and_deleted_by_one_batch_is_superseded(self) -> None:
+        stream = self.settled()
+        stream.write(
+            "1",
+            (CREATE, 1, 0, "there"),
+            (DELETE, 9, 7, ABSENT),
+            quarantined=[aside(CREATE, 5, 7, "bad"), aside(CREATE, 12, 7, "again")],
+        )
+        assert [s for s, _ in self.states().values()] == [Aside.SUPERSEDED, Aside.WAITING]
+
     def test_a_replay_never_survives_a_truncate(self) -> None:
         stream, ids = self.set_aside(aside(CREATE, 5, 7, "bad"))
         stream.write("2", (TRUNCATE, 9, ABSENT, ABSENT))

@@ -76,13 +76,19 @@ class MemoryWarehouse:
             if undecided and aside.row.table == table and older(aside):
                 self.aside[place] = replace(aside, state=Aside.SUPERSEDED, last_error=why)
 
-    def supersede_deleted(self, table: TableId, key: Key, version: int) -> None:
-        """A row that never landed leaves no line in the audit when it is deleted."""
+    def supersede_deleted(
+        self, table: TableId, key: Key, version: int, *, beside: bool = False
+    ) -> None:
+        """A row that never landed leaves no line in the audit when it is deleted.
+
+        `beside`: what this very transaction sets aside, which may be older than the delete or
+        newer.
+        """
         text = self.text_of(table, key)
         self.supersede(
             table,
             f"the row was deleted at version {version}",
-            lambda aside: aside.row.key == text and aside.row.version <= version,
+            lambda aside: aside.row.key == text and aside.row.version <= version - beside,
         )
 
 
