@@ -143,6 +143,7 @@ def _settle(found: _Fitted, fitted: TableChanges, original: TableChanges, plan: 
         ]
         return
     end = plan.batch.end
+    before = len(plan.quarantined)
     for row, finding in found.findings:
         plan.findings.append(replace(finding, key=_Kept.of(fitted, original, row).key))
     for cell in found.skipped:
@@ -180,12 +181,39 @@ def _settle(found: _Fitted, fitted: TableChanges, original: TableChanges, plan: 
                 partial=UNCHANGED in kept.cells,
             )
         )
+    if plan.quarantined:
+        rows = [*(cell.row for cell in found.skipped), *sorted(found.refused)]
+        _mark_overtaken(plan, [-1] * before + rows, fitted, original)
     if found.refused:
         keep = [row for row in range(len(fitted)) if row not in found.refused]
         fitted.columns = [taken(cells, keep) for cells in fitted.columns]
         fitted.operations = bytearray(operations[row] for row in keep)
         fitted.versions = [versions[row] for row in keep]
     plan.batch.changes.append(fitted)
+
+
+def _mark_overtaken(
+    plan: Evolution, rows: Sequence[int], fitted: TableChanges, original: TableChanges
+) -> None:
+    """What is set aside of a row that this part deletes after it must not come back (guarantee 5).
+
+    Only here is it known which of them came first: the changes of a transaction are of one version,
+    and what lands is compacted.  `rows` are the places in the part of what is set aside.
+    """
+    keyed = fitted.schema is not None and bool(fitted.schema.key)
+    if not keyed or Operation.DELETE not in fitted.operations:
+        return
+    deleted = {
+        _Kept.of(fitted, original, row).key: row
+        for row, operation in enumerate(fitted.operations)
+        if operation == Operation.DELETE
+    }
+    plan.quarantined = [
+        replace(aside, overtaken=True)
+        if aside.table == fitted.table and deleted.get(aside.key, -1) > row
+        else aside
+        for aside, row in zip(plan.quarantined, rows, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

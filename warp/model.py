@@ -591,6 +591,8 @@ class QuarantinedRow:
     kinds: Mapping[str, str] = field(default_factory=dict)  # column -> kind
     partial: bool = False  # what `row` does not say, the destination keeps
     column: str = ""  # the cell's column, where the rest of the row landed
+    # A later change of the same batch deletes its row: kept to be seen, and never to land.
+    overtaken: bool = False
 
 
 class Aside(StrEnum):

@@ -34,6 +34,9 @@ NO_KINDS: Final = (
 )
 
 
+OVERTAKEN: Final = "a later change of the same batch has deleted the row"
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What the destination has of one key."""
@@ -54,9 +57,12 @@ def overruled(
         return f"the destination has version {have} of this row, this is of {version}"
     if operation is Operation.DELETE:
         return ""
-    if standing.deleted_at >= version:
+    # Of one version, so of one transaction: a delete that comes later supersedes what waits when it
+    # lands, so the row was made anew after this one.  What a chunk has read is older than it.
+    late = standing.deleted_at if operation is Operation.READ else standing.deleted_at - 1
+    if late >= version:
         return f"the row was deleted at version {standing.deleted_at}, this is of {version}"
-    if have == version and standing.gone:
+    if (cell or operation is Operation.READ) and have == version and standing.gone:
         return f"the row was deleted at this very version, {version}"
     if cell:
         if have is None:

@@ -19,7 +19,7 @@ from world import FAULTY
 import warp.leases.redis as redis_ledger
 from coordinator import planner
 from coordinator.reconciler import Reconciler
-from warp import evolve, pipeline
+from warp import evolve, pipeline, replays
 from warp.errors import DestinationUnavailable
 from warp.testing.memory import MemoryDestination, MemoryMetadata
 from workers.hold import Heartbeat, Held, Holds
@@ -312,6 +312,18 @@ BUGS: Final[Mapping[str, Bug]] = {
     "a renewal lasts for half of what it should": Bug(
         (Script("renew", "{}, now + ttl", "{}, now + ttl / 2"),),
         often(Fault.SLOW, "ledger.renew", seconds=1.4) * 3,
+    ),
+    "a row made anew by the transaction that deletes it is given up": Bug(
+        (
+            Line(
+                replays,
+                "overruled",
+                "(cell or operation is Operation.READ) and have == version",
+                "have == version",
+            ),
+        ),
+        None,
+        first=25096,
     ),
     "a pause that arrives late stops what was resumed since": Bug(
         (

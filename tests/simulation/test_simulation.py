@@ -67,7 +67,7 @@ def test_the_fleet_keeps_its_guarantees_whatever_goes_wrong() -> None:
     assert never == []
 
 
-@pytest.mark.parametrize("seed", [20117, 20428, 20436, 20578, 22405, 22573, 23395])
+@pytest.mark.parametrize("seed", [20117, 20428, 20436, 20578, 22405, 22573, 23395, 25096])
 def test_seeds_that_have_found_something_hold_now(seed: int) -> None:
     must_hold(run(seed))
 

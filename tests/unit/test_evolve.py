@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from warp.model import (
     ChangeBatch,
     Column,
     Handling,
+    Invalid,
     Kind,
     Operation,
     Policy,
@@ -94,6 +96,47 @@ def test_a_row_without_an_exact_conversion_is_set_aside_whole() -> None:
     [row] = plan.quarantined
     assert (row.key, row.operation, row.position) == ('{"id": 1}', Operation.CREATE, Position("9"))
     assert row.row == '{"id": 1, "n": 9007199254740993}'
+
+
+BAD: Any = Invalid("not a number")
+AMOUNT = Column("amount", Kind.INT64)
+WHOLE = TableSettings(T, T, "shop", policy=Policy(invalid=Handling.QUARANTINE))
+
+
+@pytest.mark.parametrize(
+    ("changes", "overtaken"),
+    [
+        ("cd", [True]),  # made, and deleted: it must not come back
+        ("dc", [False]),  # deleted, and made anew: it must not be lost
+        ("cdc", [True, False]),
+        ("c|d", [True]),  # in two parts, as where its columns have changed between
+        ("d|c", [False]),
+        ("cud", [True, True]),
+    ],
+)
+def test_what_its_own_batch_deletes_later_is_set_aside_for_good(
+    changes: str, overtaken: list[bool]
+) -> None:
+    """All are of one version, as the changes of a transaction are: only their order tells."""
+    have = TableSchema(T, (ID, AMOUNT), ("id",), version=1)
+    schema = TableSchema(T, (ID, AMOUNT), ("id",))
+    parts = [
+        TableChanges(
+            *(T, bytearray(some.encode()), [5] * len(some), schema),
+            [[7] * len(some), [ABSENT if one == "d" else BAD for one in some]],
+        )
+        for some in changes.split("|")
+    ]
+    plan = evolve(ChangeBatch(parts, Position("9")), {T: have}, lambda table: WHOLE)
+    assert [row.overtaken for row in plan.quarantined] == overtaken
+
+
+def test_a_row_of_another_key_is_overtaken_by_no_delete() -> None:
+    have = TableSchema(T, (ID, AMOUNT), ("id",), version=1)
+    schema = TableSchema(T, (ID, AMOUNT), ("id",))
+    part = TableChanges(T, bytearray(b"cd"), [5, 5], schema, [[7, 8], [BAD, ABSENT]])
+    plan = evolve(ChangeBatch([part], Position("9")), {T: have}, lambda table: WHOLE)
+    assert [row.overtaken for row in plan.quarantined] == [False]
 
 
 def test_changes_of_a_table_nobody_selected_are_a_fault_not_a_skip() -> None:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from warp import stored
-from warp.destinations.bigquery import markers
+from warp.destinations.bigquery import markers, quarantine
 from warp.destinations.bigquery.books import Numbers
 from warp.destinations.bigquery.metadata import storable
 from warp.destinations.bigquery.script import Script
 from warp.destinations.bigquery.staged import Staged
 from warp.errors import DestinationRefused
 from warp.model import (
+    Aside,
     Finding,
     Operation,
     Position,
@@ -22,6 +23,7 @@ from warp.model import (
     TableSettings,
     WorkUnit,
 )
+from warp.replays import OVERTAKEN
 from warp.streams import schema_of_table
 
 CODE: Final = "bigquery-value"
@@ -60,11 +62,15 @@ def set_aside(
     rows: Sequence[QuarantinedRow],
     at: Position,
 ) -> None:
+    overtaken: dict[int, tuple[str, str]] = {}
     for row in rows:
+        id = numbers.draw()
+        if row.overtaken:
+            overtaken[id] = Aside.SUPERSEDED.value, OVERTAKEN
         script.named(
             "set_aside",
             places,
-            id=numbers.draw(),
+            id=id,
             unit=unit.id,
             schema=schema_of_table(row.table, selection, unit),
             namespace=row.table.namespace,
@@ -80,6 +86,7 @@ def set_aside(
             column=storable(row.column),
             **markers.place_of(row.position or at),
         )
+    quarantine.decide(script, places, overtaken)
 
 
 def find(

@@ -168,9 +168,7 @@ class Transactions:
         slices = list(_slices(parts))
         for number, some in enumerate(slices):
             last = number == len(slices) - 1
-            script = self._composed(
-                batch, marker, some, tables, deed, said, replaying, parts, last=last
-            )
+            script = self._composed(batch, marker, some, tables, deed, said, replaying, last=last)
             faults.hit("before_commit")
             self._session.transact(
                 script, self._staging.job_id(marker.batch, self._attempt * 100 + number)
@@ -301,7 +299,6 @@ class Transactions:
         deed: Deed,
         said: Said,
         replaying: Replaying | None,
-        every: Sequence[Part],  # also those whose rows an earlier script of the batch has landed
         *,
         last: bool,
     ) -> Script:
@@ -327,7 +324,7 @@ class Transactions:
             group, _ = tables[part.staged.schema.table]
             self._land(script, part, group, beside)
         if batch is not None and last:
-            self._note(script, batch, marker, deed, said, replaying, every)
+            self._note(script, batch, marker, deed, said, replaying)
         if last and marker.phase in (Phase.DONE, Phase.IDLE):
             self._end_of_run(script, marker)
         return script
@@ -410,27 +407,20 @@ class Transactions:
             if rows.has(Operation.DELETE):
                 merge.audit_deleted(landing, script, beside, settled=settled)
                 if int(group.row["aside"]):
-                    self._supersede_deleted(script, part)
+                    script.named(
+                        "supersede_deleted",
+                        {**places(self._session), "staging": landing.staging},
+                        namespace=rows.schema.table.namespace,
+                        table=rows.schema.table.name,
+                        # A delete that comes out of quarantine does not overrule itself.
+                        replayed=("ARRAY<INT64>", self.replaying.ids if self.replaying else []),
+                    )
             script.add(merge.land(landing, rows, settled=settled, after=after))
         elif len(rows):
             script.add(merge.append(landing))
         if rows.truncated_at is not None and not keyed:
             for statement in merge.reveal(landing.table):
                 script.add(statement)
-
-    def _supersede_deleted(self, script: Script, part: Part, *, beside: bool = False) -> None:
-        """What was set aside of deleted keys before; with `beside`, what this transaction sets
-        aside, which may be older than the delete or newer."""
-        table = part.staged.schema.table
-        script.named(
-            "supersede_deleted",
-            {**places(self._session), "staging": part.landing.staging},
-            namespace=table.namespace,
-            table=table.name,
-            less=int(beside),
-            # A delete that comes out of quarantine does not overrule itself.
-            replayed=("ARRAY<INT64>", self.replaying.ids if self.replaying else []),
-        )
 
     def _note(
         self,
@@ -440,13 +430,9 @@ class Transactions:
         deed: Deed,
         said: Said,
         replaying: Replaying | None,
-        parts: Sequence[Part],
     ) -> None:
         of = (places(self._session), self._numbers, self._selection, marker.unit)
         notes.set_aside(script, *of, deed.aside, batch.end)
-        for part in parts if deed.aside else ():
-            if part.staged.schema.key and part.staged.has(Operation.DELETE):
-                self._supersede_deleted(script, part, beside=True)
         notes.find(script, *of, said.findings, batch.end)
         if replaying is not None:
             quarantine.decide(script, places(self._session), replaying.became, tried=True)

@@ -12,6 +12,7 @@ from typing import Any
 from warp import metadata_rows
 from warp.destinations.sql.session import Session
 from warp.model import (
+    Aside,
     Finding,
     Marker,
     Operation,
@@ -21,6 +22,7 @@ from warp.model import (
     TableSelection,
     WorkUnit,
 )
+from warp.replays import OVERTAKEN
 from warp.streams import schema_of_table
 
 
@@ -109,6 +111,8 @@ def aside_line(
         "version": row.version,
         "kinds": session.to_json(dict(row.kinds)),
         "partial": row.partial,
+        "state": (Aside.SUPERSEDED if row.overtaken else Aside.WAITING).value,
+        "why": OVERTAKEN if row.overtaken else "",
     }
 
 

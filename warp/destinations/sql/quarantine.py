@@ -191,11 +191,8 @@ class Replaying(Generic[L]):
         )
 
 
-def supersede_deleted(session: Session, part: Staged, *, beside: bool = False) -> None:
-    """In the transaction of a delete: what was set aside of its key before shall not land.
-
-    `beside`: what this very transaction sets aside, which may be older than the delete or newer.
-    """
+def supersede_deleted(session: Session, part: Staged) -> None:
+    """In the transaction of a delete: what was set aside of its key before shall not land."""
     table = part.schema.table
     where = {"namespace": table.namespace, "table": table.name}
     if session.named("any_undecided", **where).fetchone() is None:
@@ -203,12 +200,7 @@ def supersede_deleted(session: Session, part: Staged, *, beside: bool = False) -
     session.each(
         "supersede_deleted",
         [
-            {
-                "key": session.storable(part.key_of(row)),
-                "version": part.versions[row],
-                "upto": part.versions[row] - beside,
-                **where,
-            }
+            {"key": session.storable(part.key_of(row)), "version": part.versions[row], **where}
             for row, code in enumerate(part.operations)
             if code == Operation.DELETE
         ],

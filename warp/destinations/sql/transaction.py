@@ -16,7 +16,7 @@ from warp.destinations.sql.keyless import Keyless
 from warp.destinations.sql.landing import Landing, TableState
 from warp.destinations.sql.metadata import SqlMetadata
 from warp.destinations.sql.notes import Deed, Notes
-from warp.destinations.sql.quarantine import Replaying, Standings, supersede_deleted
+from warp.destinations.sql.quarantine import Replaying, Standings
 from warp.destinations.sql.session import Session
 from warp.errors import DestinationUnavailable, FenceBehind, SchemaMoved
 from warp.model import (
@@ -160,9 +160,6 @@ class SqlTransactions(ABC, Generic[S, L, D]):
                         replaying.lock()
                     self._land_all(batch, unit, parts, landings, states, deed, carefully)
                     self._notes.set_aside(unit, deed.aside, batch.end)
-                    for part in parts if deed.aside else ():
-                        if part.schema.key and Operation.DELETE in part.operations:
-                            supersede_deleted(self._session, part, beside=True)
                     findings = [*said.findings, *self._more_findings(deed)]
                     self._notes.find(unit, findings, batch.end)
                     if replaying is not None:

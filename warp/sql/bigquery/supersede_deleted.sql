@@ -8,7 +8,7 @@ LEFT JOIN (
     SELECT id, state FROM {decisions} WHERE TRUE
     QUALIFY ROW_NUMBER() OVER (PARTITION BY id ORDER BY noted_at DESC) = 1
 ) AS d ON d.id = q.id
-WHERE s.o = 100 AND q.version <= s.v - {less} AND IFNULL(d.state, 'waiting') IN ('waiting', 'replaying')
+WHERE s.o = 100 AND q.version <= s.v AND IFNULL(d.state, 'waiting') IN ('waiting', 'replaying')
     AND q.source_namespace = {namespace} AND q.source_table = {table}
     AND q.id NOT IN UNNEST({replayed})
 GROUP BY q.id

@@ -4,4 +4,4 @@ update {meta}.quarantine
 set state = 'superseded', decided_at = clock_timestamp(),
     last_error = 'the row was deleted at version ' || %(version)s::bigint || ', this is of ' || version
 where source_namespace = %(namespace)s and source_table = %(table)s
-    and state in ('waiting', 'replaying') and key = %(key)s and version <= %(upto)s
+    and state in ('waiting', 'replaying') and key = %(key)s and version <= %(version)s

@@ -168,15 +168,38 @@ class QuarantineContract(OneDestination):
         self.replay(ids[1]).write("r", (CREATE, 12, 7, "again"), replay=Replay(ids[1:]))
         assert self.read(ORDERS) == {(0, "there"), (7, "again")}
 
-    def test_what_is_set_aside_and_deleted_by_one_batch_is_superseded(self) -> None:
+    def test_a_row_that_its_own_batch_deletes_is_kept_and_never_lands(self) -> None:
         stream = self.settled()
-        stream.write(
-            "1",
-            (CREATE, 1, 0, "there"),
-            (DELETE, 9, 7, ABSENT),
-            quarantined=[aside(CREATE, 5, 7, "bad"), aside(CREATE, 12, 7, "again")],
-        )
+        gone = replace(aside(CREATE, 9, 7, "bad"), overtaken=True)
+        rows = [gone, aside(CREATE, 9, 7, "again")]
+        stream.write("1", (CREATE, 1, 0, "there"), (DELETE, 9, 7, ABSENT), quarantined=rows)
         assert [s for s, _ in self.states().values()] == [Aside.SUPERSEDED, Aside.WAITING]
+        [told, _] = stream.destination.metadata().quarantine(Choice())
+        assert "same batch" in told.last_error
+        [_, second] = self.states()
+        self.replay(second).write("r", (CREATE, 9, 7, "again"), replay=Replay([second]))
+        assert self.read(ORDERS) == {(0, "there"), (7, "again")}
+
+    def test_a_row_made_anew_by_the_transaction_that_deletes_it_waits_and_lands(self) -> None:
+        """Both are of one version; the delete came first, and is in the audit or a tombstone."""
+        stream = self.settled()
+        stream.write("1", (CREATE, 1, 0, "there"), (CREATE, 1, 7, "old"))
+        stream.write("1", (DELETE, 9, 7, ABSENT))
+        stream.write("2", (UPDATE, 9, 0, "there"), quarantined=[aside(CREATE, 9, 7, "new")])
+        [id] = self.states()
+        self.replay(id).write("r", (CREATE, 9, 7, "new"), replay=Replay([id]))
+        assert self.read(ORDERS) == {(0, "there"), (7, "new")}
+        assert self.states() == {id: (Aside.REPLAYED, 1)}
+
+    def test_a_row_made_anew_beside_a_snapshot_waits_on_after_it(self) -> None:
+        stream, [chunk] = self.planned()
+        stream.write("9", (DELETE, 9, 7, ABSENT))  # a tombstone, purged by settling
+        stream.write("9", (UPDATE, 9, 1, "a"), quarantined=[aside(CREATE, 9, 7, "bad")])
+        reader = Unit(self.make(), chunk)
+        reader.write("s", (READ, 5, 2, "b"))
+        self.finish(reader)
+        assert stream.destination.metadata().settle("shop", ORDERS)
+        assert [state for state, _ in self.states().values()] == [Aside.WAITING]
 
     def test_a_replay_never_survives_a_truncate(self) -> None:
         stream, ids = self.set_aside(aside(CREATE, 5, 7, "bad"))

@@ -216,9 +216,9 @@ class MemoryDestination:
                     id, unit = len(warehouse.aside) + 1, marker.unit
                     of = schema_of_table(row.table, self.selection, unit)
                     aside = SetAside(id, of, unit.id, row, at=warehouse.clock())
+                    if row.overtaken:
+                        aside = replace(aside, state=Aside.SUPERSEDED, last_error=replays.OVERTAKEN)
                     warehouse.aside.append(aside)
-                for part in changes if quarantined else ():
-                    self._supersede_beside(part)
                 for finding in findings:
                     self._note(finding, marker.unit)
                 self._end_of_run(marker)
@@ -285,15 +285,6 @@ class MemoryDestination:
     def _truncated_at(self, schema: str, table: TableId) -> int:
         state = self.warehouse.markers.get(WorkUnit.of_table(schema, table).id)
         return state.truncated_at if state else -1
-
-    def _supersede_beside(self, part: TableChanges) -> None:
-        schema = part.schema
-        if schema is None or not schema.key or Operation.DELETE not in part.operations:
-            return
-        keys = zip(*(cells_of(part, name) for name in schema.key), strict=True)
-        for operation, version, key in zip(part.operations, part.versions, keys, strict=True):
-            if operation == Operation.DELETE:
-                self.warehouse.supersede_deleted(part.table, key, version, beside=True)
 
     def _settle_aside(self, place: int, state: Aside, why: str) -> None:
         aside = self.warehouse.aside[place]

@@ -88,7 +88,7 @@ class MemoryMetadata:
             )
             for key, row in list(rows.items()):
                 if row.deleted:
-                    self.warehouse.supersede_deleted(table, key, row.version)
+                    self.warehouse.supersede_gone(table, key, row.version)
                 if row.deleted or row.version < state.sweep_below:
                     del rows[key]
             self.warehouse.markers[unit.id] = replace(state, phase=Phase.STREAMING)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from warp import stored
+from warp import replays, stored
 from warp.model import (
     Aside,
     Diagnosis,
@@ -76,20 +76,29 @@ class MemoryWarehouse:
             if undecided and aside.row.table == table and older(aside):
                 self.aside[place] = replace(aside, state=Aside.SUPERSEDED, last_error=why)
 
-    def supersede_deleted(
-        self, table: TableId, key: Key, version: int, *, beside: bool = False
-    ) -> None:
-        """A row that never landed leaves no line in the audit when it is deleted.
-
-        `beside`: what this very transaction sets aside, which may be older than the delete or
-        newer.
-        """
+    def supersede_deleted(self, table: TableId, key: Key, version: int) -> None:
+        """A row that never landed leaves no line in the audit when it is deleted."""
         text = self.text_of(table, key)
         self.supersede(
             table,
             f"the row was deleted at version {version}",
-            lambda aside: aside.row.key == text and aside.row.version <= version - beside,
+            lambda aside: aside.row.key == text and aside.row.version <= version,
         )
+
+    def supersede_gone(self, table: TableId, key: Key, version: int) -> None:
+        """What a tombstone overrules, before it goes."""
+        text, gone = self.text_of(table, key), replays.Standing(version, gone=True)
+
+        def older(aside: SetAside) -> bool:
+            row = aside.row
+            if row.key != text:
+                return False
+            cell = bool(row.column)
+            return bool(
+                replays.overruled(row.operation, row.version, gone, cell=cell, truncated_at=-1)
+            )
+
+        self.supersede(table, f"the row was deleted at version {version}", older)
 
 
 def copied(rows: Mapping[Key, Stored]) -> dict[Key, Stored]:
