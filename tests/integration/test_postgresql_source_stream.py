@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from warp.errors import SourceUnavailable
 from warp.model import ABSENT, UNCHANGED, Position, TableId, TableSettings
 from warp.own_process import wait_until
 from warp.sources.postgresql import stream
+from warp.sources.postgresql.position import Place, lsn_text
 from warp.sources.postgresql.transactions import InProgress
 
 ORDERS = TableId("shop", "orders")
@@ -338,6 +340,34 @@ def test_columns_changed_while_nobody_followed_are_read_anew(shop: Shop) -> None
     assert first_reload(shop, position) == (ORDERS,)
     # Whoever starts at a later place, of which that is known, reads nothing anew.
     assert first_reload(shop, source.position()) == ()
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["", "without its trace in the position"])
+def test_a_table_that_one_owner_reads_anew_is_not_read_again_by_the_next(
+    shop: Shop, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the log still holds rows of the older columns, so that the horizon cannot rise."""
+    if not told:
+        monkeypatch.setattr(stream._Progress, "read_anew_up_to", lambda *_: None)
+    source = shop.source()
+    position = source.position()
+    shop.run("insert into shop.orders values (1, 'a', 'l')")
+    shop.run("alter table shop.orders rename column name to title")
+    shop.run("insert into shop.orders values (2, 'b', 'l')")
+    batch = next(iter(source.get_changes(position, selection=everything, idle=0.05)))
+    source.close()
+    assert batch.reload == (ORDERS,)
+    place, reached = Place.parse(position.token), Place.parse(batch.end.token)
+    assert reached.horizon == place.horizon
+    assert first_reload(shop, replace(batch.end, token=at_lsn(batch.end, place.lsn))) == (
+        () if told else (ORDERS,)
+    )
+    shop.run("alter table shop.orders rename column title to name")
+    assert first_reload(shop, batch.end) == (ORDERS,)
+
+
+def at_lsn(position: Position, lsn: int) -> str:
+    return position.token.replace(position.token.partition("@")[0], lsn_text(lsn))
 
 
 def test_what_was_told_of_columns_is_not_told_again_to_the_next_owner(

@@ -6,7 +6,7 @@ old rows are not what the destination makes of them is read anew; the destinatio
 
 Between two owners of the stream nobody has seen the columns of before.  So a position carries a
 horizon: what transactions older than it did to columns is accounted for.  A table that a younger
-one has changed is read anew when the stream begins.
+one has changed is read anew when the stream begins, once: the position says that too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import structlog
 from warp.model import TableId
 from warp.sources.postgresql.catalog import Catalog, Table
 from warp.sources.postgresql.pgoutput import RelationMessage
+from warp.sources.postgresql.position import Place
 
 log = structlog.get_logger(__name__)
 
@@ -50,15 +51,17 @@ class SeenColumns:
         self._accounted: dict[int, Columns] = {}
         self._oids: dict[TableId, int] = {}
 
-    def begin(self, tables: Sequence[Table], horizon: int) -> set[TableId]:
+    def begin(self, tables: Sequence[Table], place: Place) -> set[TableId]:
         """Which of the tables to read anew, since their columns changed behind the marker."""
-        changed = self._catalog.changed_since([t.oid for t in tables], horizon)
-        now = self._now([t.oid for t in tables])
+        oids = [t.oid for t in tables]
+        changed = self._catalog.changed_since(oids, place.horizon)
+        unread = changed and self._catalog.changed_since(oids, place.read_anew)
+        now = self._now(oids)
         self._accounted = dict(now)
         self._oids = {t.id: t.oid for t in tables}
         # The log may still hold rows of the older columns of a changed table.
         self._seen = {oid: columns for oid, columns in now.items() if oid not in changed}
-        reload = {t.id for t in tables if t.oid in changed}
+        reload = {t.id for t in tables if t.oid in unread}
         for table in sorted(reload):
             log.warning(
                 "columns_changed",

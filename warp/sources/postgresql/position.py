@@ -1,8 +1,10 @@
 """Positions of a PostgreSQL log as text:  16/B374D848@7312345678901234567.1.16412.75310
 
 An LSN, then what it is a place in: the system identifier, the timeline, and the publication that
-was followed.  An LSN alone would be taken by any server, and skipped to (guarantee 6).  The last
-number is a transaction id: what older ones did to tables' columns is known (see `ddl`).
+was followed.  An LSN alone would be taken by any server, and skipped to (guarantee 6).  The next
+number is a transaction id: what older ones did to tables' columns is known, and the log from here
+on tells of them no more (see `ddl`).  Where one more follows, the log may still tell of what
+transactions between the two did, and the tables that they changed are read anew already.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from typing import Final, Self
 from warp.errors import SourceRefused
 from warp.model import Position
 
-_TOKEN: Final = re.compile(r"([0-9A-F]{1,8})/([0-9A-F]{1,8})@(\d+)\.(\d+)\.(\d+)\.(\d+)")
+_TOKEN: Final = re.compile(
+    r"([0-9A-F]{1,8})/([0-9A-F]{1,8})@(\d+)\.(\d+)\.(\d+)\.(\d+)(?:\.(\d+))?"
+)
 
 
 def lsn_of(text: str) -> int:
@@ -35,9 +39,11 @@ class Log:
     timeline: int
     publication: int  # its oid: one made anew has not published what the old one had
 
-    def position(self, lsn: int, horizon: int, committed_at: float) -> Position:
+    def position(
+        self, lsn: int, horizon: int, committed_at: float, *, read_anew: int = 0
+    ) -> Position:
         text = f"{lsn_text(lsn)}@{self.system}.{self.timeline}.{self.publication}.{horizon}"
-        return Position(text, committed_at)
+        return Position(text + (f".{read_anew}" if read_anew > horizon else ""), committed_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class Place:
     lsn: int
     log: Log
     horizon: int
+    read_anew: int  # tables that transactions older than this have changed; not below the horizon
 
     @classmethod
     def parse(cls, token: str) -> Self:
@@ -65,4 +72,5 @@ class Place:
                 "run `cartridge-warp resync SCHEMA`"
             )
         lsn = int(found[1], 16) << 32 | int(found[2], 16)
-        return cls(lsn, Log(int(found[3]), int(found[4]), int(found[5])), int(found[6]))
+        log, horizon = Log(int(found[3]), int(found[4]), int(found[5])), int(found[6])
+        return cls(lsn, log, horizon, max(horizon, int(found[7] or 0)))
