@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pymongo
 import yaml
 
@@ -59,7 +60,8 @@ def main() -> None:
         stack.enter_context(running("workers.cli", config, "--processes", "2"))
         stack.enter_context(writing_on(client["shop"]))
         browser = stack.enter_context(Browser(width=1360, height=1000))
-        until(lambda: bool(owner(ledger, "stream:shop")), "the stream to be followed")
+        # A run that was never begun is not missed: nobody would hear of its takeover.
+        until(lambda: begun(postgres.url, "stream:shop"), "the stream to be followed")
         browser.open(f"http://127.0.0.1:{port}/")
         os.kill(int(owner(ledger, "stream:shop").split(":")[1]), 9)  # its pool starts another
         read = load(str(config), os.environ, {})
@@ -115,6 +117,19 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 def owner(ledger: RedisLeaseStore, unit: str) -> str:
     return next((entry.owner for entry in ledger.units() if entry.unit.id == unit), "")
+
+
+def begun(warehouse: str, unit: str) -> bool:
+    with (
+        psycopg.connect(warehouse) as connection,
+        contextlib.suppress(psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName),
+    ):
+        runs = connection.execute(
+            "select from cartridge_warp_metadata.sync_runs where unit = %s and status = 'running'",
+            (unit,),
+        )
+        return runs.rowcount > 0
+    return False
 
 
 def fill(database: Any, tables: dict[str, int]) -> None:
